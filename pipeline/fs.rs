@@ -1,0 +1,78 @@
+//! File calls whose errors name the path and the action.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A file call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{}`: {}", path.display(), plain(source))]
+pub struct Error {
+    /// What was tried, as a verb: "open", "create".
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The system's words without their first capital and without the error number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// Attaches the action and the path to an I/O error: `file.read(..).map_err(fs::error("read", path))`.
+pub fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error { action, path, source }
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(error("open", path))
+}
+
+/// Creates (or truncates) a file for writing.
+pub fn create(path: &Path) -> Result<File, Error> {
+    File::create(path).map_err(error("create", path))
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(error("read", path))
+}
+
+/// Reads a whole file as UTF-8.
+pub fn read_to_string(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(error("read", path))
+}
+
+/// Creates a folder and its parents.
+pub fn create_dir_all(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(error("create folder", path))
+}
+
+/// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(error("create a file in", folder))?;
+    part.write_all(bytes).map_err(error("write", path))?;
+    part.as_file().sync_all().map_err(error("sync", path))?;
+    part.persist(path).map_err(|e| Error { action: "rename to", path: path.to_owned(), source: e.error })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_action_path_and_reason() {
+        let error = open(Path::new("no/such/file")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot open `no/such/file`: no such file or directory");
+    }
+}

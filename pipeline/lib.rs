@@ -1,0 +1,32 @@
+//! genomill grinds genomes into training shards, and trains and evaluates DNA language models on them.
+//!
+//! The rooms, from the top of the house to the ground; a room imports only rooms below it
+//! (`tests/house.rs` reads the `use crate::` lines):
+//!
+//! `cli` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `task` > `metric` > `loader` >
+//! `shard` > `tokenizer` > `source` > `sequence` > `artifact` > `observer` > `units`, `fs`.
+//!
+//! Lengths are counted in bases or in tokens, sizes in bytes; a name says which. Coordinates are 0-based and
+//! half-open on the forward strand. The library never prints, never exits and never reads the environment.
+
+pub mod artifact;
+pub mod cli;
+#[cfg(feature = "train")]
+pub mod evaluate;
+pub mod fs;
+pub mod loader;
+pub mod metric;
+#[cfg(feature = "train")]
+pub mod model;
+pub mod observer;
+pub mod report;
+pub mod sequence;
+pub mod shard;
+pub mod source;
+pub mod stage;
+pub mod task;
+pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
+pub mod units;
+pub mod workflow;

@@ -1,0 +1,5 @@
+//! The `genomill` command.
+
+fn main() -> std::process::ExitCode {
+    genomill::cli::main()
+}
