@@ -30,3 +30,6 @@ pub mod tokenizer;
 pub mod train;
 pub mod units;
 pub mod workflow;
+
+/// The name and version that manifests carry.
+pub const TOOL: &str = concat!("genomill ", env!("CARGO_PKG_VERSION"));

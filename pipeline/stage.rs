@@ -1,1 +1,269 @@
-//! (room stage)
+//! The stages: one file each, with its configuration as people write it and its `run`.
+//!
+//! [`KINDS`] lists them; a new stage is a file and a line there. A stage reads artifacts and files, writes into the
+//! folder it is given and reports its account of bases; publishing is the engine's work.
+
+pub mod chunk;
+pub mod clean;
+pub mod evaluate;
+pub mod ingest;
+pub mod records;
+pub mod report;
+pub mod shard;
+pub mod split;
+pub mod tables;
+pub mod tokenize;
+pub mod tokenizer;
+pub mod train;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::artifact::{self, Artifact, Counts, Input};
+use crate::observer::{Event, Observer, Stop, Unit};
+use crate::{fs, shard as shards, source, tokenizer as tokenizers};
+
+/// A configured stage.
+pub trait Stage: Send + Sync + Debug {
+    /// The artifacts it reads: the configuration key that names each, and the stage's name.
+    fn inputs(&self) -> Vec<(String, String)>;
+
+    /// The files from outside that it reads, as the workflow writes them.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// What is wrong with the configuration beyond the types of its values: the key, and why.
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The configuration with every default filled in.
+    fn resolved(&self) -> Value;
+
+    /// Does the work.
+    fn run(&self, task: &Task) -> Result<Outcome, Error>;
+}
+
+/// A kind of stage: what `uses` may name.
+pub struct Kind {
+    /// The word after `uses:`.
+    pub name: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// Version of the algorithm: raised when the same input would give another output.
+    pub algorithm: u32,
+    /// Reads the configuration.
+    pub parse: fn(Value) -> Result<Box<dyn Stage>, ParseError>,
+    /// Its JSON Schema.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// A configuration that does not fit, with the path to the value at fault.
+pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
+
+/// Every kind of stage, in the order of the usual flow.
+pub const KINDS: &[Kind] = &[
+    kind::<ingest::Config>("ingest", "Reads FASTA and BAM files into records", 1),
+    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 1),
+    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 1),
+    kind::<chunk::Config>("chunk", "Cuts intervals into windows", 1),
+    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 1),
+    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
+    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 1),
+    kind::<train::Config>("train", "Trains a language model on shards", 1),
+    kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1),
+    kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1),
+];
+
+const fn kind<C>(name: &'static str, summary: &'static str, algorithm: u32) -> Kind
+where
+    C: Stage + DeserializeOwned + JsonSchema + 'static,
+{
+    Kind { name, summary, algorithm, parse: parse::<C>, schema: |generator| C::json_schema(generator) }
+}
+
+fn parse<C: Stage + DeserializeOwned + 'static>(value: Value) -> Result<Box<dyn Stage>, ParseError> {
+    serde_path_to_error::deserialize::<_, C>(value).map(|config| Box::new(config) as Box<dyn Stage>)
+}
+
+/// A configuration as JSON; ours always serialise.
+fn to_json(config: &impl Serialize) -> Value {
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+/// The role and name of the one stage that most stages read `from`.
+fn from(stage: &str) -> Vec<(String, String)> {
+    vec![("from".to_owned(), stage.to_owned())]
+}
+
+/// Everything a running stage may touch.
+pub struct Task<'a> {
+    /// Its name in the workflow.
+    pub stage: &'a str,
+    /// The artifacts it reads, by role.
+    pub inputs: &'a BTreeMap<String, Artifact>,
+    /// The folder that relative paths of the workflow start from.
+    pub base: &'a Path,
+    /// The folder of the artifacts.
+    pub work: &'a Path,
+    /// The folder to write into.
+    pub out: &'a Path,
+    /// Worker threads.
+    pub threads: usize,
+    /// Where progress goes.
+    pub observer: &'a dyn Observer,
+    /// The request to stop.
+    pub stop: &'a Stop,
+    /// Wall time of each stage when it last ran, in seconds.
+    pub seconds: &'a BTreeMap<String, f64>,
+    /// The stages that were reused in this run.
+    pub reused: &'a [String],
+    /// The workflow's name.
+    pub workflow: &'a str,
+}
+
+impl Task<'_> {
+    /// The artifact in a role.
+    pub fn input(&self, role: &str) -> Result<&Artifact, Error> {
+        self.inputs.get(role).ok_or_else(|| Error::Unusable {
+            input: role.to_owned(),
+            reason: "the stage was started without it".to_owned(),
+        })
+    }
+
+    /// The artifact in a role, which must be of one of the given kinds.
+    pub fn input_of(&self, role: &str, kinds: &[&str]) -> Result<&Artifact, Error> {
+        let artifact = self.input(role)?;
+        if kinds.contains(&artifact.manifest.kind.as_str()) {
+            return Ok(artifact);
+        }
+        Err(Error::Unusable {
+            input: artifact.manifest.stage.clone(),
+            reason: format!("it is made by `{}`, `{role}` takes {}", artifact.manifest.kind, or(kinds)),
+        })
+    }
+
+    /// The artifact that `artifact` refers to, which must still be the one that it was made with.
+    pub fn referenced(&self, artifact: &Artifact, role: &str) -> Result<Artifact, Error> {
+        let unusable = |reason: &str| Error::Unusable {
+            input: artifact.manifest.stage.clone(),
+            reason: reason.to_owned(),
+        };
+        let reference = artifact.manifest.references.iter().find(|reference| reference.role == role);
+        let reference = reference.ok_or_else(|| unusable(&format!("it refers to no {role}")))?;
+        let found = Artifact::open(&self.work.join(&reference.stage))?;
+        if found.manifest.content == reference.content {
+            return Ok(found);
+        }
+        Err(unusable(&format!("`{}`, which it refers to, has changed since", reference.stage)))
+    }
+
+    /// Tells how far the stage is.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: Unit) {
+        self.observer.event(&Event::Progress { stage: self.stage.to_owned(), done, total, unit });
+    }
+
+    /// Tells something a person should know.
+    pub fn note(&self, message: String) {
+        self.observer.event(&Event::Note { stage: Some(self.stage.to_owned()), message });
+    }
+
+    /// Fails when someone asked to stop.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.stop.is_requested() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+fn or(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// What a stage reports when it is done.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Its account.
+    pub counts: Counts,
+    /// Artifacts without which its output has no meaning.
+    pub references: Vec<Input>,
+    /// What only it has to say.
+    pub details: Value,
+    /// Files that hold wall times.
+    pub volatile: Vec<&'static str>,
+    /// One line for people.
+    pub summary: String,
+}
+
+/// A reference to an artifact, for [`Outcome::references`].
+fn reference(role: &str, artifact: &Artifact) -> Input {
+    Input {
+        role: role.to_owned(),
+        stage: artifact.manifest.stage.clone(),
+        content: artifact.manifest.content.clone(),
+    }
+}
+
+/// Why a stage failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Someone asked to stop.
+    #[error("stopped on request")]
+    Interrupted,
+    /// A file call failed.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// An artifact cannot be read.
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    /// An input sequence file is at fault.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// A table cannot be read or written.
+    #[error(transparent)]
+    Table(#[from] tables::Error),
+    /// A tokenizer is at fault.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizers::Error),
+    /// Shards are at fault.
+    #[error(transparent)]
+    Shard(#[from] shards::Error),
+    /// The report cannot be written.
+    #[error(transparent)]
+    Report(#[from] crate::report::Error),
+    /// Training failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] crate::train::Error),
+    /// Evaluation failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::Error),
+    /// The stage needs libtorch, which this binary was built without.
+    #[error(
+        "this genomill was built without the trainer; build it with `make build`, or `cargo install --path . --features train`"
+    )]
+    NoTrainer,
+    /// An input does not fit.
+    #[error("cannot use `{input}`: {reason}")]
+    Unusable {
+        /// The stage whose artifact it is.
+        input: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A configured value does not fit the data.
+    #[error("`{key}`: {reason}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// What was found and what is possible.
+        reason: String,
+    },
+}

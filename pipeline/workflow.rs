@@ -1,1 +1,90 @@
-//! (room workflow)
+//! Workflows: from the YAML that a person writes to published artifacts.
+//!
+//! `yaml` keeps the place of every value, `config` turns the document into typed stages and collects every error,
+//! `plan` decides what runs and why, `execute` runs it. Memory: a workflow file and the manifests of its artifacts.
+
+pub mod config;
+pub mod execute;
+pub mod plan;
+pub mod schema;
+mod yaml;
+
+use std::path::PathBuf;
+
+pub use config::{Override, Workflow};
+pub use execute::{Options, execute};
+pub use plan::{Decision, Plan, Selection};
+
+use crate::{artifact, fs, stage};
+
+/// Why a workflow could not be read, planned or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file does not describe a workflow.
+    #[error(transparent)]
+    Invalid(#[from] Box<config::Invalid>),
+    /// An option names a stage that is not there.
+    #[error("no stage `{found}` in `{}`{}", path.display(), hint.as_ref().map_or_else(String::new, |h| format!("; did you mean `{h}`?")))]
+    UnknownStage {
+        /// The name given.
+        found: String,
+        /// The workflow.
+        path: PathBuf,
+        /// The most similar name.
+        hint: Option<String>,
+    },
+    /// A stage that is not to run is missing.
+    #[error("stage `{stage}` needs `{input}`, which is not there: {reason}")]
+    MissingInput {
+        /// The stage to run.
+        stage: String,
+        /// The stage whose artifact it needs.
+        input: String,
+        /// Why that is not usable.
+        reason: String,
+    },
+    /// Another run holds the work folder.
+    #[error("`{}` is in use by {holder}", path.display())]
+    Locked {
+        /// The work folder.
+        path: PathBuf,
+        /// The process that holds it.
+        holder: String,
+    },
+    /// A stage failed.
+    #[error("stage `{stage}` failed")]
+    Stage {
+        /// Its name.
+        stage: String,
+        /// Why.
+        #[source]
+        source: Box<stage::Error>,
+    },
+    /// Someone asked to stop.
+    #[error("stopped at stage `{stage}`; nothing half-written is left, and the same command goes on from here")]
+    Interrupted {
+        /// The stage that was running.
+        stage: String,
+    },
+    /// A stage lost bases in silence.
+    #[error(
+        "stage `{stage}` does not balance: {bases_in} bases in, {bases_out} out and {dropped} dropped; this is a bug"
+    )]
+    Unbalanced {
+        /// Its name.
+        stage: String,
+        /// Bases in.
+        bases_in: u64,
+        /// Bases out.
+        bases_out: u64,
+        /// Bases dropped for all reasons.
+        dropped: u64,
+    },
+    /// An artifact is unusable.
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    /// A file call failed.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+}

@@ -1,0 +1,190 @@
+//! Publishing: an artifact is built in a staging folder, synced, and renamed into place.
+//!
+//! A reader sees the old artifact, none, or the new one whole; never a part of one. What a killed process leaves behind
+//! lies in the staging folder, which the next run clears.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::{Artifact, Error, FileEntry, Hashes, MANIFEST, Manifest, hashes};
+use crate::fs;
+
+/// The folder, beside the artifacts, in which they are built.
+pub const STAGING: &str = ".staging";
+
+/// An artifact in the making.
+#[derive(Debug)]
+pub struct Staging {
+    work: PathBuf,
+    stage: String,
+    folder: PathBuf,
+}
+
+impl Staging {
+    /// Makes an empty staging folder for a stage.
+    pub fn begin(work: &Path, stage: &str) -> Result<Self, Error> {
+        let folder = work.join(STAGING).join(stage);
+        remove(&folder)?;
+        fs::create_dir_all(&folder)?;
+        Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
+    }
+
+    /// Where to write the files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes everything that was written.
+    pub fn abandon(self) -> Result<(), Error> {
+        remove(&self.folder)
+    }
+
+    /// Syncs and hashes every file, writes the manifest last, and puts the folder in the place of the old one.
+    /// Fills in `files` and `content` of the manifest; `volatile` names the files that hold wall times.
+    pub fn publish(self, mut manifest: Manifest, volatile: &[&str], hashes: &Hashes) -> Result<Artifact, Error> {
+        manifest.files = sync_and_hash(&self.folder, volatile)?;
+        manifest.content = content(&manifest);
+        let path = self.folder.join(MANIFEST);
+        let json = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other);
+        fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?;
+        sync_folder(&self.folder)?;
+        let place = self.work.join(&self.stage);
+        self.replace(&place)?;
+        for entry in &manifest.files {
+            hashes.remember(&place.join(&entry.path), &entry.blake3)?;
+        }
+        Ok(Artifact { folder: place, manifest })
+    }
+
+    fn replace(&self, place: &Path) -> Result<(), Error> {
+        let old = self.work.join(STAGING).join(format!("{}.old", self.stage));
+        remove(&old)?;
+        if place.exists() {
+            std::fs::rename(place, &old).map_err(fs::error("move away", place))?;
+        }
+        std::fs::rename(&self.folder, place).map_err(fs::error("rename to", place))?;
+        sync_folder(&self.work)?;
+        remove(&old)
+    }
+}
+
+/// Removes what earlier, interrupted runs left in the staging folder.
+pub fn clear(work: &Path) -> Result<(), Error> {
+    remove(&work.join(STAGING))
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(fs::error("remove", folder)(e).into()),
+        _ => Ok(()),
+    }
+}
+
+fn sync_and_hash(folder: &Path, volatile: &[&str]) -> Result<Vec<FileEntry>, Error> {
+    let mut names = Vec::new();
+    list(folder, folder, &mut names)?;
+    names.sort();
+    names.into_iter().map(|name| seal(folder, name, volatile)).collect()
+}
+
+fn seal(folder: &Path, name: String, volatile: &[&str]) -> Result<FileEntry, Error> {
+    let path = folder.join(&name);
+    let file = fs::open(&path)?;
+    file.sync_all().map_err(fs::error("sync", &path))?;
+    let bytes = file.metadata().map_err(fs::error("read", &path))?.len();
+    let blake3 = hashes::hash_file(&path)?;
+    let volatile = volatile.contains(&name.as_str());
+    Ok(FileEntry { path: name, bytes, blake3, volatile })
+}
+
+fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<(), Error> {
+    for entry in std::fs::read_dir(folder).map_err(fs::error("list", folder))? {
+        let path = entry.map_err(fs::error("list", folder))?.path();
+        if path.is_dir() {
+            list(root, &path, names)?;
+        } else if let Ok(relative) = path.strip_prefix(root) {
+            names.push(relative.to_string_lossy().into_owned());
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    let file = File::open(folder).map_err(fs::error("open", folder))?;
+    Ok(file.sync_all().map_err(fs::error("sync", folder))?)
+}
+
+/// The hash that stands for what an artifact holds: its lasting files and what they refer to.
+fn content(manifest: &Manifest) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for entry in manifest.files.iter().filter(|entry| !entry.volatile) {
+        hasher.update(format!("file {} {}\n", entry.path, entry.blake3).as_bytes());
+    }
+    for reference in &manifest.references {
+        hasher.update(format!("refers to {} {}\n", reference.role, reference.content).as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::Counts;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            schema: crate::artifact::SCHEMA.to_owned(),
+            tool: "test".to_owned(),
+            stage: "a".to_owned(),
+            kind: "ingest".to_owned(),
+            algorithm: 1,
+            action_key: String::new(),
+            content: String::new(),
+            config: serde_json::Value::Null,
+            inputs: vec![],
+            sources: vec![],
+            references: vec![],
+            counts: Counts::default(),
+            files: vec![],
+            details: serde_json::Value::Null,
+        }
+    }
+
+    fn publish(work: &Path, text: &str, log: &str) -> Artifact {
+        let staging = Staging::begin(work, "a").unwrap();
+        std::fs::write(staging.folder().join("data"), text).unwrap();
+        std::fs::write(staging.folder().join("log"), log).unwrap();
+        staging.publish(manifest(), &["log"], &Hashes::default()).unwrap()
+    }
+
+    #[test]
+    fn content_depends_on_lasting_files_only() {
+        let work = tempfile::tempdir().unwrap();
+        let first = publish(work.path(), "x", "1 s").manifest.content;
+        assert_eq!(first, publish(work.path(), "x", "2 s").manifest.content);
+        assert_ne!(first, publish(work.path(), "y", "1 s").manifest.content);
+    }
+
+    #[test]
+    fn damage_is_noticed_with_the_path() {
+        let work = tempfile::tempdir().unwrap();
+        let artifact = publish(work.path(), "x", "");
+        artifact.verify(&Hashes::default()).unwrap();
+        std::fs::write(artifact.path("data"), "z").unwrap();
+        let message = artifact.verify(&Hashes::default()).unwrap_err().to_string();
+        assert!(message.contains("data` is damaged: its blake3 is"), "{message}");
+        std::fs::remove_file(artifact.path("data")).unwrap();
+        let message = artifact.verify(&Hashes::default()).unwrap_err().to_string();
+        assert!(message.ends_with("data` is damaged: it is missing"), "{message}");
+    }
+
+    #[test]
+    fn staging_is_invisible_until_published() {
+        let work = tempfile::tempdir().unwrap();
+        let staging = Staging::begin(work.path(), "a").unwrap();
+        std::fs::write(staging.folder().join("data"), "x").unwrap();
+        assert!(Artifact::open(&work.path().join("a")).is_err());
+        clear(work.path()).unwrap();
+        assert!(!work.path().join(STAGING).exists());
+    }
+}

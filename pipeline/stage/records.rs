@@ -1,0 +1,304 @@
+//! Records and their sequence as artifacts hold them, and intervals on them.
+//!
+//! `records.parquet`: one row per record (its number is the order of reading). `sequence.parquet`: the bases in blocks of
+//! at most [`BLOCK_BASES`], in order. `intervals.parquet` and `windows.parquet`: stretches of records, ascending.
+//! Memory: the record table (names) and a few blocks; never a contig.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder};
+use arrow::datatypes::DataType;
+
+use super::tables::{Error, Reader, Writer};
+use crate::units::{Interval, Strand};
+
+/// File names within an artifact.
+pub const RECORDS: &str = "records.parquet";
+/// The bases.
+pub const SEQUENCE: &str = "sequence.parquet";
+/// Stretches of records.
+pub const INTERVALS: &str = "intervals.parquet";
+/// Stretches written in lower case.
+pub const MASKS: &str = "masks.parquet";
+/// Bases of a block, at most.
+pub const BLOCK_BASES: usize = 1 << 20;
+/// Bases gathered before a batch is written.
+const BATCH_BASES: usize = 8 << 20;
+/// Rows gathered before a batch is written.
+const BATCH_ROWS: usize = 65_536;
+
+/// A record as the record table holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The source that it came from.
+    pub source: String,
+    /// Its name there.
+    pub name: String,
+    /// The contig that it belongs to: itself, or the reference that a read is aligned to; none for unplaced reads.
+    pub contig: Option<String>,
+    /// Its length.
+    pub bases: u64,
+}
+
+/// Writes a record table.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), Error> {
+    let text = DataType::Utf8;
+    let mut writer = Writer::create(
+        path,
+        &[("record", DataType::UInt64), ("source", text.clone()), ("name", text.clone()), ("contig", text), ("bases", DataType::UInt64)],
+    )?;
+    for (batch, part) in records.chunks(BATCH_ROWS).enumerate() {
+        let first = (batch * BATCH_ROWS) as u64;
+        writer.write(vec![
+            Arc::new(UInt64Array::from_iter_values(first..first + part.len() as u64)),
+            Arc::new(StringArray::from_iter_values(part.iter().map(|r| r.source.as_str()))),
+            Arc::new(StringArray::from_iter_values(part.iter().map(|r| r.name.as_str()))),
+            Arc::new(StringArray::from_iter(part.iter().map(|r| r.contig.as_deref()))),
+            Arc::new(UInt64Array::from_iter_values(part.iter().map(|r| r.bases))),
+        ])?;
+    }
+    writer.finish()
+}
+
+/// Reads a record table; a record's number is its index.
+pub fn read_records(path: &Path) -> Result<Vec<Record>, Error> {
+    let mut reader = Reader::open(path, BATCH_ROWS)?;
+    let mut records = Vec::new();
+    while let Some(batch) = reader.next_batch()? {
+        let (source, name) = (batch.column::<StringArray>("source")?, batch.column::<StringArray>("name")?);
+        let (contig, bases) = (batch.column::<StringArray>("contig")?, batch.column::<UInt64Array>("bases")?);
+        records.extend((0..batch.rows()).map(|i| Record {
+            source: source.value(i).to_owned(),
+            name: name.value(i).to_owned(),
+            contig: contig.is_valid(i).then(|| contig.value(i).to_owned()),
+            bases: bases.value(i),
+        }));
+    }
+    Ok(records)
+}
+
+/// Writes the bases of records, block by block.
+pub struct SequenceWriter {
+    writer: Writer,
+    record: UInt64Builder,
+    start: UInt64Builder,
+    bases: BinaryBuilder,
+    pending: usize,
+}
+
+impl SequenceWriter {
+    /// Creates the table.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let columns = [("record", DataType::UInt64), ("start", DataType::UInt64), ("bases", DataType::Binary)];
+        Ok(Self {
+            writer: Writer::create(path, &columns)?,
+            record: UInt64Builder::new(),
+            start: UInt64Builder::new(),
+            bases: BinaryBuilder::new(),
+            pending: 0,
+        })
+    }
+
+    /// Appends a block that starts `start` bases into its record.
+    pub fn push(&mut self, record: u64, start: u64, bases: &[u8]) -> Result<(), Error> {
+        self.record.append_value(record);
+        self.start.append_value(start);
+        self.bases.append_value(bases);
+        self.pending += bases.len();
+        if self.pending >= BATCH_BASES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.pending = 0;
+        let columns: [ArrayRef; 3] =
+            [Arc::new(self.record.finish()), Arc::new(self.start.finish()), Arc::new(self.bases.finish())];
+        self.writer.write(columns.to_vec())
+    }
+
+    /// Writes what is left and the footer.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.writer.finish()
+    }
+}
+
+/// A block of bases.
+#[derive(Debug)]
+pub struct Block {
+    /// Number of its record.
+    pub record: u64,
+    /// Where it starts, in bases of the record.
+    pub start: u64,
+    /// The bases.
+    pub bases: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bases.len() as u64
+    }
+}
+
+/// Reads bases in order: all blocks, or intervals that ascend.
+pub struct SequenceReader {
+    reader: Reader,
+    blocks: VecDeque<Block>,
+}
+
+impl SequenceReader {
+    /// Opens the table.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { reader: Reader::open(path, 64)?, blocks: VecDeque::new() })
+    }
+
+    /// The next block.
+    pub fn next_block(&mut self) -> Result<Option<Block>, Error> {
+        if self.blocks.is_empty() {
+            self.load()?;
+        }
+        Ok(self.blocks.pop_front())
+    }
+
+    fn load(&mut self) -> Result<bool, Error> {
+        let Some(batch) = self.reader.next_batch()? else { return Ok(false) };
+        let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
+        let bases = batch.column::<BinaryArray>("bases")?;
+        self.blocks.extend((0..batch.rows()).map(|i| Block {
+            record: record.value(i),
+            start: start.value(i),
+            bases: bases.value(i).to_vec(),
+        }));
+        Ok(true)
+    }
+
+    /// Puts the bases of an interval into `out`; starts must not descend from call to call. Returns false when the
+    /// sequence has no such interval.
+    pub fn fetch(&mut self, record: u64, interval: Interval, out: &mut Vec<u8>) -> Result<bool, Error> {
+        out.clear();
+        loop {
+            while self.blocks.front().is_some_and(|b| (b.record, b.end()) <= (record, interval.start)) {
+                self.blocks.pop_front();
+            }
+            let complete = self.blocks.back().is_some_and(|b| (b.record, b.end()) >= (record, interval.end));
+            if complete || !self.load()? {
+                break;
+            }
+        }
+        for block in self.blocks.iter().take_while(|b| (b.record, b.start) < (record, interval.end)) {
+            if block.record == record {
+                let from = interval.start.saturating_sub(block.start).min(block.bases.len() as u64);
+                let to = (interval.end - block.start).min(block.bases.len() as u64);
+                out.extend_from_slice(&block.bases[index(from)..index(to)]);
+            }
+        }
+        Ok(out.len() as u64 == interval.len())
+    }
+}
+
+/// A length in memory: it fits, or it would not be there.
+pub fn index(bases: u64) -> usize {
+    usize::try_from(bases).unwrap_or(usize::MAX)
+}
+
+/// A stretch of a record, with what the stages so far have said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// Number of the record.
+    pub record: u64,
+    /// Where it lies.
+    pub interval: Interval,
+    /// Which strand is meant.
+    pub strand: Strand,
+    /// The split it belongs to; empty before the split.
+    pub split: String,
+}
+
+/// Writes a table of stretches.
+pub struct StretchWriter {
+    writer: Writer,
+    rows: Vec<Stretch>,
+}
+
+impl StretchWriter {
+    /// Creates the table.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let number = DataType::UInt64;
+        let columns = [
+            ("record", number.clone()),
+            ("start", number.clone()),
+            ("end", number),
+            ("strand", DataType::Utf8),
+            ("split", DataType::Utf8),
+        ];
+        Ok(Self { writer: Writer::create(path, &columns)?, rows: Vec::new() })
+    }
+
+    /// Appends a stretch.
+    pub fn push(&mut self, stretch: Stretch) -> Result<(), Error> {
+        self.rows.push(stretch);
+        if self.rows.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let rows = std::mem::take(&mut self.rows);
+        let mut splits = StringBuilder::new();
+        rows.iter().for_each(|r| splits.append_value(&r.split));
+        self.writer.write(vec![
+            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.record))),
+            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.interval.start))),
+            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.interval.end))),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.strand.symbol()))),
+            Arc::new(splits.finish()),
+        ])
+    }
+
+    /// Writes what is left and the footer.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.writer.finish()
+    }
+}
+
+/// Calls `each` for every stretch of a table, in order.
+pub fn for_each_stretch<E: From<Error>>(path: &Path, mut each: impl FnMut(Stretch) -> Result<(), E>) -> Result<(), E> {
+    let mut reader = Reader::open(path, BATCH_ROWS)?;
+    while let Some(batch) = reader.next_batch()? {
+        let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
+        let (end, strand) = (batch.column::<UInt64Array>("end")?, batch.column::<StringArray>("strand")?);
+        let split = batch.column::<StringArray>("split")?;
+        for i in 0..batch.rows() {
+            each(Stretch {
+                record: record.value(i),
+                interval: Interval::new(start.value(i), end.value(i).max(start.value(i))),
+                strand: if strand.value(i) == "-" { Strand::Reverse } else { Strand::Forward },
+                split: split.value(i).to_owned(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_fetched_across_blocks_and_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SEQUENCE);
+        let mut writer = SequenceWriter::create(&path).unwrap();
+        for (record, start, bases) in [(0, 0, "ACGT"), (0, 4, "TTTT"), (1, 0, "GG"), (2, 0, "CAT")] {
+            writer.push(record, start, bases.as_bytes()).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut reader = SequenceReader::open(&path).unwrap();
+        let mut out = Vec::new();
+        for (record, start, end, expected) in [(0, 2, 6, "GTTT"), (0, 3, 8, "TTTTT"), (1, 0, 2, "GG"), (2, 1, 3, "AT")] {
+            assert!(reader.fetch(record, Interval::new(start, end), &mut out).unwrap());
+            assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
+        }
+        assert!(!reader.fetch(2, Interval::new(1, 9), &mut out).unwrap());
+    }
+}

@@ -1,0 +1,139 @@
+//! Parquet tables of an artifact, read and written in batches. Memory: one row group (32 MiB) and one batch.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::fs;
+
+/// Bytes of a row group, before compression.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// Why a table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file call failed.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// Parquet's own words.
+    #[error("cannot {action} table `{}`: {source}", path.display())]
+    Parquet {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The table.
+        path: PathBuf,
+        /// What went wrong.
+        source: ParquetError,
+    },
+    /// A column is missing or of another type.
+    #[error("table `{}` has no column `{column}` of type {expected}", path.display())]
+    Column {
+        /// The table.
+        path: PathBuf,
+        /// The column.
+        column: &'static str,
+        /// Its Rust type.
+        expected: &'static str,
+    },
+}
+
+fn parquet<E: Into<ParquetError>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Parquet { action, path, source: source.into() }
+}
+
+/// Writes one table: batches in order, zstd, the same bytes for the same batches.
+pub struct Writer {
+    path: PathBuf,
+    schema: Arc<Schema>,
+    inner: ArrowWriter<File>,
+}
+
+impl Writer {
+    /// Creates a table of the given columns; those whose type is `Utf8` are dictionary-encoded.
+    pub fn create(path: &Path, columns: &[(&str, DataType)]) -> Result<Self, Error> {
+        let fields = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), *name == "contig"));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let zstd = ZstdLevel::try_new(3).map_err(parquet("write", path))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(zstd))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .set_write_batch_size(64)
+            .set_created_by(crate::TOOL.to_owned())
+            .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+            .build();
+        let inner = ArrowWriter::try_new(fs::create(path)?, schema.clone(), Some(properties));
+        Ok(Self { path: path.to_owned(), schema, inner: inner.map_err(parquet("write", path))? })
+    }
+
+    /// Appends a batch, its columns in the order of [`Writer::create`].
+    pub fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(parquet("write", &self.path))?;
+        self.inner.write(&batch).map_err(parquet("write", &self.path))
+    }
+
+    /// Writes the footer.
+    pub fn finish(self) -> Result<(), Error> {
+        self.inner.close().map(drop).map_err(parquet("write", &self.path))
+    }
+}
+
+/// Reads one table in batches.
+pub struct Reader {
+    path: PathBuf,
+    rows: u64,
+    inner: ParquetRecordBatchReader,
+}
+
+impl Reader {
+    /// Opens a table to be read in batches of at most `rows` rows.
+    pub fn open(path: &Path, rows: usize) -> Result<Self, Error> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))?;
+        let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let inner = builder.with_batch_size(rows).build().map_err(parquet("read", path))?;
+        Ok(Self { path: path.to_owned(), rows: total, inner })
+    }
+
+    /// Rows of the whole table.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The next batch, or none at the end.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        let batch = self.inner.next().transpose().map_err(parquet("read", &self.path))?;
+        Ok(batch.map(|batch| Batch { path: self.path.clone(), batch }))
+    }
+}
+
+/// Some rows of a table.
+pub struct Batch {
+    path: PathBuf,
+    batch: RecordBatch,
+}
+
+impl Batch {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// A column by name and type.
+    pub fn column<A: Array + 'static>(&self, column: &'static str) -> Result<&A, Error> {
+        let found = self.batch.column_by_name(column).and_then(|array| array.as_any().downcast_ref::<A>());
+        found.ok_or_else(|| Error::Column {
+            path: self.path.clone(),
+            column,
+            expected: std::any::type_name::<A>().rsplit("::").next().unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! What a run will do with each stage, and why.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Error, Workflow, config::Entry};
+use crate::artifact::{Artifact, Hashes, Input, SourceFile};
+use crate::{fs, stage};
+
+/// Which stages a run is about.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Run this stage and all that depends on it, whatever is there.
+    pub from: Option<String>,
+    /// Leave out everything that this stage does not need.
+    pub until: Option<String>,
+    /// Run this stage alone, on the artifacts that are there.
+    pub only: Option<String>,
+    /// Run these stages even if nothing changed.
+    pub force: Vec<String>,
+}
+
+/// What happens to a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "decision", content = "reason")]
+pub enum Decision {
+    /// Its artifact is whole and made from the same things.
+    Reuse,
+    /// It runs, for this reason.
+    Run(String),
+    /// The selection leaves it out.
+    Skip,
+}
+
+/// The decision for each stage, in the order of running.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Stage name and decision.
+    pub stages: Vec<(String, Decision)>,
+}
+
+impl Plan {
+    /// Compares the workflow with what is in the work folder, without changing anything there.
+    pub fn new(workflow: &Workflow, work: &Path, selection: &Selection, hashes: &Hashes) -> Result<Self, Error> {
+        let chosen = choose(workflow, selection)?;
+        let mut stages: Vec<(String, Decision)> = Vec::new();
+        for (entry, choice) in workflow.stages.iter().zip(chosen) {
+            let rebuilt = |name: &str| stages.iter().any(|(s, d)| s == name && matches!(d, Decision::Run(_)));
+            let upstream = entry.stage.inputs().into_iter().find(|(_, input)| rebuilt(input));
+            let decision = match (choice, upstream) {
+                (Choice::Skip, _) => Decision::Skip,
+                (Choice::Force(reason), _) => Decision::Run(reason),
+                (Choice::Consider, Some((_, input))) => Decision::Run(format!("its input `{input}` is made anew")),
+                (Choice::Consider, None) => consider(workflow, entry, work, hashes)?,
+            };
+            stages.push((entry.name.clone(), decision));
+        }
+        Ok(Self { stages })
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Choice {
+    Skip,
+    Consider,
+    Force(String),
+}
+
+/// What the selection says of each stage.
+pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<Choice>, Error> {
+    let mut choices = vec![Choice::Consider; workflow.stages.len()];
+    if let Some(until) = &selection.until {
+        let needed = ancestors(workflow, workflow.position(until)?);
+        choices.iter_mut().zip(needed).filter(|(_, needed)| !needed).for_each(|(choice, _)| *choice = Choice::Skip);
+    }
+    if let Some(only) = &selection.only {
+        let position = workflow.position(only)?;
+        choices.fill(Choice::Skip);
+        choices[position] = Choice::Force(format!("--only {only}"));
+    }
+    if let Some(from) = &selection.from {
+        let position = workflow.position(from)?;
+        for (i, choice) in choices.iter_mut().enumerate() {
+            if ancestors(workflow, i)[position] && !matches!(choice, Choice::Skip) {
+                *choice = Choice::Force(format!("--from {from}"));
+            }
+        }
+    }
+    for force in &selection.force {
+        let position = workflow.position(force)?;
+        if !matches!(choices[position], Choice::Skip) {
+            choices[position] = Choice::Force(format!("--force {force}"));
+        }
+    }
+    Ok(choices)
+}
+
+/// The stage itself and everything that it reads from, directly or not.
+fn ancestors(workflow: &Workflow, position: usize) -> Vec<bool> {
+    let mut needed = vec![false; workflow.stages.len()];
+    needed[position] = true;
+    for i in (0..=position).rev().filter(|i| *i <= position) {
+        if needed[i] {
+            for (_, input) in workflow.stages[i].stage.inputs() {
+                if let Some(j) = workflow.stages.iter().position(|entry| entry.name == input) {
+                    needed[j] = true;
+                }
+            }
+        }
+    }
+    needed
+}
+
+/// Whether the artifact of a stage is whole and made from what is there now; in words.
+pub(super) fn consider(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
+    let folder = work.join(&entry.name);
+    let Ok(artifact) = Artifact::open(&folder) else {
+        return Ok(Decision::Run(absence(&folder)));
+    };
+    let made_from = MadeFrom::now(workflow, entry, work, hashes)?;
+    let manifest = &artifact.manifest;
+    if manifest.kind != entry.kind().name {
+        return Ok(Decision::Run(format!("uses: {} -> {}", manifest.kind, entry.kind().name)));
+    }
+    if manifest.action_key != made_from.action_key(entry) {
+        return Ok(Decision::Run(difference(entry, &artifact, &made_from)));
+    }
+    match artifact.verify(hashes) {
+        Ok(()) => Ok(Decision::Reuse),
+        Err(damage) => Ok(Decision::Run(damage.to_string())),
+    }
+}
+
+fn absence(folder: &Path) -> String {
+    match Artifact::open(folder) {
+        Err(error) if folder.exists() => error.to_string(),
+        _ => "not made yet".to_owned(),
+    }
+}
+
+/// Everything that goes into an action key.
+pub(super) struct MadeFrom {
+    /// The artifacts, by role.
+    pub inputs: Vec<Input>,
+    /// The files from outside.
+    pub sources: Vec<SourceFile>,
+    /// The configuration with defaults.
+    pub config: Value,
+}
+
+impl MadeFrom {
+    /// What a stage would be made from now; its inputs must be published.
+    pub fn now(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
+        let inputs = entry.stage.inputs().into_iter().map(|(role, stage)| {
+            let artifact = Artifact::open(&work.join(&stage))?;
+            Ok::<_, Error>(Input { role, stage, content: artifact.manifest.content })
+        });
+        let sources = entry.stage.files().into_iter().map(|path| source(workflow, &path, hashes));
+        let config = entry.stage.resolved();
+        Ok(Self { inputs: inputs.collect::<Result<_, _>>()?, sources: sources.collect::<Result<_, _>>()?, config })
+    }
+
+    /// The hash of kind, algorithm, configuration and contents; names of stages and paths of files are no part of it.
+    pub fn action_key(&self, entry: &Entry) -> String {
+        let kind = entry.kind();
+        let mut config = self.config.clone();
+        for (role, _) in entry.stage.inputs() {
+            if let Some(map) = config.as_object_mut() {
+                map.shift_remove(role.split('.').next().unwrap_or(&role));
+            }
+        }
+        for source in &self.sources {
+            replace(&mut config, &source.path, &source.blake3);
+        }
+        config.sort_all_objects();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{} {}\n{config}\n", kind.name, kind.algorithm).as_bytes());
+        for input in &self.inputs {
+            hasher.update(format!("{} {}\n", input.role, input.content).as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+fn source(workflow: &Workflow, path: &Path, hashes: &Hashes) -> Result<SourceFile, Error> {
+    let file: PathBuf = workflow.base().join(path);
+    let blake3 = hashes.of(&file)?;
+    let bytes = std::fs::metadata(&file).map_err(fs::error("read", &file))?.len();
+    Ok(SourceFile { path: path.to_string_lossy().into_owned(), bytes, blake3 })
+}
+
+/// Puts `new` in the place of every text `old`.
+fn replace(value: &mut Value, old: &str, new: &str) {
+    match value {
+        Value::String(text) if text == old => new.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, old, new)),
+        Value::Object(map) => map.values_mut().for_each(|item| replace(item, old, new)),
+        _ => {}
+    }
+}
+
+/// Why a stage's action key is another than its artifact's, in words.
+fn difference(entry: &Entry, artifact: &Artifact, now: &MadeFrom) -> String {
+    let then = &artifact.manifest;
+    let mut reasons = Vec::new();
+    if then.algorithm != entry.kind().algorithm {
+        reasons.push(format!("algorithm version {} -> {}", then.algorithm, entry.kind().algorithm));
+    }
+    compare(&entry.name, &then.config, &now.config, &mut reasons);
+    for input in &now.inputs {
+        let before = then.inputs.iter().find(|other| other.role == input.role);
+        if before.is_none_or(|before| before.content != input.content) {
+            reasons.push(format!("input `{}` changed", input.stage));
+        }
+    }
+    for source in &now.sources {
+        if !then.sources.iter().any(|other| other.blake3 == source.blake3) {
+            reasons.push(format!("file changed: {}", source.path));
+        }
+    }
+    if reasons.is_empty() { "its action key changed".to_owned() } else { reasons.join("; ") }
+}
+
+/// Lists the values that differ: `stage.key old -> new`.
+fn compare(path: &str, old: &Value, new: &Value, reasons: &mut Vec<String>) {
+    if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let keys: BTreeMap<&String, ()> = a.keys().chain(b.keys()).map(|key| (key, ())).collect();
+        for key in keys.keys() {
+            let missing = &Value::Null;
+            let path = format!("{path}.{key}");
+            compare(&path, a.get(*key).unwrap_or(missing), b.get(*key).unwrap_or(missing), reasons);
+        }
+    } else if old != new {
+        reasons.push(format!("{path} {old} -> {new}"));
+    }
+}
+
+/// The name of a kind, for listings.
+pub fn kind_name(workflow: &Workflow, name: &str) -> &'static str {
+    let entry = workflow.stages.iter().find(|entry| entry.name == name);
+    entry.map_or("", |entry| stage::KINDS[entry.kind].name)
+}

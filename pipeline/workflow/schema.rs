@@ -1,0 +1,61 @@
+//! The JSON Schema of workflow files, generated from the types, for editors.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use crate::stage;
+
+/// The schema (draft 2020-12) of a workflow file.
+pub fn workflow() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let kinds: Vec<Value> = stage::KINDS.iter().map(|kind| stage_schema(kind, &mut generator)).collect();
+    let definitions: Value = generator.take_definitions(true).into();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "genomill workflow",
+        "description": "Named stages; each says what it uses and which stages it reads from.",
+        "type": "object",
+        "required": ["name", "stages"],
+        "additionalProperties": false,
+        "properties": {
+            "name": {
+                "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+                "description": "Names the folder of the artifacts: work/<name>/."
+            },
+            "params": {
+                "type": "object",
+                "description": "Values that stages use as ${params.<key>}.",
+                "additionalProperties": { "type": ["string", "number", "boolean", "null", "array"] }
+            },
+            "stages": {
+                "type": "object", "minProperties": 1,
+                "description": "The stages by name; edges follow from what each reads.",
+                "propertyNames": { "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$" },
+                "additionalProperties": { "oneOf": kinds }
+            }
+        },
+        "$defs": definitions
+    })
+}
+
+/// A stage's own schema, with the `uses` that selects it, and with `${params.x}` allowed for every value.
+fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -> Value {
+    let mut schema: Value = (kind.schema)(generator).into();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".to_owned(), kind.name.into());
+        object.insert("description".to_owned(), kind.summary.into());
+        let properties = object.entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            for property in properties.values_mut() {
+                let inner = property.take();
+                *property = json!({ "anyOf": [inner, { "type": "string", "pattern": "^\\$\\{params\\.[^}]+\\}$" }] });
+            }
+            properties.insert("uses".to_owned(), json!({ "const": kind.name, "description": kind.summary }));
+        }
+        let required = object.entry("required").or_insert_with(|| json!([]));
+        if let Some(required) = required.as_array_mut() {
+            required.insert(0, "uses".into());
+        }
+    }
+    schema
+}

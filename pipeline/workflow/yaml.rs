@@ -1,0 +1,189 @@
+//! A YAML document in which every value knows its place. Offsets are bytes.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::{Location, Spanned};
+
+/// A place in the document: byte offset and length.
+pub type Span = (usize, usize);
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub node: Node,
+}
+
+/// A YAML value.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// Anything that is neither list nor map.
+    Scalar(Value),
+    /// A list.
+    List(Vec<Item>),
+    /// A map, in the order written.
+    Map(Vec<(String, Span, Item)>),
+}
+
+impl Item {
+    /// The entry of a map by its key: the place of the key, and the value.
+    pub fn entry(&self, key: &str) -> Option<(Span, &Self)> {
+        let Node::Map(entries) = &self.node else { return None };
+        entries.iter().find(|(name, ..)| name == key).map(|(_, span, item)| (*span, item))
+    }
+
+    /// The value as JSON, without places.
+    pub fn to_json(&self) -> Value {
+        match &self.node {
+            Node::Scalar(value) => value.clone(),
+            Node::List(items) => items.iter().map(Self::to_json).collect(),
+            Node::Map(entries) => entries.iter().map(|(key, _, item)| (key.clone(), item.to_json())).collect(),
+        }
+    }
+
+    /// What kind of value it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match &self.node {
+            Node::List(_) => "a list",
+            Node::Map(_) => "a map",
+            Node::Scalar(Value::Null) => "nothing",
+            Node::Scalar(Value::Bool(_)) => "a boolean",
+            Node::Scalar(Value::Number(_)) => "a number",
+            Node::Scalar(_) => "a text",
+        }
+    }
+}
+
+/// Parses a document; an error says what and where.
+pub fn parse(text: &str) -> Result<Item, (String, Span)> {
+    serde_saphyr::from_str::<Item>(text).map_err(|error| {
+        let span = error.location().map_or((0, 0), |location| span(&location));
+        (first_line(&error.without_snippet().to_string()), span)
+    })
+}
+
+/// The value of one YAML scalar, list or map on a command line.
+pub fn parse_value(text: &str) -> Value {
+    parse(text).map_or_else(|_| Value::String(text.to_owned()), |item| item.to_json())
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or(message).trim_end_matches('.').to_owned()
+}
+
+fn span(location: &Location) -> Span {
+    let span = location.span();
+    let number = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(0);
+    (number(span.byte_offset()), number(span.byte_len()))
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Node>::deserialize(deserializer)?;
+        Ok(Self { span: span(&spanned.referenced), node: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+fn scalar<E>(value: impl Into<Value>) -> Result<Node, E> {
+    Ok(Node::Scalar(value.into()))
+}
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Node, E> {
+        scalar(v)
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Node, E> {
+        scalar(v)
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Node, E> {
+        scalar(v)
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Node, E> {
+        scalar(v)
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Node, E> {
+        scalar(v)
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        scalar(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        scalar(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries: Vec<(String, Span, Item)> = Vec::new();
+        while let Some((key, item)) = map.next_entry::<Spanned<String>, Item>()? {
+            if entries.iter().any(|(name, ..)| *name == key.value) {
+                return Err(de::Error::custom(format!("key `{}` stands here twice", key.value)));
+            }
+            entries.push((key.value, span(&key.referenced), item));
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_types_and_places() {
+        let text = "name: yeast\nstages:\n  a: {n: 12, x: 1e-3, on: true, list: [1, b]}\n  nothing:\n";
+        let document = parse(text).unwrap();
+        let (_, a) = document.entry("stages").unwrap().1.entry("a").unwrap();
+        assert_eq!(
+            document.to_json(),
+            serde_json::json!({"name": "yeast", "stages":
+                {"a": {"n": 12, "x": 1e-3, "on": true, "list": [1, "b"]}, "nothing": null}})
+        );
+        let (key, value) = a.entry("x").unwrap();
+        assert_eq!(&text[key.0..key.0 + key.1], "x");
+        assert_eq!(&text[value.span.0..value.span.0 + value.span.1], "1e-3");
+    }
+
+    #[test]
+    fn broken_documents_say_where() {
+        for (text, part) in [("a: [1, 2", "a:"), ("a: 1\na: 2\n", "a"), ("a: b: c", "a")] {
+            let (message, span) = parse(text).unwrap_err();
+            assert!(span.0 <= text.len() && !message.is_empty(), "{part}: {message} {span:?}");
+        }
+    }
+}
