@@ -1,0 +1,181 @@
+//! Exact BPE encoding.
+//!
+//! The input is cut at bytes that no merge reaches (N, other codes, white space, special tokens): each is looked up.
+//! The runs between them are merged exactly as the list of merges says: [`heap`] does so for any alphabet.
+
+use std::collections::HashMap;
+
+use super::Parts;
+use crate::tokenizer::{Error, IUPAC};
+
+pub(super) mod heap;
+
+/// What a byte is to the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// A letter with this id that takes part in merges.
+    Merges(u32),
+    /// A letter with this id that stands alone.
+    Alone(u32),
+    /// White space between words.
+    Dropped,
+    /// Not in the vocabulary.
+    Unknown,
+}
+
+/// Everything that encoding needs, prepared.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    classes: Box<[Class; 256]>,
+    merges: heap::Merges,
+    unknown: Option<u32>,
+    fuse_unknown: bool,
+    /// Texts of special tokens, longest first.
+    special: Vec<(Box<[u8]>, u32)>,
+}
+
+impl Encoder {
+    /// Prepares the tables.
+    ///
+    /// # Errors
+    /// See [`super::Bpe::new`].
+    pub fn new(parts: &Parts) -> Result<Self, Error> {
+        let merges = resolve(parts)?;
+        let classes = classify(parts);
+        refuse_dropped_codes(parts, &classes)?;
+        Ok(Self {
+            classes,
+            merges,
+            unknown: parts.unknown,
+            fuse_unknown: parts.fuse_unknown,
+            special: special_texts(parts),
+        })
+    }
+
+    /// Appends the ids of `bases`.
+    pub fn encode_into(&self, bases: &[u8], ids: &mut Vec<u32>) {
+        let mut at = 0;
+        while at < bases.len() {
+            let run = self.run_length(&bases[at..]);
+            if run > 0 {
+                self.encode_run(&bases[at..at + run], ids);
+                at += run;
+            } else {
+                at += self.encode_other(&bases[at..], ids);
+            }
+        }
+    }
+
+    fn run_length(&self, bases: &[u8]) -> usize {
+        bases
+            .iter()
+            .position(|&b| !matches!(self.classes[usize::from(b)], Class::Merges(_)))
+            .unwrap_or(bases.len())
+    }
+
+    fn encode_run(&self, run: &[u8], ids: &mut Vec<u32>) {
+        self.merges.encode_into(run, |byte| self.letter(byte), ids);
+    }
+
+    fn letter(&self, byte: u8) -> u32 {
+        match self.classes[usize::from(byte)] {
+            Class::Merges(id) | Class::Alone(id) => id,
+            Class::Dropped | Class::Unknown => self.unknown.unwrap_or_default(),
+        }
+    }
+
+    /// Appends what stands at the start of `bases`, which no merge reaches; returns its length in bytes.
+    fn encode_other(&self, bases: &[u8], ids: &mut Vec<u32>) -> usize {
+        match self.classes[usize::from(bases[0])] {
+            Class::Merges(id) | Class::Alone(id) => ids.push(id),
+            Class::Dropped => {}
+            Class::Unknown => return self.encode_unknown(bases, ids),
+        }
+        1
+    }
+
+    fn encode_unknown(&self, bases: &[u8], ids: &mut Vec<u32>) -> usize {
+        if let Some((text, id)) = self.special.iter().find(|(text, _)| bases.starts_with(text)) {
+            ids.push(*id);
+            return text.len();
+        }
+        ids.extend(self.unknown);
+        if self.fuse_unknown { self.unknown_length(bases) } else { 1 }
+    }
+
+    /// Length of the run of unknown bytes at the start of `bases`, up to a special token.
+    fn unknown_length(&self, bases: &[u8]) -> usize {
+        let goes_on = |at: &usize| {
+            let rest = &bases[*at..];
+            self.classes[usize::from(rest[0])] == Class::Unknown
+                && !self.special.iter().any(|(text, _)| rest.starts_with(text))
+        };
+        1 + (1..bases.len()).take_while(goes_on).count()
+    }
+}
+
+/// The merges with their results; refuses those without.
+fn resolve(parts: &Parts) -> Result<heap::Merges, Error> {
+    let vocabulary = &parts.vocabulary;
+    let mut table = HashMap::with_capacity(parts.merges.len());
+    for (rank, &(left, right)) in (0_u32..).zip(&parts.merges) {
+        let text = |id| vocabulary.text(id).unwrap_or_default().to_owned();
+        let whole = text(left) + &text(right);
+        let (index, left_text, right_text) = (rank as usize, text(left), text(right));
+        let Some(id) = vocabulary.id(&whole) else {
+            return Err(Error::MergeOfUnknown { index, left: left_text, right: right_text, missing: whole });
+        };
+        if table.insert((left, right), heap::Merge { rank, id }).is_some() {
+            return Err(Error::MergeTwice { index, left: left_text, right: right_text });
+        }
+    }
+    Ok(heap::Merges::new(table))
+}
+
+fn classify(parts: &Parts) -> Box<[Class; 256]> {
+    let mut classes = Box::new([Class::Unknown; 256]);
+    if parts.drop_whitespace {
+        for byte in (0..=u8::MAX).filter(|byte| byte.is_ascii_whitespace() || *byte == 0x0b) {
+            classes[usize::from(byte)] = Class::Dropped;
+        }
+    }
+    for (id, (text, special)) in (0..).zip(parts.vocabulary.iter()) {
+        if let ([byte], false) = (text.as_bytes(), special)
+            && classes[usize::from(*byte)] == Class::Unknown
+        {
+            classes[usize::from(*byte)] = Class::Alone(id);
+        }
+    }
+    mark_merging(parts, &mut classes);
+    classes
+}
+
+/// Marks the letters that stand in the result of a merge.
+fn mark_merging(parts: &Parts, classes: &mut [Class; 256]) {
+    let ids = parts.merges.iter().flat_map(|&(left, right)| [left, right]);
+    for byte in ids.filter_map(|id| parts.vocabulary.text(id)).flat_map(str::bytes) {
+        if let Class::Alone(id) = classes[usize::from(byte)] {
+            classes[usize::from(byte)] = Class::Merges(id);
+        }
+    }
+}
+
+fn refuse_dropped_codes(parts: &Parts, classes: &[Class; 256]) -> Result<(), Error> {
+    let missing = IUPAC.iter().find(|&&code| classes[usize::from(code)] == Class::Unknown);
+    match missing {
+        Some(&code) if parts.unknown.is_none() => Err(Error::Field {
+            field: "model.unk_token".into(),
+            found: format!("null, and no token is `{}`, which would be dropped", char::from(code)),
+            expected: "a token for what the vocabulary lacks".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn special_texts(parts: &Parts) -> Vec<(Box<[u8]>, u32)> {
+    let special = (0..).zip(parts.vocabulary.iter()).filter(|(_, (_, special))| *special);
+    let mut texts: Vec<(Box<[u8]>, u32)> =
+        special.map(|(id, (text, _))| (text.as_bytes().into(), id)).collect();
+    texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+    texts
+}
