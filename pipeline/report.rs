@@ -1,1 +1,19 @@
-//! (room report)
+//! The report: one HTML file that shows what a workflow did, with nothing to load from elsewhere.
+//!
+//! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
+//! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
+
+mod data;
+mod histogram;
+
+pub use data::*;
+pub use histogram::{Bin, Histogram};
+
+/// Why a report could not be rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The page's template failed.
+    #[error("cannot render the report: {0}")]
+    Template(#[from] minijinja::Error),
+}
