@@ -17,3 +17,10 @@ pub enum Error {
     #[error("cannot render the report: {0}")]
     Template(#[from] minijinja::Error),
 }
+
+/// The report as one HTML page.
+pub fn render(data: &Data) -> Result<String, Error> {
+    let mut templates = minijinja::Environment::new();
+    templates.add_template("page.html", include_str!("report/page.html"))?;
+    Ok(templates.get_template("page.html")?.render(minijinja::value::Serde(data))?)
+}

@@ -66,7 +66,7 @@ impl Histogram {
 fn even_edges(shortest: u64, longest: u64) -> Vec<u64> {
     let width = round_up((longest - shortest + 1).div_ceil(BINS));
     let first = shortest / width * width;
-    (0..).map(|i| first + i * width).take_while(|&edge| edge < longest + 1 + width).collect()
+    (0..=(longest - first) / width + 1).map(|i| first + i * width).collect()
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 ..
@@ -93,9 +93,13 @@ fn ratio_edges(shortest: u64, longest: u64) -> Vec<u64> {
         reason = "positive, at most twice a length"
     )]
     let edge = |i: u32| 10_f64.powf((first + f64::from(i)) / per_decade).round() as u64;
-    let mut edges: Vec<u64> = (0..).map(edge).take_while(|&edge| edge <= longest).collect();
-    #[expect(clippy::cast_possible_truncation, reason = "a few dozen edges")]
-    edges.push(edge(edges.len() as u32).max(longest + 1));
+    let mut edges = vec![edge(0)];
+    for i in 1.. {
+        edges.push(edge(i));
+        if edge(i) > longest {
+            break;
+        }
+    }
     edges[0] = edges[0].min(shortest);
     edges.dedup();
     edges
