@@ -3,8 +3,11 @@
 //! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
 //! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
 
+mod axis;
+mod chart;
 mod data;
 mod histogram;
+mod number;
 
 pub use data::*;
 pub use histogram::{Bin, Histogram};
