@@ -5,12 +5,15 @@
 
 mod axis;
 mod chart;
+mod dag;
 mod data;
 mod histogram;
 mod number;
+mod verdict;
 
 pub use data::*;
 pub use histogram::{Bin, Histogram};
+pub use verdict::Baseline;
 
 /// Why a report could not be rendered.
 #[derive(Debug, thiserror::Error)]
