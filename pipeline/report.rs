@@ -7,6 +7,7 @@ mod axis;
 mod chart;
 mod dag;
 mod data;
+mod figure;
 mod histogram;
 mod number;
 mod verdict;

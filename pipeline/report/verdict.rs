@@ -47,7 +47,7 @@ pub(super) fn verdict(evaluation: &Evaluation) -> Option<String> {
         }
         (Some(model), Some(best)) => {
             let markov = evaluation.markov.as_ref()?;
-            Some([comparison(model, &best), orders_beaten(model, markov), uniform(model)].concat())
+            Some(comparison(model, &best) + &orders_beaten(model, markov) + uniform(model))
         }
         (Some(model), None) => Some(format!(
             "{} needs {} bits per base.{}",
