@@ -1,1 +1,33 @@
-//! (room report)
+//! The report: one HTML file that shows what a workflow did, with nothing to load from elsewhere.
+//!
+//! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
+//! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
+
+mod axis;
+mod chart;
+mod dag;
+mod data;
+mod figure;
+mod histogram;
+mod number;
+mod verdict;
+
+pub use data::*;
+pub use histogram::{Bin, Histogram};
+pub use verdict::Baseline;
+
+/// Why a report could not be rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The page's template failed.
+    #[error("cannot render the report: {0}")]
+    Template(#[from] minijinja::Error),
+}
+
+/// The report as one HTML page.
+pub fn render(data: &Data) -> Result<String, Error> {
+    let mut templates = minijinja::Environment::new();
+    templates.add_template("page.html", include_str!("report/page.html"))?;
+    Ok(templates.get_template("page.html")?.render(minijinja::value::Serde(data))?)
+}

@@ -1,0 +1,330 @@
+//! The workflow as a drawing: stages in layers from top to bottom, edges from what is read to who reads it.
+//!
+//! A stage lies one layer below the lowest of those that it reads from. An edge that passes layers runs in a lane beside
+//! their boxes; edges from the same stage share a lane.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::chart::{escape, put};
+use super::number;
+use super::{Stage, Status};
+
+const BOX_WIDTH: f64 = 156.0;
+const BOX_HEIGHT: f64 = 44.0;
+const LANE_WIDTH: f64 = 10.0;
+const GAP: f64 = 12.0;
+const LAYER: f64 = 76.0;
+const MARGIN: f64 = 6.0;
+/// Letters that fit into a box.
+const LETTERS: usize = 20;
+/// Sweeps over the layers; more do not change workflows of some dozens of stages.
+const SWEEPS: usize = 12;
+
+/// Draws the stages; nothing when there are none.
+pub(super) fn svg(stages: &[Stage]) -> Option<String> {
+    if stages.is_empty() {
+        return None;
+    }
+    let edges = edges(stages);
+    let layout = Layout::new(stages.len(), &edges);
+    let (width, height) = layout.size();
+    let mut svg = String::new();
+    let edge_count = edges.len();
+    put(
+        &mut svg,
+        format_args!(
+            "<svg class=\"dag\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" role=\"img\" \
+             aria-label=\"The stages of the workflow\"><title>The stages of the workflow</title>\
+             <desc>{} stages from top to bottom, {edge_count} edges from what is read to who reads it.</desc>\
+             <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" \
+             orient=\"auto\"><path class=\"arrow\" d=\"M0 0.5L8 4L0 7.5Z\"/></marker></defs>",
+            stages.len()
+        ),
+    );
+    for &(from, to) in &edges {
+        put(
+            &mut svg,
+            format_args!(r#"<path class="edge" marker-end="url(#arrow)" d="{}"/>"#, layout.route(from, to)),
+        );
+    }
+    for (index, stage) in stages.iter().enumerate() {
+        svg.push_str(&drawn_stage(index, stage, layout.place(Item::Stage(index))));
+    }
+    svg.push_str("</svg>");
+    Some(svg)
+}
+
+/// Pairs of stages (read from, reader), by index, once each and forward only.
+fn edges(stages: &[Stage]) -> Vec<(usize, usize)> {
+    let by_name: BTreeMap<&str, usize> =
+        stages.iter().enumerate().map(|(index, stage)| (&*stage.name, index)).collect();
+    let inputs = |(to, stage): (usize, &Stage)| {
+        let known = stage.inputs.iter().filter_map(|name| by_name.get(&**name));
+        known.map(|&from| (from, to)).filter(|(from, to)| from != to).collect::<Vec<_>>()
+    };
+    let all: BTreeSet<(usize, usize)> = stages.iter().enumerate().flat_map(inputs).collect();
+    let depths = depths(stages.len(), &all);
+    // Only a cycle, which a workflow does not have, makes an edge go up.
+    all.into_iter().filter(|&(from, to)| depths[from] < depths[to]).collect()
+}
+
+/// The layer of each stage: the length of the longest path to it.
+fn depths<'a>(stages: usize, edges: impl IntoIterator<Item = &'a (usize, usize)> + Clone) -> Vec<usize> {
+    let mut depths = vec![0; stages];
+    for _ in 0..stages {
+        for &(from, to) in edges.clone() {
+            depths[to] = depths[to].max(depths[from] + 1).min(stages - 1);
+        }
+    }
+    depths
+}
+
+/// What takes room in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Item {
+    Stage(usize),
+    /// Where the edges of a stage pass a layer.
+    Lane(usize, usize),
+}
+
+impl Item {
+    fn width(self) -> f64 {
+        match self {
+            Self::Stage(_) => BOX_WIDTH,
+            Self::Lane(..) => LANE_WIDTH,
+        }
+    }
+}
+
+/// Items in layers, from left to right, and the middle of each.
+struct Layout {
+    depths: Vec<usize>,
+    layers: Vec<Vec<Item>>,
+    middles: BTreeMap<Item, f64>,
+}
+
+impl Layout {
+    fn new(stages: usize, edges: &[(usize, usize)]) -> Self {
+        let depths = depths(stages, edges);
+        let mut layers: Vec<Vec<Item>> =
+            vec![Vec::new(); depths.iter().max().map_or(0, |deepest| deepest + 1)];
+        for (stage, &depth) in depths.iter().enumerate() {
+            layers[depth].push(Item::Stage(stage));
+        }
+        let lanes =
+            |&(from, to): &(usize, usize)| (depths[from] + 1..depths[to]).map(move |layer| (from, layer));
+        for (from, layer) in edges.iter().flat_map(lanes).collect::<BTreeSet<_>>() {
+            layers[layer].push(Item::Lane(from, layer));
+        }
+        let mut layout = Self { depths, layers, middles: BTreeMap::new() };
+        layout.arrange(edges);
+        layout
+    }
+
+    /// Orders the layers, then draws items towards their neighbours, back and forth.
+    fn arrange(&mut self, edges: &[(usize, usize)]) {
+        let neighbours = self.neighbours(edges);
+        for layer in 0..self.layers.len() {
+            self.spread(layer, &BTreeMap::new());
+        }
+        for sweep in 0..SWEEPS {
+            let layers: Vec<usize> = (0..self.layers.len()).collect();
+            for layer in if sweep % 2 == 0 { layers } else { layers.into_iter().rev().collect() } {
+                let wished = self.wishes(layer, &neighbours);
+                if sweep < SWEEPS / 2 {
+                    let key = |item: &Item| wished.get(item).copied().unwrap_or(0.0);
+                    self.layers[layer].sort_by(|a, b| key(a).total_cmp(&key(b)));
+                }
+                self.spread(layer, &wished);
+            }
+        }
+        let leftmost = self
+            .middles
+            .iter()
+            .map(|(item, middle)| middle - item.width() / 2.0)
+            .fold(f64::INFINITY, f64::min);
+        self.middles.values_mut().for_each(|middle| *middle += MARGIN - leftmost);
+    }
+
+    /// The items that each is joined to by one step of an edge.
+    fn neighbours(&self, edges: &[(usize, usize)]) -> BTreeMap<Item, BTreeSet<Item>> {
+        let mut neighbours: BTreeMap<Item, BTreeSet<Item>> = BTreeMap::new();
+        for &(from, to) in edges {
+            for pair in self.path(from, to).windows(2) {
+                neighbours.entry(pair[0]).or_default().insert(pair[1]);
+                neighbours.entry(pair[1]).or_default().insert(pair[0]);
+            }
+        }
+        neighbours
+    }
+
+    /// Where the items of a layer would like to be: in the middle of their neighbours, boxes counting most.
+    fn wishes(&self, layer: usize, neighbours: &BTreeMap<Item, BTreeSet<Item>>) -> BTreeMap<Item, f64> {
+        let wish = |&item: &Item| {
+            let weights = neighbours.get(&item)?.iter().map(|&other| {
+                let weight =
+                    if matches!((item, other), (Item::Stage(_), Item::Stage(_))) { 8.0 } else { 1.0 };
+                (weight, weight * self.middle(other))
+            });
+            let (weight, sum) = weights.fold((0.0, 0.0), |(weight, sum), (w, s)| (weight + w, sum + s));
+            Some((item, sum / weight))
+        };
+        self.layers[layer].iter().filter_map(wish).collect()
+    }
+
+    /// Places a layer's items in their order, without overlap, as near to their wishes as that allows.
+    fn spread(&mut self, layer: usize, wished: &BTreeMap<Item, f64>) {
+        let items = &self.layers[layer];
+        let wishes: Vec<f64> = items.iter().map(|item| wished.get(item).copied().unwrap_or(0.0)).collect();
+        let apart = |i: usize| f64::midpoint(items[i].width(), items[i + 1].width()) + GAP;
+        let (mut from_left, mut from_right) = (wishes.clone(), wishes);
+        for i in 1..items.len() {
+            from_left[i] = from_left[i].max(from_left[i - 1] + apart(i - 1));
+        }
+        for i in (1..items.len()).rev() {
+            from_right[i - 1] = from_right[i - 1].min(from_right[i] - apart(i - 1));
+        }
+        for (i, &item) in items.iter().enumerate() {
+            self.middles.insert(item, f64::midpoint(from_left[i], from_right[i]));
+        }
+    }
+
+    /// The items that an edge passes, its ends included.
+    fn path(&self, from: usize, to: usize) -> Vec<Item> {
+        let lanes = (self.depths[from] + 1..self.depths[to]).map(|layer| Item::Lane(from, layer));
+        [Item::Stage(from)].into_iter().chain(lanes).chain([Item::Stage(to)]).collect()
+    }
+
+    fn middle(&self, item: Item) -> f64 {
+        self.middles.get(&item).copied().unwrap_or(0.0)
+    }
+
+    /// The middle of an item, and its top.
+    fn place(&self, item: Item) -> (f64, f64) {
+        let layer = match item {
+            Item::Stage(stage) => self.depths[stage],
+            Item::Lane(_, layer) => layer,
+        };
+        (self.middle(item), MARGIN + LAYER * layer as f64)
+    }
+
+    fn size(&self) -> (f64, f64) {
+        let right = self.middles.iter().map(|(item, middle)| middle + item.width() / 2.0).fold(0.0, f64::max);
+        (right + MARGIN, LAYER * (self.layers.len() - 1) as f64 + BOX_HEIGHT + 2.0 * MARGIN)
+    }
+
+    /// The path of an edge: curves between layers, straight lines in lanes.
+    fn route(&self, from: usize, to: usize) -> String {
+        let path = self.path(from, to);
+        let (x, y) = self.place(path[0]);
+        let mut route = format!("M{x:.1} {:.1}", y + BOX_HEIGHT);
+        let mut bottom = y + BOX_HEIGHT;
+        for (index, &item) in path.iter().enumerate().skip(1) {
+            let (before, _) = self.place(path[index - 1]);
+            let (x, top) = self.place(item);
+            let bend = f64::midpoint(bottom, top);
+            put(&mut route, format_args!("C{before:.1} {bend:.1} {x:.1} {bend:.1} {x:.1} {top:.1}"));
+            bottom = top + BOX_HEIGHT;
+            if matches!(item, Item::Lane(..)) {
+                put(&mut route, format_args!("V{bottom:.1}"));
+            }
+        }
+        route
+    }
+}
+
+/// A box that leads to the stage's details.
+fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String {
+    let (status, class) = match stage.status {
+        Status::Ran => (stage.wall_seconds.map_or_else(|| "ran".to_owned(), number::seconds), "ran"),
+        Status::Reused => ("reused".to_owned(), "reused"),
+    };
+    let (name, kind) =
+        (escape(&shortened(&stage.name)), escape(&shortened(&format!("{} · {status}", stage.kind))));
+    let full = escape(&format!("{} ({}), {status}", stage.name, stage.kind));
+    let (left, number) = (middle - BOX_WIDTH / 2.0, index + 1);
+    format!(
+        "<a href=\"#stage-{number}\"><title>{full}</title>\
+         <rect class=\"stage {class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"5\"/>\
+         <text class=\"name\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>\
+         <text class=\"kind\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{kind}</text></a>",
+        top + 18.0,
+        top + 34.0
+    )
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= LETTERS + 4 {
+        return text.to_owned();
+    }
+    text.chars().take(LETTERS + 3).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages(edges: &[(&str, &[&str])]) -> Vec<Stage> {
+        let stage = |(name, inputs): &(&str, &[&str])| Stage {
+            name: (*name).to_owned(),
+            inputs: inputs.iter().map(|&input| input.to_owned()).collect(),
+            ..Stage::default()
+        };
+        edges.iter().map(stage).collect()
+    }
+
+    fn diamond() -> Vec<Stage> {
+        stages(&[
+            ("a", &[]),
+            ("b", &["a"]),
+            ("c", &["a", "a", "gone"]),
+            ("d", &["b", "c"]),
+            ("e", &["d", "a"]),
+        ])
+    }
+
+    #[test]
+    fn stages_lie_below_what_they_read() {
+        let edges = edges(&diamond());
+        assert_eq!(edges, [(0, 1), (0, 2), (0, 4), (1, 3), (2, 3), (3, 4)]);
+        assert_eq!(depths(5, &edges), [0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn items_of_a_layer_do_not_overlap() {
+        for stages in [diamond(), stages(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &["a", "b", "c"])])] {
+            let layout = Layout::new(stages.len(), &edges(&stages));
+            for layer in &layout.layers {
+                for pair in layer.windows(2) {
+                    let apart = layout.middle(pair[1]) - layout.middle(pair[0]);
+                    assert!(
+                        apart >= f64::midpoint(pair[0].width(), pair[1].width()) + GAP - 1e-6,
+                        "{pair:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_edges_run_in_lanes() {
+        let layout = Layout::new(5, &edges(&diamond()));
+        assert_eq!(layout.path(0, 4), [Item::Stage(0), Item::Lane(0, 1), Item::Lane(0, 2), Item::Stage(4)]);
+    }
+
+    #[test]
+    fn cycles_and_strangers_are_survived() {
+        for stages in
+            [stages(&[("a", &["b"]), ("b", &["a"])]), stages(&[("a", &["a"])]), stages(&[("a", &["x"])])]
+        {
+            assert!(svg(&stages).unwrap().contains("</svg>"));
+        }
+        assert_eq!(svg(&[]), None);
+    }
+
+    #[test]
+    fn names_are_escaped_and_shortened() {
+        let drawn = svg(&stages(&[("<script>alert(1)</script>", &[])])).unwrap();
+        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;/sc…"), "{drawn}");
+    }
+}

@@ -1,0 +1,331 @@
+//! What a report shows. Everything but the first four fields may be missing or empty.
+//!
+//! Lengths are in bases, sizes in bytes, times in seconds, losses in nats per token, code lengths in bits per base.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::interval::Estimate;
+
+use super::Histogram;
+
+/// All that a report shows, in the order of the page.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Data {
+    /// Name of the workflow.
+    pub workflow: String,
+    /// One or two sentences on the workflow, by its author.
+    pub description: Option<String>,
+    /// Version of this program, such as `0.1.0`.
+    pub version: String,
+    /// When the report was made, as it is to be printed.
+    pub date: String,
+    /// Where it ran.
+    pub machine: Option<Machine>,
+    /// The stages, in the order of the workflow file.
+    pub stages: Vec<Stage>,
+    /// What was read.
+    pub sources: Vec<Source>,
+    /// Distributions of lengths: contigs or reads of each source, chunks.
+    pub lengths: Vec<Histogram>,
+    /// The vocabulary and its use.
+    pub tokens: Option<Tokens>,
+    /// Train, validation and test.
+    pub splits: Vec<Split>,
+    /// The files of the shard set.
+    pub shards: Vec<Shard>,
+    /// How the model was trained.
+    pub training: Option<Training>,
+    /// Bits per base, one for each set of held-out bases.
+    pub evaluations: Vec<Evaluation>,
+    /// What to type to get the same again.
+    pub commands: Vec<Command>,
+}
+
+/// The machine that the workflow ran on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Model of the processor.
+    pub cpu: String,
+    /// Cores that the program could use.
+    pub cores: u64,
+    /// Main memory in bytes.
+    pub memory: u64,
+    /// Model of the GPU, if one was used.
+    pub accelerator: Option<String>,
+}
+
+/// One stage of the workflow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its name in the workflow.
+    pub name: String,
+    /// What it uses: `ingest`, `clean`.
+    pub kind: String,
+    /// Names of the stages that it reads from. Names that no stage has are not drawn.
+    pub inputs: Vec<String>,
+    /// Whether it ran this time.
+    pub status: Status,
+    /// Why it ran or was reused.
+    pub reason: Option<String>,
+    /// Wall time of the run that made the artifact, in seconds.
+    pub wall_seconds: Option<f64>,
+    /// What went in and what came out.
+    pub counts: Vec<Count>,
+    /// What was left out.
+    pub dropped: Vec<Dropped>,
+    /// The resolved config, as text.
+    pub config: Option<String>,
+    /// The action key, in hexadecimal; the page shows its first 12 digits.
+    pub action_key: Option<String>,
+}
+
+/// What became of a stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It ran.
+    #[default]
+    Ran,
+    /// Its artifact of an earlier run was whole and still right.
+    Reused,
+}
+
+/// A quantity before and after a stage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Count {
+    /// What is counted: `records`, `bases`, `tokens`, `rows`.
+    pub unit: String,
+    /// How many went in.
+    pub before: Option<u64>,
+    /// How many came out.
+    pub after: Option<u64>,
+}
+
+/// What a stage left out, for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Why: `shorter than 1,000 bases`.
+    pub reason: String,
+    /// What is counted.
+    pub unit: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// An input of the workflow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The stage that read it, or the file's name.
+    pub name: String,
+    /// `FASTA`, `BAM`.
+    pub format: String,
+    /// What a record is: `contigs`, `reads`.
+    pub record: String,
+    /// Number of records.
+    pub records: u64,
+    /// Bases of all records.
+    pub bases: u64,
+    /// The longest record, in bases.
+    pub longest: Option<u64>,
+    /// Half of the bases lie in records at least this long.
+    pub n50: Option<u64>,
+    /// Share of G and C among A, C, G and T, from 0 to 1.
+    pub gc: Option<f64>,
+    /// Bases that are none of A, C, G and T.
+    pub ambiguous: Option<u64>,
+    /// Size of the input, in bytes.
+    pub bytes: Option<u64>,
+}
+
+/// A vocabulary, and how the tokens of the corpus use it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// How the text is cut: `byte-pair encoding`, `6-mers`.
+    pub kind: String,
+    /// Where the vocabulary comes from: `trained on the train split (8,631,543 bases)`.
+    pub origin: Option<String>,
+    /// Ids, special tokens included.
+    pub vocabulary: u64,
+    /// Special tokens among them.
+    pub special: u64,
+    /// The tokens that were counted: `train split`.
+    pub corpus: Option<String>,
+    /// Tokens in the corpus.
+    pub tokens: u64,
+    /// Bases that they stand for.
+    pub bases: u64,
+    /// How often each token occurs in the corpus, in any order, zeros included; special tokens left out.
+    pub frequencies: Vec<u64>,
+    /// Tokens by their length in bases.
+    pub lengths: Vec<TokenLength>,
+    /// The longest tokens, to be shown as they are.
+    pub longest: Vec<Token>,
+    /// The most frequent tokens, to be shown as they are.
+    pub frequent: Vec<Token>,
+}
+
+/// The tokens of one length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLength {
+    /// Bases per token.
+    pub bases: u64,
+    /// Tokens of the vocabulary that have this length.
+    pub vocabulary: u64,
+    /// Tokens of the corpus that have this length.
+    pub corpus: u64,
+}
+
+/// A token worth showing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: u64,
+    /// Its bases.
+    pub text: String,
+    /// How often it occurs in the corpus.
+    pub count: u64,
+}
+
+/// One part of the data.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// `train`, `validation`, `test`.
+    pub name: String,
+    /// Names of its contigs, or as many of them as are worth showing.
+    pub contigs: Vec<String>,
+    /// Number of its contigs or reads.
+    pub records: u64,
+    /// Its bases.
+    pub bases: u64,
+    /// Rows of tokens made from it.
+    pub rows: Option<u64>,
+    /// Tokens in these rows.
+    pub tokens: Option<u64>,
+    /// Bases that these tokens stand for.
+    pub token_bases: Option<u64>,
+}
+
+/// One shard file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shard {
+    /// The file's name.
+    pub file: String,
+    /// The split that it belongs to.
+    pub split: String,
+    /// Rows.
+    pub rows: u64,
+    /// Tokens, padding left out.
+    pub tokens: u64,
+    /// Bases that they stand for.
+    pub bases: Option<u64>,
+    /// Size of the file, in bytes.
+    pub bytes: u64,
+}
+
+/// A training run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// Name of the model: `olmo-tiny`.
+    pub model: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Where it was trained: `cpu`, `cuda:0`.
+    pub device: String,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Seconds of training.
+    pub wall_seconds: Option<f64>,
+    /// Other settings and results, as name and value: `layers` `4`.
+    pub facts: Vec<Fact>,
+    /// Loss of the training batches.
+    pub train_loss: Vec<Point>,
+    /// Loss of the validation split.
+    pub validation_loss: Vec<Point>,
+    /// Learning rate.
+    pub learning_rate: Vec<Point>,
+    /// Loss of a model that holds all tokens for equally likely: ln of the vocabulary.
+    pub uniform_loss: Option<f64>,
+}
+
+/// A name and a value, shown as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A value after some optimizer steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The value.
+    pub value: f64,
+}
+
+/// Bits per base on one set of held-out bases, all models scored on the same ones.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The held-out set: `test`.
+    pub split: String,
+    /// What it is, to be read after "on": `chrXVI, 948,066 bases in 1,920 rows`.
+    pub scored_on: String,
+    /// Bases scored.
+    pub bases: u64,
+    /// The trained model.
+    pub model: Option<ModelScore>,
+    /// The baselines.
+    pub markov: Option<Markov>,
+}
+
+/// Bits per base of a language model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelScore {
+    /// Name of the model and where its weights stem from: `olmo-tiny, step 600`.
+    pub name: String,
+    /// What it was trained on, to be read after "trained on": `the train split (8,631,543 bases)`.
+    pub trained_on: String,
+    /// Bits per base on all scored bases.
+    pub bits_per_base: f64,
+    /// Its interval.
+    pub interval: Option<Estimate>,
+    /// Bits per base of the model less those of the best baseline, paired row by row: below 0 the model is better.
+    pub difference: Option<Estimate>,
+}
+
+/// Bits per base of Markov models, fitted on training bases only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Markov {
+    /// What they were fitted on, to be read after "fitted on": `the train split, both strands`.
+    pub fitted_on: String,
+    /// Bases counted.
+    pub fitted_bases: u64,
+    /// The models, by ascending order.
+    pub orders: Vec<MarkovOrder>,
+}
+
+/// The Markov models of one order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MarkovOrder {
+    /// Bases of context.
+    pub order: u64,
+    /// Bits per base of the plain model.
+    pub plain: f64,
+    /// Bits per base of the model blended with the orders below.
+    pub blended: Option<f64>,
+    /// Pseudo-count of the plain model.
+    pub pseudo_count: Option<f64>,
+}
+
+/// A command line and what it does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// What it does.
+    pub purpose: String,
+    /// What to type.
+    pub line: String,
+}
