@@ -4,7 +4,7 @@
 //! a table decides the rare chunk that holds something else than A, C, G, T and N.
 
 /// Bytes that a kernel looks at together.
-pub const CHUNK: usize = 64;
+const CHUNK: usize = 64;
 
 /// Every IUPAC nucleotide code in upper case: the bases, U, and what stands for several bases.
 pub const IUPAC: &[u8; 16] = b"ACGTURYSWKMBDHVN";
@@ -59,10 +59,20 @@ pub const fn is_base(byte: u8) -> bool {
 
 /// Length of the stretch of upper-case A, C, G and T at the beginning of `bases`.
 pub fn leading_bases(bases: &[u8]) -> usize {
+    leading(bases, is_base)
+}
+
+/// Length of the stretch of upper-case N at the beginning of `bases`.
+pub fn leading_n(bases: &[u8]) -> usize {
+    leading(bases, |base| base == b'N')
+}
+
+/// Length of the stretch at the beginning of `bases` whose bytes all satisfy `belongs`, a test without branches.
+pub(super) fn leading(bases: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
     let (chunks, _) = bases.as_chunks::<CHUNK>();
-    let whole = chunks.iter().take_while(|chunk| chunk.iter().fold(true, |all, &b| all & is_base(b))).count();
-    let from = whole * CHUNK;
-    let tail = bases[from..].iter().position(|&b| !is_base(b));
+    let all_belong = |chunk: &&[u8; CHUNK]| chunk.iter().fold(true, |all, &b| all & belongs(b));
+    let from = chunks.iter().take_while(all_belong).count() * CHUNK;
+    let tail = bases[from..].iter().position(|&b| !belongs(b));
     tail.map_or(bases.len(), |at| from + at)
 }
 

@@ -167,12 +167,12 @@ impl Cleaner {
             self.take_bases(run, kept);
             return run;
         }
-        match (bases[0], self.options.iupac) {
-            (b'N', _) => self.take_n(),
-            (_, Iupac::Keep) => self.take_bases(1, kept),
-            (_, Iupac::N) => self.replace_by_n(&mut bases[0]),
-            (_, Iupac::Split) => self.split(kept),
+        let run = alphabet::leading_n(bases);
+        if run > 0 {
+            self.take_n(run);
+            return run;
         }
+        self.take_ambiguous(&mut bases[0], kept);
         1
     }
 
@@ -184,15 +184,23 @@ impl Cleaner {
         self.position += run as u64;
     }
 
-    fn take_n(&mut self) {
+    fn take_n(&mut self, run: usize) {
         self.n_since.get_or_insert(self.position);
-        self.position += 1;
+        self.position += run as u64;
+    }
+
+    fn take_ambiguous(&mut self, base: &mut u8, kept: &mut Vec<Interval>) {
+        match self.options.iupac {
+            Iupac::Keep => self.take_bases(1, kept),
+            Iupac::N => self.replace_by_n(base),
+            Iupac::Split => self.split(kept),
+        }
     }
 
     fn replace_by_n(&mut self, base: &mut u8) {
         *base = b'N';
         self.counts.replaced_by_n += 1;
-        self.take_n();
+        self.take_n(1);
     }
 
     fn split(&mut self, kept: &mut Vec<Interval>) {

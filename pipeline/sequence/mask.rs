@@ -1,6 +1,6 @@
 //! Soft masks: the stretches of a record that are written in lower case.
 
-use super::alphabet::CHUNK;
+use super::alphabet;
 use crate::units::Interval;
 
 /// Follows the case of a record through its blocks; holds the one interval that may still grow.
@@ -51,11 +51,7 @@ impl SoftMask {
 /// Length of the stretch of one case at the beginning of `bases`.
 fn leading_of_case(bases: &[u8], lower: bool) -> usize {
     let flip = if lower { 0x20 } else { 0 };
-    let (chunks, _) = bases.as_chunks::<CHUNK>();
-    let differs = |chunk: &[u8; CHUNK]| chunk.iter().fold(0, |any, &b| any | (b ^ flip)) & 0x20 != 0;
-    let from = chunks.iter().take_while(|chunk| !differs(chunk)).count() * CHUNK;
-    let tail = bases[from..].iter().position(|&b| (b ^ flip) & 0x20 != 0);
-    tail.map_or(bases.len(), |at| from + at)
+    alphabet::leading(bases, |base| (base ^ flip) & 0x20 == 0)
 }
 
 #[cfg(test)]
