@@ -83,7 +83,7 @@ impl Bgzf {
             if self.blocks.is_empty() && self.pending.is_none() {
                 return Ok(());
             }
-            self.inflate_batch()?;
+            self.inflate_batch();
         }
         Ok(())
     }
@@ -131,8 +131,17 @@ impl Bgzf {
         Ok(Block { offset, data, checksum, length })
     }
 
-    fn inflate_batch(&mut self) -> Result<(), Error> {
+    /// Inflates the blocks up to the first damaged one, which becomes pending.
+    fn inflate_batch(&mut self) {
         self.inflated.resize(self.blocks.iter().map(|block| block.length).sum(), 0);
+        let first_damaged = self.inflate_blocks().into_iter().enumerate().find_map(|(i, r)| Some((i, r.err()?)));
+        if let Some((i, damage)) = first_damaged {
+            self.inflated.truncate(self.blocks[..i].iter().map(|block| block.length).sum());
+            self.pending = Some(self.raw.damaged(self.blocks[i].offset, damage));
+        }
+    }
+
+    fn inflate_blocks(&mut self) -> Vec<Result<(), Damage>> {
         let mut rest = &mut self.inflated[..];
         let mut jobs = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -141,13 +150,7 @@ impl Bgzf {
             rest = after;
         }
         let compressed = &self.compressed;
-        let damages: Vec<_> =
-            jobs.into_par_iter().map(|(block, out)| inflate(block, &compressed[block.data.clone()], out)).collect();
-        let first = self.blocks.iter().zip(damages).find_map(|(block, result)| Some((block, result.err()?)));
-        match first {
-            Some((block, damage)) => Err(self.raw.damaged(block.offset, damage)),
-            None => Ok(()),
-        }
+        jobs.into_par_iter().map(|(block, out)| inflate(block, &compressed[block.data.clone()], out)).collect()
     }
 }
 
