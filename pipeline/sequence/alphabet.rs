@@ -1,0 +1,136 @@
+//! The IUPAC nucleotide alphabet: which bytes are bases, and how they are written.
+//!
+//! The kernels look at [`CHUNK`] bytes at a time with comparisons only, which the compiler turns into vector code;
+//! a table decides the rare chunk that holds something else than A, C, G, T and N.
+
+/// Bytes that a kernel looks at together.
+const CHUNK: usize = 64;
+
+/// Every IUPAC nucleotide code in upper case: the bases, U, and what stands for several bases.
+pub const IUPAC: &[u8; 16] = b"ACGTURYSWKMBDHVN";
+
+const IS_IUPAC: [bool; 256] = is_iupac_table();
+
+const fn is_iupac_table() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < IUPAC.len() {
+        table[IUPAC[i] as usize] = true;
+        table[IUPAC[i].to_ascii_lowercase() as usize] = true;
+        i += 1;
+    }
+    table
+}
+
+/// Whether `byte` is an IUPAC nucleotide code, in either case.
+pub const fn is_iupac(byte: u8) -> bool {
+    IS_IUPAC[byte as usize]
+}
+
+/// The index of the first byte that is no IUPAC nucleotide code in either case.
+pub fn first_invalid(bases: &[u8]) -> Option<usize> {
+    let (chunks, rest) = bases.as_chunks::<CHUNK>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        if let Some(at) = first_invalid_in_chunk(chunk) {
+            return Some(i * CHUNK + at);
+        }
+    }
+    let at = rest.iter().position(|&b| !is_iupac(b))?;
+    Some(chunks.len() * CHUNK + at)
+}
+
+fn first_invalid_in_chunk(chunk: &[u8; CHUNK]) -> Option<usize> {
+    if chunk.iter().fold(true, |all, &b| all & is_common(b)) {
+        return None;
+    }
+    chunk.iter().position(|&b| !is_iupac(b))
+}
+
+/// A, C, G, T or N, in either case.
+const fn is_common(byte: u8) -> bool {
+    let folded = byte | 0x20;
+    (folded == b'a') | (folded == b'c') | (folded == b'g') | (folded == b't') | (folded == b'n')
+}
+
+/// Whether `byte` is an upper-case A, C, G or T.
+pub const fn is_base(byte: u8) -> bool {
+    (byte == b'A') | (byte == b'C') | (byte == b'G') | (byte == b'T')
+}
+
+/// Length of the stretch of upper-case A, C, G and T at the beginning of `bases`.
+pub fn leading_bases(bases: &[u8]) -> usize {
+    leading(bases, is_base)
+}
+
+/// Length of the stretch of upper-case N at the beginning of `bases`.
+pub fn leading_n(bases: &[u8]) -> usize {
+    leading(bases, |base| base == b'N')
+}
+
+/// Length of the stretch at the beginning of `bases` whose bytes all satisfy `belongs`, a test without branches.
+pub(super) fn leading(bases: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
+    let (chunks, _) = bases.as_chunks::<CHUNK>();
+    let all_belong = |chunk: &&[u8; CHUNK]| chunk.iter().fold(true, |all, &b| all & belongs(b));
+    let from = chunks.iter().take_while(all_belong).count() * CHUNK;
+    let tail = bases[from..].iter().position(|&b| !belongs(b));
+    tail.map_or(bases.len(), |at| from + at)
+}
+
+/// Writes IUPAC codes as upper-case DNA, in place: lower case becomes upper case, U becomes T.
+///
+/// Bytes that are no IUPAC codes come out as some other byte.
+pub fn normalize(bases: &mut [u8]) {
+    for base in bases {
+        let upper = *base & 0xDF;
+        *base = if upper == b'U' { b'T' } else { upper };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iupac_has_sixteen_letters_in_two_cases() {
+        assert_eq!((0..=255).filter(|&b| is_iupac(b)).count(), 32);
+        for byte in *b"ACGTURYSWKMBDHVNacgturyswkmbdhvn" {
+            assert!(is_iupac(byte), "{}", char::from(byte));
+        }
+    }
+
+    #[test]
+    fn first_invalid_finds_every_byte_at_every_place() {
+        for byte in 0..=255 {
+            for at in [0, 1, 63, 64, 65, 127, 128, 140] {
+                let mut bases = vec![b'a'; 141];
+                bases[at] = byte;
+                assert_eq!(first_invalid(&bases), (!is_iupac(byte)).then_some(at), "byte {byte} at {at}");
+            }
+        }
+        assert_eq!(first_invalid(b""), None);
+    }
+
+    #[test]
+    fn leading_bases_stops_at_every_byte_at_every_place() {
+        for byte in 0..=255 {
+            for at in [0, 1, 63, 64, 65, 140] {
+                let mut bases = vec![b'T'; 141];
+                bases[at] = byte;
+                let expected = if b"ACGT".contains(&byte) { 141 } else { at };
+                assert_eq!(leading_bases(&bases), expected, "byte {byte} at {at}");
+            }
+        }
+        assert_eq!(leading_bases(b""), 0);
+    }
+
+    #[test]
+    fn normalize_folds_case_and_uracil() {
+        for (input, expected) in
+            [("", ""), ("acgtnACGTN", "ACGTNACGTN"), ("uU", "TT"), ("ryswkmbdhv", "RYSWKMBDHV")]
+        {
+            let mut bases = input.as_bytes().to_vec();
+            normalize(&mut bases);
+            assert_eq!(bases, expected.as_bytes(), "{input}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A file, or standard input, as a stream of plain bytes: what it is wrapped in shows in its first bytes, not its name.
+//!
+//! Holds [`RAW_BYTES`] of the file, and for BGZF one batch of blocks (about 2 MiB).
+
+mod bgzf;
+mod gzip;
+mod raw;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use self::bgzf::Bgzf;
+use self::gzip::Gzip;
+use self::raw::Raw;
+use crate::fs;
+
+pub use self::raw::RAW_BYTES;
+
+/// The path that stands for standard input.
+pub const STDIN: &str = "-";
+
+/// Why bytes could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file does not open, or the system fails while it is read.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// The wrapper around the bytes is damaged.
+    #[error("cannot read `{}`: {damage} at byte {offset}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Byte of the file as it lies on disk, from 0.
+        offset: u64,
+        /// What is wrong there.
+        damage: Damage,
+    },
+    /// A wrapper that is known but not read here.
+    #[error("cannot read `{}`: it is {found}; expected plain text, gzip or BGZF", file.display())]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// The wrapper's name.
+        found: &'static str,
+    },
+}
+
+/// What is wrong with a gzip or BGZF stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The file ends within a gzip member.
+    #[error("the file is truncated: it ends in the middle of a gzip stream")]
+    GzipTruncated,
+    /// The bytes do not have the sum that the stream says.
+    #[error("the gzip stream's checksum does not match its bytes; expected the same")]
+    GzipChecksum,
+    /// The bytes are no gzip or deflate stream.
+    #[error("found bytes that are no gzip stream")]
+    GzipData,
+    /// The file ends within a block.
+    #[error("the file is truncated: it ends in the middle of the BGZF block that starts")]
+    BgzfTruncated,
+    /// The file ends after a whole block, but without the empty block that ends every BGZF file.
+    #[error("the file is truncated: expected an empty BGZF block at its end, found none")]
+    BgzfNoEnd,
+    /// Something else where a block should start.
+    #[error("expected a BGZF block, found other bytes")]
+    BgzfHeader,
+    /// The block does not inflate to the length that it says.
+    #[error("found a BGZF block whose data do not inflate,")]
+    BgzfData,
+    /// The bytes do not have the sum that the block says.
+    #[error("found a BGZF block with checksum {found:#010x}, expected {expected:#010x},")]
+    BgzfChecksum {
+        /// Of the bytes.
+        found: u32,
+        /// In the block's trailer.
+        expected: u32,
+    },
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl Error {
+    /// The typed error within what [`Input::read`] gave; any other one is named after `file`.
+    pub fn from_io(error: io::Error, file: &Path) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => Self::File(fs::Error { action: "read", path: file.to_owned(), source }),
+        }
+    }
+}
+
+/// A stream of plain bytes that knows its file's name; [`Read::read`] fails with an [`Error`] within.
+pub struct Input {
+    file: PathBuf,
+    stream: Stream,
+    /// Plain bytes read by [`Input::peek`] and not yet handed out.
+    peeked: Vec<u8>,
+}
+
+enum Stream {
+    Plain(Raw),
+    Gzip(Box<Gzip>),
+    Bgzf(Box<Bgzf>),
+}
+
+/// What a stream is wrapped in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrapper {
+    /// Nothing.
+    Plain,
+    /// One or more gzip members.
+    Gzip,
+    /// Gzip in blocks of at most 64 KiB, as bgzip and BAM have it.
+    Bgzf,
+}
+
+impl Input {
+    /// Opens a file, or standard input for the path `-`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if path == Path::new(STDIN) {
+            return Self::new("standard input", io::stdin());
+        }
+        Self::new(path, fs::open(path)?)
+    }
+
+    /// Reads from any stream; `file` is what messages call it.
+    pub fn new(file: impl Into<PathBuf>, reader: impl Read + Send + 'static) -> Result<Self, Error> {
+        let file = file.into();
+        let mut raw = Raw::new(file.clone(), Box::new(reader));
+        let head = raw.peek(bgzf::HEADER_BYTES)?;
+        let stream = match wrapper(head).map_err(|found| Error::Unsupported { file: file.clone(), found })? {
+            Wrapper::Plain => Stream::Plain(raw),
+            Wrapper::Gzip => Stream::Gzip(Box::new(Gzip::new(raw))),
+            Wrapper::Bgzf => Stream::Bgzf(Box::new(Bgzf::new(raw))),
+        };
+        Ok(Self { file, stream, peeked: Vec::new() })
+    }
+
+    /// What messages call the stream.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What the stream is wrapped in.
+    pub fn wrapper(&self) -> Wrapper {
+        match self.stream {
+            Stream::Plain(_) => Wrapper::Plain,
+            Stream::Gzip(_) => Wrapper::Gzip,
+            Stream::Bgzf(_) => Wrapper::Bgzf,
+        }
+    }
+
+    /// The next `count` plain bytes, fewer at the end of the stream, without taking them.
+    pub fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
+        let missing = count.saturating_sub(self.peeked.len());
+        let stream = Read::by_ref(&mut self.stream).take(missing as u64);
+        let mut stream = stream;
+        stream.read_to_end(&mut self.peeked).map_err(|error| Error::from_io(error, &self.file))?;
+        Ok(&self.peeked[..count.min(self.peeked.len())])
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.peeked.is_empty() {
+            return self.stream.read(out);
+        }
+        let count = out.len().min(self.peeked.len());
+        out[..count].copy_from_slice(&self.peeked[..count]);
+        self.peeked.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(raw) => raw.read(out),
+            Self::Gzip(gzip) => gzip.read(out),
+            Self::Bgzf(bgzf) => bgzf.read(out),
+        }
+    }
+}
+
+/// Tells the wrapper by a stream's first bytes; the error is the name of one that is not read here.
+fn wrapper(head: &[u8]) -> Result<Wrapper, &'static str> {
+    match head {
+        _ if bgzf::is_header(head) => Ok(Wrapper::Bgzf),
+        [0x1F, 0x8B, ..] => Ok(Wrapper::Gzip),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Err("zstd"),
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
+        [b'P', b'K', 3, 4, ..] => Err("zip"),
+        _ => Ok(Wrapper::Plain),
+    }
+}
