@@ -435,13 +435,23 @@ class Ranged(Source):
         wanted, have = piece.end - piece.start, path.stat().st_size if path.exists() else 0
         if have < wanted:
             with request(self.address, piece.start + have, piece.end) as reply, path.open("ab") as out:
-                shutil.copyfileobj(reply, out, COPY)
+                copy(reply, out, wanted)
             have = path.stat().st_size
         if have != wanted:
             raise ConnectionError(f"the transfer stopped after {have} of {wanted} bytes")
 
     def drop(self, piece: Piece) -> None:
         self._path(piece).unlink(missing_ok=True)
+
+
+def copy(reply: http.client.HTTPResponse, out: BinaryIO, wanted: int) -> None:
+    """Copies what comes, and now and then says how far it is."""
+    told = time.monotonic()
+    while block := reply.read(COPY):
+        out.write(block)
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            say(f"  {out.tell() / 1e6:.0f} of {wanted / 1e6:.0f} MB")
 
 
 class Remote(io.RawIOBase):
@@ -565,7 +575,8 @@ def pip_failed(what: str, reply: subprocess.CompletedProcess[str]) -> str:
         return f"the disk is full; pip could not {what}"
     network = ("NewConnectionError", "ConnectTimeout", "NameResolutionError", "ProxyError", "Max retries", "Retrying")
     cause = "there seems to be no network" if any(word in words for word in network) else "pip's index lacks it"
-    last = "\n".join(f"    {line}" for line in words.splitlines()[-3:])
+    lines = [line for line in words.splitlines() if "ERROR" in line] or words.splitlines()[-3:]
+    last = "\n".join(f"    {line}" for line in lines)
     return (
         f"pip could not {what}: {cause}. It says:\n{last}\n"
         f"Without a network: set LIBTORCH to an unpacked libtorch {VERSION}, or put the wheels "
