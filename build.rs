@@ -3,7 +3,11 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/libtorch/torch/lib");
+        let beside = match std::env::var("CARGO_CFG_TARGET_OS").as_deref() {
+            Ok("macos") => "@loader_path",
+            _ => "$ORIGIN",
+        };
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{beside}/libtorch/torch/lib");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
     }
 }
