@@ -1,1 +1,158 @@
-//! (room shard)
+//! The shard set: rows of tokens in Parquet files that a memory map serves without decoding.
+//!
+//! A folder holds, per split, files `train-00000.parquet`, ...; the column `tokens` is one uncompressed PLAIN page per row
+//! group, 64-byte aligned, so that a row is a slice of the file. `schemas/shard.md` is the contract. Memory: the
+//! writer holds one row group (16 MiB of tokens), the reader the manifest; tokens stay in the map.
+
+pub mod reader;
+pub mod verify;
+pub mod writer;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use reader::{Rows, ShardSet, Tokens};
+pub use writer::SplitWriter;
+
+use crate::units::Strand;
+use crate::{artifact, fs};
+
+/// The schema that this version writes into [`Details::schema`].
+pub const SCHEMA: &str = "genomill/shard/1";
+
+/// Alignment of every token page, in bytes.
+pub const ALIGNMENT: u64 = 64;
+
+/// What the manifest of a shard set says of it (`details` of the artifact's manifest).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Details {
+    /// Version of the layout.
+    pub schema: String,
+    /// `mapped`: rows are slices of the file.
+    pub profile: String,
+    /// Tokens per row.
+    pub context: usize,
+    /// Bytes per token, little-endian: 2, or 4 for vocabularies above 65,536.
+    pub token_bytes: usize,
+    /// Every token is below this.
+    pub vocabulary_size: u32,
+    /// Ids of special tokens by text.
+    pub special: BTreeMap<String, u32>,
+    /// The tokenizer's file in the folder.
+    pub tokenizer: String,
+    /// blake3 of the tokenizer's canonical JSON.
+    pub tokenizer_fingerprint: String,
+    /// The splits by name.
+    pub splits: BTreeMap<String, Split>,
+}
+
+/// One split of a shard set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Split {
+    /// Rows of all files.
+    pub rows: u64,
+    /// Tokens that are no padding.
+    pub tokens: u64,
+    /// Bases that the tokens stand for.
+    pub bases: u64,
+    /// Padding tokens.
+    pub padding: u64,
+    /// The files, in order.
+    pub files: Vec<ShardFile>,
+}
+
+/// One file of a split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardFile {
+    /// Relative to the folder.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Hash of its content.
+    pub blake3: String,
+    /// Its token pages, in order.
+    pub pages: Vec<Page>,
+}
+
+/// The tokens of one row group: `rows x context` tokens, row after row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Page {
+    /// Where the first token lies in the file, in bytes; a multiple of 64.
+    pub offset: u64,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// Where a run of a row's tokens came from. Tokens outside of every segment are special tokens or padding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// First token, within the row.
+    pub token_start: u32,
+    /// One past the last token.
+    pub token_end: u32,
+    /// Name of the record.
+    pub record: String,
+    /// Name of the record's source.
+    pub source: String,
+    /// First base, on the forward strand.
+    pub start: u64,
+    /// One past the last base.
+    pub end: u64,
+    /// The strand that the tokens spell.
+    pub strand: Strand,
+}
+
+/// Why shards could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file call failed.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// The folder is no artifact, or its files differ from its manifest.
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    /// The folder holds another kind of artifact, or another version.
+    #[error("`{}` holds no shards that this genomill reads: {reason}", path.display())]
+    NotShards {
+        /// The folder.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A split that is not there.
+    #[error("`{}` has no split `{found}`, it has {available}", path.display())]
+    UnknownSplit {
+        /// The folder.
+        path: PathBuf,
+        /// The name given.
+        found: String,
+        /// What there is.
+        available: String,
+    },
+    /// A file is not what its manifest says.
+    #[error("shard `{}` is damaged at byte {offset}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Parquet's own words.
+    #[error("cannot {action} shard `{}`: {source}", path.display())]
+    Parquet {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: parquet::errors::ParquetError,
+    },
+}
