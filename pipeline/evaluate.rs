@@ -1,1 +1,10 @@
-//! (room evaluate)
+//! Evaluation: how well a checkpoint predicts bases that it never saw.
+
+#[cfg(feature = "train")]
+mod bits_per_base;
+mod config;
+mod interval;
+
+#[cfg(feature = "train")]
+pub use bits_per_base::{Error, bits_per_base};
+pub use config::{Config, Score};

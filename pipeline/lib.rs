@@ -11,12 +11,10 @@
 
 pub mod artifact;
 pub mod cli;
-#[cfg(feature = "train")]
 pub mod evaluate;
 pub mod fs;
 pub mod loader;
 pub mod metric;
-#[cfg(feature = "train")]
 pub mod model;
 pub mod observer;
 pub mod report;
@@ -26,7 +24,6 @@ pub mod source;
 pub mod stage;
 pub mod task;
 pub mod tokenizer;
-#[cfg(feature = "train")]
 pub mod train;
 pub mod units;
 pub mod workflow;

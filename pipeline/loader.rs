@@ -1,4 +1,17 @@
-//! From rows on disk to batches: what a trainer reads.
+//! From rows on disk to batches: what a trainer reads. No tensors here.
+//!
+//! A [`Sampler`] says which row comes at which position, [`Batches`] reads rows ahead on threads, and
+//! [`Vocabulary::targets`] says what is to be predicted. Memory: a few batches per thread.
+
+mod batches;
+mod random;
+mod sampler;
+mod targets;
+
+pub use batches::{Batch, Batches, Order};
+pub use random::mix;
+pub use sampler::Sampler;
+pub use targets::{Error, IGNORED, Targets, Vocabulary};
 
 /// Rows of tokens of one length, by index: a split of a shard set, or plain vectors in a test.
 pub trait TokenRows: Send + Sync {
@@ -13,4 +26,36 @@ pub trait TokenRows: Send + Sync {
     /// # Panics
     /// When `row` or the buffer's length is out of range.
     fn read_row(&self, row: u64, tokens: &mut [i64]);
+}
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    //! Rows that tests make up.
+
+    use super::TokenRows;
+
+    /// Rows held in memory.
+    pub(crate) struct Rows(pub Vec<Vec<i64>>);
+
+    impl Rows {
+        /// Rows of pseudo-random ids below `vocabulary`.
+        pub(crate) fn random(rows: u64, context: u64, vocabulary: u64, seed: u64) -> Self {
+            let id = |i: u64| i64::try_from(super::mix(seed ^ super::mix(i)) % vocabulary).unwrap();
+            Self((0..rows).map(|r| (0..context).map(|c| id(r * context + c)).collect()).collect())
+        }
+    }
+
+    impl TokenRows for Rows {
+        fn rows(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn context(&self) -> usize {
+            self.0.first().map_or(0, Vec::len)
+        }
+
+        fn read_row(&self, row: u64, tokens: &mut [i64]) {
+            tokens.copy_from_slice(&self.0[usize::try_from(row).unwrap()]);
+        }
+    }
 }

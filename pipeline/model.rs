@@ -1,1 +1,14 @@
-//! (room model)
+//! Models: their configuration and layout, which need no libtorch, and their tensors, which do.
+
+pub mod config;
+pub mod layout;
+#[cfg(feature = "train")]
+pub mod likelihood;
+#[cfg(feature = "train")]
+pub mod olmo;
+#[cfg(feature = "train")]
+mod rotary;
+#[cfg(feature = "train")]
+pub mod weights;
+
+pub use config::{Config, Family, Overrides, Preset};

@@ -1,1 +1,21 @@
-//! (room train)
+//! Training: its configuration, which needs no libtorch, and the trainer, which does.
+//!
+//! A run's folder holds `history.jsonl`, one [`Record`] a line, and `checkpoints/step-<n>/`, whole or not there.
+
+#[cfg(feature = "train")]
+mod adamw;
+#[cfg(feature = "train")]
+pub mod checkpoint;
+pub mod config;
+pub mod duration;
+mod history;
+#[cfg(feature = "train")]
+mod run;
+mod schedule;
+
+pub use config::{Config, Resolved};
+pub use duration::Duration;
+pub use history::{Record, read_history};
+#[cfg(feature = "train")]
+pub use run::{Data, Error, Hooks, Summary, run};
+pub use schedule::Schedule;

@@ -1,0 +1,43 @@
+//! What to evaluate with, and what comes out.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How to score a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Rows computed at once. Default: 16.
+    pub batch_rows: u32,
+    /// Rows to score at most. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<u64>,
+    /// Draws of the bootstrap that gives the interval. Default: 1000.
+    pub bootstrap_draws: u32,
+    /// Chooses the draws. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { batch_rows: 16, max_rows: None, bootstrap_draws: 1000, seed: 0 }
+    }
+}
+
+/// Bits per base of a model on rows. The first token of a row is not predicted, and special tokens and padding are
+/// left out of bits and bases alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Rows scored.
+    pub rows: u64,
+    /// Tokens predicted, special ones included.
+    pub tokens: u64,
+    /// Bases that the predicted tokens stand for.
+    pub bases: u64,
+    /// Mean loss per predicted token, in nats.
+    pub loss: f64,
+    /// Bits per base.
+    pub bits_per_base: f64,
+    /// 95 % interval of the bits per base, by a bootstrap over rows.
+    pub interval: [f64; 2],
+}

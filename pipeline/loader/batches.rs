@@ -1,0 +1,149 @@
+//! Batches read ahead on threads, in an order that does not depend on the threads.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+use super::{Sampler, TokenRows};
+
+/// Batches that each thread may hold ready.
+const AHEAD: usize = 2;
+
+/// In which order rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Shuffled, without end.
+    Shuffled(Sampler),
+    /// Rows `0..rows`, once.
+    Sequential {
+        /// Number of rows to read.
+        rows: u64,
+    },
+}
+
+impl Order {
+    /// The row at `position`, or none past the end.
+    pub fn index(&self, position: u64) -> Option<u64> {
+        match *self {
+            Self::Shuffled(sampler) => Some(sampler.index(position)),
+            Self::Sequential { rows } => (position < rows).then_some(position),
+        }
+    }
+}
+
+/// Some rows, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Position of the first row in the order.
+    pub position: u64,
+    /// Tokens per row.
+    pub context: usize,
+    /// Token ids, row after row: `rows() * context` of them.
+    pub tokens: Vec<i64>,
+}
+
+impl Batch {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.tokens.len() / self.context
+    }
+}
+
+/// An iterator over batches that threads read ahead. The last batch of a sequential order may be short.
+///
+/// Thread `t` of `n` reads batches `t`, `t + n`, ... and the iterator takes them in turn. Dropping it ends the
+/// threads. A panic of [`TokenRows::read_row`] ends the iteration and resurfaces when the scope ends.
+#[derive(Debug)]
+pub struct Batches {
+    threads: Vec<Receiver<Batch>>,
+    next: usize,
+}
+
+impl Batches {
+    /// Starts `threads` (at least one) readers of batches of `batch_rows` rows, from `position` in `order` on.
+    ///
+    /// # Panics
+    /// When `batch_rows` is 0.
+    pub fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        rows: &'env dyn TokenRows,
+        order: Order,
+        batch_rows: usize,
+        position: u64,
+        threads: usize,
+    ) -> Self {
+        assert!(batch_rows > 0, "a batch holds at least one row");
+        let threads = threads.max(1) as u64;
+        let stride = threads * batch_rows as u64;
+        let start = |thread: u64| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let first = position + thread * batch_rows as u64;
+            scope.spawn(move || {
+                let starts = (first..).step_by(usize::try_from(stride).unwrap_or(usize::MAX));
+                let mut batches = starts.map_while(|start| read(rows, order, batch_rows, start));
+                batches.try_for_each(|batch| sender.send(batch))
+            });
+            receiver
+        };
+        Self { threads: (0..threads).map(start).collect(), next: 0 }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let batch = self.threads[self.next].recv().ok()?;
+        self.next = (self.next + 1) % self.threads.len();
+        Some(batch)
+    }
+}
+
+/// The rows from `position` on, or none past the end.
+fn read(rows: &dyn TokenRows, order: Order, batch_rows: usize, position: u64) -> Option<Batch> {
+    let context = rows.context();
+    let indices = (position..).map_while(|p| order.index(p)).take(batch_rows).collect::<Vec<_>>();
+    let mut tokens = vec![0; indices.len() * context];
+    for (row, buffer) in indices.iter().zip(tokens.chunks_mut(context)) {
+        rows.read_row(*row, buffer);
+    }
+    (!indices.is_empty()).then_some(Batch { position, context, tokens })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::tests_support::Rows;
+
+    fn take(order: Order, position: u64, threads: usize, batches: usize) -> Vec<Batch> {
+        let rows = Rows((0..10).map(|row| vec![row; 3]).collect());
+        std::thread::scope(|scope| {
+            Batches::start(scope, &rows, order, 4, position, threads).take(batches).collect()
+        })
+    }
+
+    #[test]
+    fn threads_do_not_change_the_order() {
+        let order = Order::Shuffled(Sampler { seed: 1, len: 10, rank: 0, world: 1 });
+        let expected = take(order, 0, 1, 20);
+        for threads in [2, 3, 8] {
+            assert_eq!(take(order, 0, threads, 20), expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn resumes_at_a_position() {
+        let order = Order::Shuffled(Sampler { seed: 1, len: 10, rank: 0, world: 1 });
+        assert_eq!(take(order, 12, 2, 5), take(order, 0, 3, 8)[3..]);
+    }
+
+    #[test]
+    fn a_sequential_order_ends_with_a_short_batch() {
+        for threads in [1, 2, 5] {
+            let batches = take(Order::Sequential { rows: 10 }, 0, threads, 100);
+            let sizes = batches.iter().map(Batch::rows).collect::<Vec<_>>();
+            assert_eq!(sizes, [4, 4, 2], "{threads} threads");
+            let first = batches.iter().flat_map(|b| b.tokens.chunks(3).map(|row| row[0])).collect::<Vec<_>>();
+            assert_eq!(first, (0..10).collect::<Vec<_>>(), "{threads} threads");
+        }
+    }
+}

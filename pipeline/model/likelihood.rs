@@ -1,0 +1,128 @@
+//! How well a model predicts rows: nats, tokens and bases per row. Memory: one batch.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::olmo::Olmo;
+use super::weights;
+use crate::loader::{self, Batch, Batches, Order, Targets, TokenRows, Vocabulary};
+use crate::observer::Stop;
+
+/// Sums over the targets of one row, or of many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Likelihood {
+    /// Loss of all targets, in nats.
+    pub nats: f64,
+    /// Number of targets.
+    pub tokens: u64,
+    /// Loss of the targets that stand for bases, in nats.
+    pub base_nats: f64,
+    /// Bases that the targets stand for.
+    pub bases: u64,
+}
+
+/// Why rows could not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Rows that do not fit the vocabulary.
+    #[error(transparent)]
+    Rows(#[from] loader::Error),
+    /// A tensor call.
+    #[error(transparent)]
+    Tensors(#[from] weights::Error),
+    /// Somebody asked to stop.
+    #[error("stopped before the last row was scored")]
+    Stopped,
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tensors(error.into())
+    }
+}
+
+impl Likelihood {
+    /// Mean loss per target in nats; none without targets.
+    pub fn loss(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.nats / self.tokens as f64)
+    }
+
+    /// Bits per base; none without bases.
+    pub fn bits_per_base(&self) -> Option<f64> {
+        (self.bases > 0).then(|| self.base_nats / std::f64::consts::LN_2 / self.bases as f64)
+    }
+}
+
+impl std::ops::AddAssign for Likelihood {
+    fn add_assign(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.tokens += other.tokens;
+        self.base_nats += other.base_nats;
+        self.bases += other.bases;
+    }
+}
+
+/// A batch as tensors on the model's device, all `[rows, context]`.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Token ids.
+    pub ids: Tensor,
+    /// Target ids.
+    pub targets: Tensor,
+    /// 1 where the target stands for bases.
+    pub counted: Tensor,
+}
+
+impl Prepared {
+    /// Moves a batch and its targets to where `model` computes.
+    pub fn new(model: &Olmo, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
+        let context = i64::try_from(batch.context).unwrap_or(i64::MAX);
+        let place = |tensor: Tensor| tensor.f_to_device(model.device())?.f_view([-1, context]);
+        Ok(Self {
+            ids: place(Tensor::f_from_slice(&batch.tokens)?)?,
+            targets: place(Tensor::f_from_slice(&targets.ids)?)?,
+            counted: place(Tensor::f_from_slice(&targets.counted)?)?,
+        })
+    }
+}
+
+/// Scores the first `rows` of `data` (at most all) in batches of `batch_rows`, and hands each row's sums to `each`
+/// in order. `threads` read ahead.
+pub fn score(
+    model: &Olmo,
+    data: &dyn TokenRows,
+    vocabulary: &Vocabulary,
+    (rows, batch_rows, threads): (u64, usize, usize),
+    stop: &Stop,
+    mut each: impl FnMut(Likelihood),
+) -> Result<(), Error> {
+    let order = Order::Sequential { rows: rows.min(data.rows()) };
+    std::thread::scope(|scope| {
+        for batch in Batches::start(scope, data, order, batch_rows, 0, threads) {
+            if stop.is_requested() {
+                return Err(Error::Stopped);
+            }
+            score_batch(model, vocabulary, &batch)?.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    })
+}
+
+fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<Vec<Likelihood>, Error> {
+    let targets = vocabulary.targets(batch)?;
+    let prepared = Prepared::new(model, batch, &targets)?;
+    let nats = tch::no_grad(|| model.nats(&prepared.ids, &prepared.targets))?;
+    let nats = nats.f_to_kind(Kind::Double)?;
+    let all = Vec::<f64>::try_from(nats.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?)?;
+    let counted =
+        nats.f_mul(&prepared.counted)?.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?;
+    let counted = Vec::<f64>::try_from(counted)?;
+    let rows = batch.tokens.chunks(batch.context).zip(all.into_iter().zip(counted));
+    Ok(rows
+        .map(|(row, (nats, base_nats))| {
+            let (tokens, bases) = vocabulary.targets_in_row(row);
+            Likelihood { nats, tokens, base_nats, bases }
+        })
+        .collect())
+}

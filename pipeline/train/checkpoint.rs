@@ -1,0 +1,318 @@
+//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`.
+//!
+//! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each tensor file, and
+//! reading refuses a file that does not match it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::adamw::AdamW;
+use super::config::Resolved;
+use crate::fs;
+use crate::loader::Vocabulary;
+use crate::model::likelihood::Likelihood;
+use crate::model::olmo::Olmo;
+use crate::model::weights::{self, Weights};
+
+/// Version of the folder's contents.
+const FORMAT: &str = "genomill.checkpoint/1";
+const FOLDER: &str = "checkpoints";
+const STATE: &str = "checkpoint.json";
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const MEAN: &str = "mean.";
+const SQUARE: &str = "square.";
+
+/// What a checkpoint holds besides tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Version of the folder's contents.
+    pub format: String,
+    /// Steps done, and what was measured until then.
+    pub progress: Progress,
+    /// The run.
+    pub config: Resolved,
+    /// The tokenizer that the ids come from.
+    pub vocabulary: VocabularyRef,
+    /// The rows that it was trained on.
+    pub data: DataRef,
+    /// blake3 of each tensor file.
+    pub files: BTreeMap<String, String>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Rows read: the sampler's position.
+    pub position: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Sums since the last record.
+    pub window: Likelihood,
+}
+
+/// Which tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VocabularyRef {
+    /// Number of ids.
+    pub size: usize,
+    /// Its fingerprint.
+    pub fingerprint: String,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRef {
+    /// Number of rows.
+    pub rows: u64,
+    /// Tokens per row.
+    pub context: usize,
+    /// Their fingerprint.
+    pub fingerprint: String,
+}
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file call.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// Tensors.
+    #[error(transparent)]
+    Tensors(#[from] weights::Error),
+    /// No checkpoint where one is expected.
+    #[error("`{}` holds no checkpoint: expected `{STATE}` or `{FOLDER}/step-<n>/{STATE}`", .0.display())]
+    Absent(PathBuf),
+    /// A state file that is not one.
+    #[error("`{}` is no checkpoint's state: {source}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A tensor file that changed since it was written.
+    #[error("`{}` is damaged: its blake3 is {found}, the checkpoint says {expected}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Its hash.
+        found: String,
+        /// The hash when it was written.
+        expected: String,
+    },
+    /// A checkpoint of another run.
+    #[error("the checkpoint `{}` has another {what}: {found} there, {expected} here", path.display())]
+    Other {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// The checkpoint's.
+        found: String,
+        /// This run's.
+        expected: String,
+    },
+}
+
+/// The newest checkpoint at or under `folder`: itself, or the one of most steps in its `checkpoints`.
+pub fn find(folder: &Path) -> Result<PathBuf, Error> {
+    if folder.join(STATE).is_file() {
+        return Ok(folder.to_owned());
+    }
+    latest(folder).ok_or_else(|| Error::Absent(folder.to_owned()))
+}
+
+/// The state and the model of the newest checkpoint at or under `folder`.
+pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
+    let folder = find(folder)?;
+    let state = read_state(&folder)?;
+    let weights = Weights::read(&state.config.model, &checked(&folder, &state, MODEL)?, "", device)?;
+    let model = Olmo::new(state.config.model.clone(), weights, device)?;
+    Ok((state, model))
+}
+
+/// Refuses rows of another tokenizer than the checkpoint's.
+pub fn check_vocabulary(state: &State, vocabulary: &Vocabulary, folder: &Path) -> Result<(), Error> {
+    let here = VocabularyRef::of(vocabulary);
+    same(folder, "tokenizer", &state.vocabulary.fingerprint, &here.fingerprint)?;
+    same(folder, "vocabulary size", &state.vocabulary.size, &here.size)
+}
+
+impl VocabularyRef {
+    pub(super) fn of(vocabulary: &Vocabulary) -> Self {
+        Self { size: vocabulary.size(), fingerprint: vocabulary.fingerprint.clone() }
+    }
+}
+
+impl State {
+    pub(super) fn new(config: &Resolved, vocabulary: VocabularyRef, data: DataRef) -> Self {
+        let (progress, files) = (Progress::default(), BTreeMap::new());
+        Self { format: FORMAT.to_owned(), progress, config: config.clone(), vocabulary, data, files }
+    }
+
+    /// Refuses the checkpoint of another run, naming the first thing that differs.
+    fn check_same_run(&self, other: &Self, folder: &Path) -> Result<(), Error> {
+        let (found, expected) = (flat(&self.config), flat(&other.config));
+        let differing = expected.iter().find(|(key, value)| found.get(*key) != Some(*value));
+        if let Some((key, value)) = differing {
+            let there = found.get(key).map_or("nothing", String::as_str);
+            same(folder, &format!("configuration at `{key}`"), &there, &value.as_str())?;
+        }
+        same(folder, "tokenizer", &self.vocabulary.fingerprint, &other.vocabulary.fingerprint)?;
+        same(folder, "set of rows", &self.data.fingerprint, &other.data.fingerprint)?;
+        same(folder, "number of rows", &self.data.rows, &other.data.rows)
+    }
+}
+
+/// The values of a configuration by their path.
+fn flat(config: &Resolved) -> BTreeMap<String, String> {
+    fn walk(value: &serde_json::Value, path: &str, flat: &mut BTreeMap<String, String>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    walk(value, format!("{path}.{key}").trim_start_matches('.'), flat);
+                }
+            }
+            leaf => drop(flat.insert(path.to_owned(), leaf.to_string())),
+        }
+    }
+    let mut flat = BTreeMap::new();
+    walk(&serde_json::to_value(config).unwrap_or_default(), "", &mut flat);
+    flat
+}
+
+fn same<T: PartialEq + ToString>(path: &Path, what: &str, found: &T, expected: &T) -> Result<(), Error> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_string(), expected.to_string());
+    Err(Error::Other { path: path.to_owned(), what: what.to_owned(), found, expected })
+}
+
+/// Writes a checkpoint of the run in `out`, then removes the older ones.
+pub(super) fn save(
+    out: &Path,
+    state: &mut State,
+    weights: &Weights,
+    optimizer: &AdamW,
+) -> Result<PathBuf, Error> {
+    let folder = out.join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let place = folder.join(format!("step-{:08}", state.progress.step));
+    let part = tempfile::Builder::new()
+        .prefix("part-")
+        .tempdir_in(&folder)
+        .map_err(fs::error("create a folder in", &folder))?;
+    weights::write(&part.path().join(MODEL), &[("", weights)])?;
+    weights::write(&part.path().join(OPTIMIZER), &[(MEAN, &optimizer.mean), (SQUARE, &optimizer.square)])?;
+    for name in [MODEL, OPTIMIZER] {
+        state.files.insert(name.to_owned(), hash_synced(&part.path().join(name))?);
+    }
+    write_state(part.path(), state)?;
+    publish(part, &place)?;
+    remove_others(&folder, &place)?;
+    Ok(place)
+}
+
+/// Goes on from the newest checkpoint of the run in `out`, if there is one. It must be of the same run as `state`.
+pub(super) fn resume(
+    out: &Path,
+    state: &State,
+    device: Device,
+) -> Result<Option<(State, Olmo, AdamW)>, Error> {
+    let Some(folder) = latest(out) else { return Ok(None) };
+    let found = read_state(&folder)?;
+    found.check_same_run(state, &folder)?;
+    let (found, model) = load(&folder, device)?;
+    let path = checked(&folder, &found, OPTIMIZER)?;
+    let moments = |prefix| Weights::read(&found.config.model, &path, prefix, device);
+    let optimizer = AdamW::with_moments(&found.config, moments(MEAN)?, moments(SQUARE)?);
+    Ok(Some((found, model, optimizer)))
+}
+
+fn latest(out: &Path) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(out.join(FOLDER)).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    folders
+        .filter(|path| step_of(path).is_some() && path.join(STATE).is_file())
+        .max_by_key(|path| step_of(path))
+}
+
+fn step_of(folder: &Path) -> Option<u64> {
+    folder.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
+fn read_state(folder: &Path) -> Result<State, Error> {
+    let path = folder.join(STATE);
+    serde_json::from_slice(&fs::read(&path)?).map_err(|source| Error::State { path, source })
+}
+
+fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
+    let path = folder.join(STATE);
+    let bytes =
+        serde_json::to_vec_pretty(state).map_err(|source| Error::State { path: path.clone(), source })?;
+    Ok(fs::write_atomic(&path, &bytes)?)
+}
+
+/// The path of a tensor file, after comparing its hash with the state's.
+fn checked(folder: &Path, state: &State, name: &str) -> Result<PathBuf, Error> {
+    let path = folder.join(name);
+    let found = hash(&path)?;
+    match state.files.get(name) {
+        Some(expected) if *expected != found => {
+            Err(Error::Damaged { path, found, expected: expected.clone() })
+        }
+        _ => Ok(path),
+    }
+}
+
+fn hash(path: &Path) -> Result<String, Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::open(path)?).map_err(fs::error("read", path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn hash_synced(path: &Path) -> Result<String, Error> {
+    fs::open(path)?.sync_all().map_err(fs::error("sync", path))?;
+    hash(path)
+}
+
+/// Moves a whole folder to its place; a folder that stands there already goes first.
+fn publish(part: tempfile::TempDir, place: &Path) -> Result<(), Error> {
+    remove(place)?;
+    let part = part.keep();
+    std::fs::rename(&part, place).map_err(fs::error("rename to", place))?;
+    let parent = place.parent().unwrap_or(place);
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(fs::error("sync", parent))?;
+    Ok(())
+}
+
+fn remove_others(folder: &Path, keep: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(folder).map_err(fs::error("list", folder))?;
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path != keep) {
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(fs::error("remove", folder)(error).into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,315 @@
+//! A training run as a person writes it, and resolved: every number known.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::{Duration, Pace};
+use super::schedule::{Decay, Schedule};
+use crate::model::{self, Overrides, Preset};
+
+/// Share of the steps that warm up when nothing is said.
+const WARMUP_SHARE: u64 = 20;
+
+/// How to train a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The model's shape by name, such as `olmo-1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// The model's shape field by field; replaces what the preset says.
+    #[serde(default)]
+    pub model: Overrides,
+    /// How long to train: `400 steps`, `5_000_000 tokens` or `2 epochs`.
+    #[serde(default = "one_epoch")]
+    pub duration: Duration,
+    /// Rows per optimizer step. Default: 16.
+    #[serde(default = "default_batch_rows")]
+    pub batch_rows: u32,
+    /// Rows computed at once; fewer than `batch_rows` saves memory and changes nothing else. Default: `batch_rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_rows: Option<u32>,
+    /// The highest learning rate. Default: 0.001.
+    #[serde(default = "default_learning_rate")]
+    pub learning_rate: f64,
+    /// Time until the highest learning rate. Default: a twentieth of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Duration>,
+    /// How the learning rate falls after the warm-up: `cosine` (default), `linear` or `constant`.
+    #[serde(default)]
+    pub decay: Decay,
+    /// The last learning rate as a part of the highest. Default: 0.1.
+    #[serde(default = "default_floor")]
+    pub learning_rate_floor: f64,
+    /// Weight decay of the matrices, times the learning rate, per step. Default: 0.1.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// Whether the embedding decays too. Default: false.
+    #[serde(default)]
+    pub decay_embedding: bool,
+    /// Adam's forgetting of the mean and of the mean square. Default: 0.9 and 0.95.
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// Added to Adam's denominator. Default: 1e-8.
+    #[serde(default = "default_epsilon")]
+    pub epsilon: f64,
+    /// Limit of the gradients' norm. Default: 1; null for none.
+    #[serde(default = "default_grad_clip")]
+    pub grad_clip: Option<f64>,
+    /// Chooses the first weights and the order of the rows. Default: 0.
+    #[serde(default)]
+    pub seed: u64,
+    /// How often to record the loss. Default: 10 steps.
+    #[serde(default = "default_log_every")]
+    pub log_every: Duration,
+    /// How often to evaluate on the validation rows, besides at the end. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<Duration>,
+    /// Validation rows to evaluate on at most. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_rows: Option<u64>,
+    /// How often to save, besides at the end. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Duration>,
+}
+
+/// A training run with every number known; saved with each checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolved {
+    /// The model.
+    pub model: model::Config,
+    /// The learning rate, step by step.
+    pub schedule: Schedule,
+    /// Rows per optimizer step.
+    pub batch_rows: u32,
+    /// Rows computed at once.
+    pub micro_batch_rows: u32,
+    /// Weight decay of the matrices.
+    pub weight_decay: f64,
+    /// Whether the embedding decays too.
+    pub decay_embedding: bool,
+    /// Adam's forgetting of the mean and of the mean square.
+    pub betas: [f64; 2],
+    /// Added to Adam's denominator.
+    pub epsilon: f64,
+    /// Limit of the gradients' norm.
+    pub grad_clip: Option<f64>,
+    /// Chooses the first weights and the order of the rows.
+    pub seed: u64,
+    /// Steps between records.
+    pub log_every: u64,
+    /// Steps between evaluations.
+    pub evaluate_every: Option<u64>,
+    /// Validation rows to evaluate on at most.
+    pub evaluate_rows: Option<u64>,
+    /// Steps between checkpoints.
+    pub checkpoint_every: Option<u64>,
+}
+
+/// Why a run cannot be as it is written.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model that cannot be.
+    #[error(transparent)]
+    Model(#[from] model::config::Error),
+    /// A number outside its range.
+    #[error("`{name}` is {found}: expected {expected}")]
+    Range {
+        /// The key.
+        name: &'static str,
+        /// Its value.
+        found: f64,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// No row to train on.
+    #[error("there is no row to train on")]
+    NoRows,
+}
+
+const fn one_epoch() -> Duration {
+    Duration::Epochs(1.0)
+}
+
+const fn default_batch_rows() -> u32 {
+    16
+}
+
+const fn default_learning_rate() -> f64 {
+    1e-3
+}
+
+const fn default_floor() -> f64 {
+    0.1
+}
+
+const fn default_weight_decay() -> f64 {
+    0.1
+}
+
+const fn default_betas() -> [f64; 2] {
+    [0.9, 0.95]
+}
+
+const fn default_epsilon() -> f64 {
+    1e-8
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
+const fn default_grad_clip() -> Option<f64> {
+    Some(1.0)
+}
+
+const fn default_log_every() -> Duration {
+    Duration::Steps(10)
+}
+
+impl Config {
+    /// Checks every number that needs nothing but this configuration.
+    pub fn check(&self) -> Result<(), Error> {
+        let positive = "a number above 0";
+        let share = "a number from 0 to 1";
+        let checks = [
+            ("batch_rows", f64::from(self.batch_rows), self.batch_rows > 0, positive),
+            ("micro_batch_rows", 0.0, self.micro_batch_rows != Some(0), positive),
+            ("learning_rate", self.learning_rate, is_positive(self.learning_rate), positive),
+            ("learning_rate_floor", self.learning_rate_floor, is_share(self.learning_rate_floor), share),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "a number from 0 up"),
+            (
+                "betas",
+                self.betas[0],
+                is_share(self.betas[0]) && self.betas[0] < 1.0,
+                "numbers from 0 to below 1",
+            ),
+            (
+                "betas",
+                self.betas[1],
+                is_share(self.betas[1]) && self.betas[1] < 1.0,
+                "numbers from 0 to below 1",
+            ),
+            ("epsilon", self.epsilon, is_positive(self.epsilon), positive),
+            ("grad_clip", self.grad_clip.unwrap_or(1.0), self.grad_clip.is_none_or(is_positive), positive),
+        ];
+        match checks.into_iter().find(|(_, _, holds, _)| !holds) {
+            None => Ok(()),
+            Some((name, found, _, expected)) => Err(Error::Range { name, found, expected }),
+        }
+    }
+
+    /// Completes the configuration for `rows` rows of `context` tokens with `vocabulary` ids.
+    pub fn resolve(&self, rows: u64, context: u32, vocabulary: u32) -> Result<Resolved, Error> {
+        self.check()?;
+        if rows == 0 {
+            return Err(Error::NoRows);
+        }
+        let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
+        Ok(Resolved {
+            model: model::Config::resolve(self.preset, &self.model, vocabulary, context)?,
+            schedule: self.schedule(pace),
+            batch_rows: self.batch_rows,
+            micro_batch_rows: self.micro_batch_rows.unwrap_or(self.batch_rows).min(self.batch_rows),
+            weight_decay: self.weight_decay,
+            decay_embedding: self.decay_embedding,
+            betas: self.betas,
+            epsilon: self.epsilon,
+            grad_clip: self.grad_clip,
+            seed: self.seed,
+            log_every: self.log_every.steps(pace),
+            evaluate_every: self.evaluate_every.map(|every| every.steps(pace)),
+            evaluate_rows: self.evaluate_rows,
+            checkpoint_every: self.checkpoint_every.map(|every| every.steps(pace)),
+        })
+    }
+
+    fn schedule(&self, pace: Pace) -> Schedule {
+        let steps = self.duration.steps(pace);
+        let warmup = self.warmup.map_or(steps / WARMUP_SHARE, |warmup| warmup.steps(pace));
+        Schedule {
+            decay: self.decay,
+            peak: self.learning_rate,
+            floor: self.learning_rate_floor,
+            warmup_steps: warmup.min(steps),
+            steps,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            preset: None,
+            model: Overrides::default(),
+            duration: one_epoch(),
+            batch_rows: default_batch_rows(),
+            micro_batch_rows: None,
+            learning_rate: default_learning_rate(),
+            warmup: None,
+            decay: Decay::default(),
+            learning_rate_floor: default_floor(),
+            weight_decay: default_weight_decay(),
+            decay_embedding: false,
+            betas: default_betas(),
+            epsilon: default_epsilon(),
+            grad_clip: default_grad_clip(),
+            seed: 0,
+            log_every: default_log_every(),
+            evaluate_every: None,
+            evaluate_rows: None,
+            checkpoint_every: None,
+        }
+    }
+}
+
+fn is_positive(number: f64) -> bool {
+    number.is_finite() && number > 0.0
+}
+
+fn is_share(number: f64) -> bool {
+    (0.0..=1.0).contains(&number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_written_has_a_default() {
+        let config: Config =
+            serde_json::from_str(r#"{"preset": "olmo-1m", "duration": "200 steps"}"#).unwrap();
+        let expected =
+            Config { preset: Some(Preset::Olmo1m), duration: Duration::Steps(200), ..Config::default() };
+        assert_eq!(config, expected);
+        let resolved = config.resolve(1000, 256, 1024).unwrap();
+        assert_eq!(
+            (resolved.schedule.steps, resolved.schedule.warmup_steps, resolved.micro_batch_rows),
+            (200, 10, 16)
+        );
+        let written = serde_json::to_string(&resolved).unwrap();
+        assert_eq!(serde_json::from_str::<Resolved>(&written).unwrap(), resolved);
+    }
+
+    #[test]
+    fn wrong_keys_and_numbers_are_refused() {
+        let cases = [
+            (r#"{"preset": "olmo-2m"}"#, "unknown variant `olmo-2m`"),
+            (r#"{"batch_row": 3}"#, "unknown field `batch_row`"),
+            (r#"{"model": {"depth": 3}}"#, "unknown field `depth`"),
+            (r#"{"duration": "2 days"}"#, "expected a duration like"),
+            (r#"{"batch_rows": 0}"#, "`batch_rows` is 0: expected a number above 0"),
+            (r#"{"learning_rate": -1}"#, "`learning_rate` is -1: expected a number above 0"),
+            (r#"{"betas": [0.9, 1]}"#, "`betas` is 1: expected numbers from 0 to below 1"),
+            (r#"{"grad_clip": 0}"#, "`grad_clip` is 0: expected a number above 0"),
+        ];
+        for (text, expected) in cases {
+            let error = match serde_json::from_str::<Config>(text) {
+                Err(error) => error.to_string(),
+                Ok(config) => config.check().unwrap_err().to_string(),
+            };
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let none: Config = serde_json::from_str(r#"{"grad_clip": null}"#).unwrap();
+        assert_eq!(none.grad_clip, None);
+    }
+}

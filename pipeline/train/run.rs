@@ -1,0 +1,366 @@
+//! The trainer, from top to bottom.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tch::{Device, Tensor};
+
+use super::adamw::{self, AdamW};
+use super::checkpoint::{self, DataRef, State, VocabularyRef};
+use super::config::{self, Config, Resolved};
+use super::history::{self, Record, read_history};
+use crate::fs;
+use crate::loader::{self, Batch, Batches, Order, Sampler, TokenRows, Vocabulary};
+use crate::model::likelihood::{self, Likelihood, Prepared};
+use crate::model::olmo::Olmo;
+use crate::model::weights::{self, Weights};
+use crate::observer::{Event, Observer, Stop, Unit};
+
+/// Threads that read rows ahead: one fills batches far faster than they are used.
+const LOADERS: usize = 1;
+const HISTORY: &str = "history.jsonl";
+
+/// What a model is trained on.
+#[derive(Clone, Copy)]
+pub struct Data<'a> {
+    /// Rows to train on.
+    pub rows: &'a dyn TokenRows,
+    /// Rows to evaluate on.
+    pub validation: Option<&'a dyn TokenRows>,
+    /// What the ids mean.
+    pub vocabulary: &'a Vocabulary,
+    /// Fingerprint of the rows: a checkpoint is bound to it.
+    pub fingerprint: &'a str,
+}
+
+/// How a run reaches the world outside.
+#[derive(Clone, Copy)]
+pub struct Hooks<'a> {
+    /// Told how the run goes.
+    pub observer: &'a dyn Observer,
+    /// The stage's name in events.
+    pub stage: &'a str,
+    /// Checked before every step.
+    pub stop: &'a Stop,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Number of parameters, padding included.
+    pub parameters: u64,
+    /// The last record: steps, tokens, seconds, losses.
+    pub last: Record,
+    /// The whole course.
+    pub history: Vec<Record>,
+    /// The checkpoint of the last step.
+    pub checkpoint: PathBuf,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that cannot be.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A file call.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// Rows that do not fit the vocabulary.
+    #[error(transparent)]
+    Rows(#[from] loader::Error),
+    /// Tensors.
+    #[error(transparent)]
+    Tensors(#[from] weights::Error),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// The validation rows.
+    #[error("cannot evaluate on the validation rows: {0}")]
+    Validation(#[source] likelihood::Error),
+    /// Rows of the validation set have another length.
+    #[error("validation rows have {found} tokens, training rows {expected}")]
+    Context {
+        /// Tokens per validation row.
+        found: usize,
+        /// Tokens per training row.
+        expected: usize,
+    },
+    /// A context beyond what a model can have.
+    #[error("rows of {0} tokens are too long: a model sees at most 4294967295")]
+    TooLong(usize),
+    /// Numbers that are none.
+    #[error(
+        "step {step}: the loss is {loss} and the gradients' norm {norm} at learning rate {rate:.3e}; \
+         a lower `learning_rate` or a longer `warmup` may help"
+    )]
+    NotFinite {
+        /// The step, from 1 on.
+        step: u64,
+        /// Mean loss in nats.
+        loss: f64,
+        /// Norm of the gradients.
+        norm: f64,
+        /// Learning rate.
+        rate: f64,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped at step {step}; a rerun goes on from `{}`", checkpoint.display())]
+    Stopped {
+        /// Steps done.
+        step: u64,
+        /// What was saved.
+        checkpoint: PathBuf,
+    },
+    /// The reading threads ended.
+    #[error("step {step}: no more batches came from the rows")]
+    NoBatch {
+        /// The step, from 1 on.
+        step: u64,
+    },
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tensors(error.into())
+    }
+}
+
+/// Trains a model and leaves its last checkpoint and its history in `out`. Goes on from a checkpoint that is there.
+pub fn run(config: &Config, data: Data<'_>, out: &Path, hooks: Hooks<'_>) -> Result<Summary, Error> {
+    let resolved = resolve(config, data)?;
+    tch::set_num_threads(i32::try_from(hooks.threads.max(1)).unwrap_or(i32::MAX));
+    let mut trainer = Trainer::start(&resolved, data, out, hooks)?;
+    let order = Order::Shuffled(Sampler { seed: resolved.seed, len: data.rows.rows(), rank: 0, world: 1 });
+    std::thread::scope(|scope| {
+        let (rows, position) = (resolved.batch_rows as usize, trainer.state.progress.position);
+        trainer.train(&mut Batches::start(scope, data.rows, order, rows, position, LOADERS))
+    })?;
+    trainer.finish()
+}
+
+fn resolve(config: &Config, data: Data<'_>) -> Result<Resolved, Error> {
+    let expected = data.rows.context();
+    let found = data.validation.map_or(expected, TokenRows::context);
+    if found != expected {
+        return Err(Error::Context { found, expected });
+    }
+    let context = u32::try_from(expected).map_err(|_| Error::TooLong(expected))?;
+    let vocabulary = u32::try_from(data.vocabulary.size()).unwrap_or(u32::MAX);
+    Ok(config.resolve(data.rows.rows(), context, vocabulary)?)
+}
+
+/// A run under way.
+struct Trainer<'a> {
+    data: Data<'a>,
+    hooks: Hooks<'a>,
+    out: &'a Path,
+    state: State,
+    model: Olmo,
+    optimizer: AdamW,
+    history: Vec<Record>,
+}
+
+/// What one step measured.
+struct Step {
+    rate: f64,
+    norm: f64,
+    seconds: f64,
+}
+
+impl<'a> Trainer<'a> {
+    /// Fresh, or from the newest checkpoint in `out`.
+    fn start(config: &Resolved, data: Data<'a>, out: &'a Path, hooks: Hooks<'a>) -> Result<Self, Error> {
+        let (rows, context) = (data.rows.rows(), data.rows.context());
+        let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
+        let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
+        let resumed = checkpoint::resume(out, &state, Device::Cpu)?;
+        let (state, model, optimizer) = match resumed {
+            Some(resumed) => resumed,
+            None => fresh(state, Device::Cpu)?,
+        };
+        let mut history = read_history(&out.join(HISTORY)).unwrap_or_default();
+        history.retain(|record| record.step <= state.progress.step);
+        Ok(Self { data, hooks, out, state, model: model.require_gradients()?, optimizer, history })
+    }
+
+    fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
+        while self.state.progress.step < self.state.config.schedule.steps {
+            if self.hooks.stop.is_requested() {
+                return Err(Error::Stopped { step: self.state.progress.step, checkpoint: self.save()? });
+            }
+            let step = self.state.progress.step + 1;
+            let batch = batches.next().ok_or(Error::NoBatch { step })?;
+            let measured = self.step(step, &batch)?;
+            self.report(&measured)?;
+            if self.is_due(self.state.config.checkpoint_every) {
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimizer step on one batch.
+    fn step(&mut self, step: u64, batch: &Batch) -> Result<Step, Error> {
+        let began = Instant::now();
+        let (mut gradients, measured) = self.gradients(batch)?;
+        let norm = adamw::clip(&mut gradients, self.state.config.grad_clip)?;
+        let rate = self.state.config.schedule.rate(step);
+        let loss = measured.loss().unwrap_or(0.0);
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(Error::NotFinite { step, loss, norm, rate });
+        }
+        self.optimizer.update(self.model.weights_mut(), &gradients, rate, step)?;
+        let progress = &mut self.state.progress;
+        progress.step = step;
+        progress.position += batch.rows() as u64;
+        progress.tokens += batch.tokens.len() as u64;
+        progress.window += measured;
+        let seconds = began.elapsed().as_secs_f64();
+        progress.seconds += seconds;
+        Ok(Step { rate, norm, seconds })
+    }
+
+    /// Gradients of the mean loss over the batch, summed over its micro-batches.
+    fn gradients(&self, batch: &Batch) -> Result<(Vec<Tensor>, Likelihood), Error> {
+        let parts = split(batch, self.state.config.micro_batch_rows as usize);
+        let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let count = targets.iter().map(|part| part.tokens).sum::<u64>().max(1);
+        let (mut sum, mut measured) = (Vec::new(), Likelihood::default());
+        for (part, targets) in parts.iter().zip(&targets) {
+            let prepared = Prepared::new(&self.model, part, targets)?;
+            let nats = self.model.nats(&prepared.ids, &prepared.targets)?;
+            let loss = nats.f_sum(tch::Kind::Float)?.f_div_scalar(count as f64)?;
+            add(&mut sum, Tensor::f_run_backward(&[loss], self.model.weights().tensors(), false, false)?)?;
+            measured += Likelihood {
+                nats: nats.f_sum(tch::Kind::Double)?.f_double_value(&[])?,
+                tokens: targets.tokens,
+                base_nats: nats.f_mul(&prepared.counted)?.f_sum(tch::Kind::Double)?.f_double_value(&[])?,
+                bases: targets.bases,
+            };
+        }
+        Ok((sum, measured))
+    }
+
+    /// Tells the observer, and keeps a record where one is due.
+    fn report(&mut self, measured: &Step) -> Result<(), Error> {
+        let (progress, steps) = (self.state.progress, self.state.config.schedule.steps);
+        let last = progress.step == steps;
+        let stage = || self.hooks.stage.to_owned();
+        self.hooks.observer.event(&Event::Progress {
+            stage: stage(),
+            done: progress.step,
+            total: Some(steps),
+            unit: Unit::Steps,
+        });
+        let evaluate = last || self.is_due(self.state.config.evaluate_every);
+        if !evaluate && !self.is_due(Some(self.state.config.log_every)) {
+            return Ok(());
+        }
+        let validation = if evaluate { self.validate()? } else { None };
+        let record = record(&self.state, measured, validation.as_ref());
+        let speed = self.state.config.batch_rows as f64 * self.state.data.context as f64 / measured.seconds;
+        let values = values(&record, speed);
+        self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
+        self.history.push(record);
+        self.state.progress.window = Likelihood::default();
+        Ok(())
+    }
+
+    fn is_due(&self, every: Option<u64>) -> bool {
+        every.is_some_and(|every| self.state.progress.step.is_multiple_of(every))
+    }
+
+    fn validate(&self) -> Result<Option<Likelihood>, Error> {
+        let Some(rows) = self.data.validation else { return Ok(None) };
+        let config = &self.state.config;
+        let size = (config.evaluate_rows.unwrap_or(u64::MAX), config.micro_batch_rows as usize, LOADERS);
+        let mut sum = Likelihood::default();
+        match likelihood::score(&self.model, rows, self.data.vocabulary, size, self.hooks.stop, |row| {
+            sum += row
+        }) {
+            Ok(()) => Ok(Some(sum)),
+            Err(likelihood::Error::Stopped) => Ok(None),
+            Err(error) => Err(Error::Validation(error)),
+        }
+    }
+
+    fn save(&mut self) -> Result<PathBuf, Error> {
+        let place = checkpoint::save(self.out, &mut self.state, self.model.weights(), &self.optimizer)?;
+        history::write(&self.out.join(HISTORY), &self.history)?;
+        Ok(place)
+    }
+
+    fn finish(mut self) -> Result<Summary, Error> {
+        let checkpoint = self.save()?;
+        Ok(Summary {
+            parameters: self.state.config.model.count().total(),
+            last: self.history.last().cloned().unwrap_or_default(),
+            history: self.history,
+            checkpoint,
+        })
+    }
+}
+
+fn fresh(state: State, device: Device) -> Result<(State, Olmo, AdamW), Error> {
+    let weights = Weights::random(&state.config.model, state.config.seed, device)?;
+    let model = Olmo::new(state.config.model.clone(), weights, device)?;
+    let optimizer = AdamW::new(&state.config, device)?;
+    Ok((state, model, optimizer))
+}
+
+/// The batch in parts of `rows` rows, the last one perhaps shorter.
+fn split(batch: &Batch, rows: usize) -> Vec<Batch> {
+    let parts = batch.tokens.chunks(rows * batch.context).enumerate();
+    parts
+        .map(|(part, tokens)| Batch {
+            position: batch.position + (part * rows) as u64,
+            context: batch.context,
+            tokens: tokens.to_vec(),
+        })
+        .collect()
+}
+
+fn add(sum: &mut Vec<Tensor>, gradients: Vec<Tensor>) -> Result<(), Error> {
+    if sum.is_empty() {
+        *sum = gradients;
+        return Ok(());
+    }
+    for (sum, gradient) in sum.iter_mut().zip(gradients) {
+        let _sum = sum.f_add_(&gradient)?;
+    }
+    Ok(())
+}
+
+fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Record {
+    let progress = &state.progress;
+    Record {
+        step: progress.step,
+        tokens: progress.tokens,
+        loss: progress.window.loss().unwrap_or(0.0),
+        bits_per_base: progress.window.bits_per_base(),
+        learning_rate: measured.rate,
+        gradient_norm: measured.norm,
+        seconds: progress.seconds,
+        validation_loss: validation.and_then(Likelihood::loss),
+        validation_bits_per_base: validation.and_then(Likelihood::bits_per_base),
+    }
+}
+
+/// The figures to show, in order.
+fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
+    let values = [
+        ("loss", Some(record.loss)),
+        ("bits per base", record.bits_per_base),
+        ("validation loss", record.validation_loss),
+        ("validation bits per base", record.validation_bits_per_base),
+        ("learning rate", Some(record.learning_rate)),
+        ("gradient norm", Some(record.gradient_norm)),
+        ("tokens/s", Some(tokens_per_second)),
+    ];
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
