@@ -8,14 +8,13 @@ use crate::units::Interval;
 const FIELDS: usize = 11;
 
 pub(super) struct Sam {
+    /// The current line is the record read last.
     lines: Lines,
-    /// The record read last.
-    record: Vec<u8>,
 }
 
 impl Sam {
     pub(super) fn new(input: Input) -> Self {
-        Self { lines: Lines::new(input), record: Vec::new() }
+        Self { lines: Lines::new(input) }
     }
 
     /// Reads the next record's line.
@@ -23,16 +22,14 @@ impl Sam {
         loop {
             let Some(line) = self.lines.next_line()? else { return Ok(None) };
             if !line.starts_with(b"@") && !line.is_empty() {
-                self.record.clear();
-                self.record.extend_from_slice(line);
-                return Ok(Some(summary(&split(&self.record)?)?));
+                return Ok(Some(summary(&split(self.lines.current())?)?));
             }
         }
     }
 
     /// Decodes the record read last.
     pub(super) fn take_fields(&self, fields: &mut Fields) -> Result<(), Fault> {
-        let record = split(&self.record)?;
+        let record = split(self.lines.current())?;
         let [name, reference] = [record[0], record[2]].map(str::from_utf8);
         name.map_err(|_| Problem::Name)?.clone_into(&mut fields.name);
         let reference = Some(reference.map_err(|_| Problem::Name)?).filter(|&name| name != "*");
@@ -56,6 +53,9 @@ fn split(record: &[u8]) -> Result<[&[u8]; FIELDS], Problem> {
 
 fn summary(record: &[&[u8]; FIELDS]) -> Result<Summary, Problem> {
     let bases = if record[9] == b"*" { 0 } else { record[9].len() };
+    if record[10] != b"*" && record[10].len() != bases {
+        return Err(field("QUAL", record[10], "`*`, or one character a base"));
+    }
     Ok(Summary {
         flags: Flags(number("FLAG", record[1], "a number from 0 to 65535")?),
         mapping_quality: number("MAPQ", record[4], "a number from 0 to 255")?,

@@ -44,7 +44,12 @@ impl Lines {
             }
             _ => {}
         }
+        Ok(Some(self.current()))
+    }
+
+    /// The line read last, without its end.
+    pub fn current(&self) -> &[u8] {
         let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-        Ok(Some(line.strip_suffix(b"\r").unwrap_or(line)))
+        line.strip_suffix(b"\r").unwrap_or(line)
     }
 }
