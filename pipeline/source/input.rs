@@ -4,6 +4,7 @@
 
 mod bgzf;
 mod gzip;
+mod lines;
 mod raw;
 
 use std::io::{self, Read};
@@ -14,7 +15,11 @@ use self::gzip::Gzip;
 use self::raw::Raw;
 use crate::fs;
 
+pub use self::lines::{Lines, MAX_LINE_BYTES};
 pub use self::raw::RAW_BYTES;
+
+/// Bytes by which a buffer grows ahead of what a damaged file only claims to hold.
+const GROWTH_BYTES: usize = 1 << 20;
 
 /// The path that stands for standard input.
 pub const STDIN: &str = "-";
@@ -43,6 +48,15 @@ pub enum Error {
         file: PathBuf,
         /// The wrapper's name.
         found: &'static str,
+    },
+    /// A line of text that does not end.
+    #[error("cannot read `{}`, line {line}: found more than {MAX_LINE_BYTES} bytes; expected a line's end",
+        file.display())]
+    LongLine {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: u64,
     },
 }
 
@@ -160,11 +174,29 @@ impl Input {
 
     /// The next `count` plain bytes, fewer at the end of the stream, without taking them.
     pub fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
-        let missing = count.saturating_sub(self.peeked.len());
-        let stream = Read::by_ref(&mut self.stream).take(missing as u64);
-        let mut stream = stream;
-        stream.read_to_end(&mut self.peeked).map_err(|error| Error::from_io(error, &self.file))?;
+        let mut peeked = std::mem::take(&mut self.peeked);
+        let missing = count.saturating_sub(peeked.len());
+        let result = self.read_up_to(missing, &mut peeked);
+        self.peeked = peeked;
+        result?;
         Ok(&self.peeked[..count.min(self.peeked.len())])
+    }
+
+    /// Appends the next `count` bytes to `out` and returns how many there were, fewer only at the end of the stream.
+    ///
+    /// `out` grows as the bytes come, so that a length read from a damaged file costs no memory.
+    pub fn read_up_to(&mut self, count: usize, out: &mut Vec<u8>) -> Result<usize, Error> {
+        let (before, mut filled) = (out.len(), out.len());
+        while filled < before + count {
+            out.resize((before + count).min(filled + GROWTH_BYTES), 0);
+            let got = self.read(&mut out[filled..]).map_err(|error| Error::from_io(error, &self.file))?;
+            filled += got;
+            if got == 0 {
+                break;
+            }
+        }
+        out.truncate(filled);
+        Ok(filled - before)
     }
 }
 
