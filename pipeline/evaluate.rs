@@ -6,5 +6,5 @@ mod config;
 mod interval;
 
 #[cfg(feature = "train")]
-pub use bits_per_base::{Error, bits_per_base};
+pub use bits_per_base::{Error, bits_per_base, likelihoods};
 pub use config::{Config, Score};

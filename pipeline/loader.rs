@@ -5,6 +5,7 @@
 
 mod batches;
 mod random;
+mod shards;
 mod sampler;
 mod targets;
 

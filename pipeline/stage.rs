@@ -59,6 +59,8 @@ pub struct Kind {
     pub summary: &'static str,
     /// Version of the algorithm: raised when the same input would give another output.
     pub algorithm: u32,
+    /// Whether an interrupted run leaves something from which the next one goes on.
+    pub resumable: bool,
     /// Reads the configuration.
     pub parse: fn(Value) -> Result<Box<dyn Stage>, ParseError>,
     /// Its JSON Schema.
@@ -77,7 +79,14 @@ pub const KINDS: &[Kind] = &[
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 1),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 1),
-    kind::<train::Config>("train", "Trains a language model on shards", 1),
+    Kind {
+        name: "train",
+        summary: "Trains a language model on shards",
+        algorithm: 1,
+        resumable: true,
+        parse: train::parse,
+        schema: train::schema,
+    },
     kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1),
 ];
@@ -86,7 +95,7 @@ const fn kind<C>(name: &'static str, summary: &'static str, algorithm: u32) -> K
 where
     C: Stage + DeserializeOwned + JsonSchema + 'static,
 {
-    Kind { name, summary, algorithm, parse: parse::<C>, schema: |generator| C::json_schema(generator) }
+    Kind { name, summary, algorithm, resumable: false, parse: parse::<C>, schema: |generator| C::json_schema(generator) }
 }
 
 fn parse<C: Stage + DeserializeOwned + 'static>(value: Value) -> Result<Box<dyn Stage>, ParseError> {

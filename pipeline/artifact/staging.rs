@@ -12,6 +12,9 @@ use crate::fs;
 /// The folder, beside the artifacts, in which they are built.
 pub const STAGING: &str = ".staging";
 
+/// The folder, beside the artifacts, for stages that go on where an interrupted run stopped.
+pub const PARTIAL: &str = ".partial";
+
 /// An artifact in the making.
 #[derive(Debug)]
 pub struct Staging {
@@ -26,6 +29,21 @@ impl Staging {
         let folder = work.join(STAGING).join(stage);
         remove(&folder)?;
         fs::create_dir_all(&folder)?;
+        Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
+    }
+
+    /// Goes on in what an interrupted run of the same action left behind, or makes an empty folder. What runs of the same
+    /// stage with other action keys left is removed.
+    pub fn resume(work: &Path, stage: &str, action_key: &str) -> Result<Self, Error> {
+        let parts = work.join(PARTIAL).join(stage);
+        let folder = parts.join(action_key);
+        fs::create_dir_all(&folder)?;
+        for entry in std::fs::read_dir(&parts).map_err(fs::error("list", &parts))? {
+            let path = entry.map_err(fs::error("list", &parts))?.path();
+            if path != folder {
+                remove(&path)?;
+            }
+        }
         Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
     }
 

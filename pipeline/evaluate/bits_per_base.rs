@@ -48,6 +48,18 @@ pub fn bits_per_base(
     config: &Config,
     hooks: Hooks<'_>,
 ) -> Result<Score, Error> {
+    let scored = likelihoods(folder, rows, vocabulary, config, hooks)?;
+    summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
+}
+
+/// What the newest checkpoint at or under `folder` says of each row, in order.
+pub fn likelihoods(
+    folder: &Path,
+    rows: &dyn TokenRows,
+    vocabulary: &Vocabulary,
+    config: &Config,
+    hooks: Hooks<'_>,
+) -> Result<Vec<Likelihood>, Error> {
     tch::set_num_threads(i32::try_from(hooks.threads.max(1)).unwrap_or(i32::MAX));
     let (state, model) = checkpoint::load(folder, Device::Cpu)?;
     checkpoint::check_vocabulary(&state, vocabulary, folder)?;
@@ -58,7 +70,7 @@ pub fn bits_per_base(
         scored.push(row);
         progress(hooks, scored.len() as u64, total);
     })?;
-    summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
+    Ok(scored)
 }
 
 fn check_sizes(found: usize, limit: u32, batch_rows: u32) -> Result<(), Error> {

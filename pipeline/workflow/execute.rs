@@ -94,9 +94,15 @@ impl Run<'_> {
         let started = Instant::now();
         let inputs = self.inputs(entry)?;
         let made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
-        let staging = Staging::begin(&self.options.work, &entry.name)?;
+        let resumable = entry.kind().resumable;
+        let staging = if resumable {
+            Staging::resume(&self.options.work, &entry.name, &made_from.action_key(entry))?
+        } else {
+            Staging::begin(&self.options.work, &entry.name)?
+        };
         let outcome = match self.work(entry, &inputs, staging.folder()) {
             Ok(outcome) => outcome,
+            Err(error) if resumable => return Err(error),
             Err(error) => {
                 staging.abandon()?;
                 return Err(error);

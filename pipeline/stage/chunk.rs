@@ -1,0 +1,152 @@
+//! Cuts intervals into windows: places on records, never copies of bases. Memory: a batch of windows.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::records::{INTERVALS, Stretch, StretchWriter, for_each_stretch};
+use super::{Error, Outcome, Stage, Task, from, to_json};
+use crate::artifact::Counts;
+use crate::units::{Interval, Strand};
+
+/// The table of windows within the artifact.
+pub const WINDOWS: &str = "windows.parquet";
+
+/// How to cut.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The stage that split the records.
+    from: String,
+    /// Length of a window, in bases.
+    #[schemars(range(min = 1))]
+    window: u64,
+    /// Distance between the starts of windows, in bases; by default the window's length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stride: Option<u64>,
+    /// What happens to a last window that is shorter: `keep` (default) or `drop`.
+    #[serde(default)]
+    tail: Tail,
+    /// Splits whose windows come on the reverse strand too.
+    #[serde(default)]
+    reverse_complement: Vec<String>,
+}
+
+/// What happens to a last window that is shorter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Tail {
+    /// It is kept as it is.
+    #[default]
+    Keep,
+    /// It is dropped, and its bases are counted.
+    Drop,
+}
+
+impl Config {
+    fn stride(&self) -> u64 {
+        self.stride.unwrap_or(self.window)
+    }
+
+    /// The windows of an interval, in order. The last one reaches the interval's end, or nothing does.
+    fn windows(&self, interval: Interval) -> impl Iterator<Item = Interval> {
+        let (window, stride, tail) = (self.window, self.stride(), self.tail);
+        let mut next = Some(interval.start);
+        std::iter::from_fn(move || {
+            let start = next?;
+            let end = start.saturating_add(window).min(interval.end);
+            next = (end < interval.end).then(|| start + stride);
+            Some(Interval::new(start, end))
+        })
+        .filter(move |w| tail == Tail::Keep || w.len() == window)
+    }
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        from(&self.from)
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if self.window == 0 {
+            problems.push(("window", "is 0, expected at least 1 base".to_owned()));
+        }
+        if self.stride() == 0 || self.stride() > self.window {
+            problems.push(("stride", format!("is {}, expected 1 to {} (the window)", self.stride(), self.window)));
+        }
+        for split in self.reverse_complement.iter().filter(|s| !["train", "validation", "test"].contains(&s.as_str())) {
+            problems.push(("reverse_complement", format!("no split is called `{split}`; there are `train`, `validation`, `test`")));
+        }
+        problems
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        let input = task.input_of("from", &["split"])?;
+        let mut writer = StretchWriter::create(&task.out.join(WINDOWS))?;
+        let mut counts = Counts::default();
+        let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
+        let mut lengths: BTreeMap<u64, u64> = BTreeMap::new();
+        for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
+            let tally = splits.entry(stretch.split.clone()).or_default();
+            let both = self.reverse_complement.contains(&stretch.split);
+            let strands: &[Strand] = if both { &[Strand::Forward, Strand::Reverse] } else { &[Strand::Forward] };
+            let mut covered = stretch.interval.start;
+            for interval in self.windows(stretch.interval) {
+                covered = interval.end;
+                *lengths.entry(interval.len()).or_default() += strands.len() as u64;
+                for &strand in strands {
+                    tally.windows += 1;
+                    tally.bases += interval.len();
+                    writer.push(Stretch { interval, strand, ..stretch.clone() })?;
+                }
+            }
+            counts.bases_in += stretch.interval.len();
+            counts.bases_out += covered - stretch.interval.start;
+            counts.drop_bases("tail shorter than the window", stretch.interval.end - covered);
+            task.check()
+        })?;
+        writer.finish()?;
+        let windows = splits.values().map(|tally| tally.windows).sum();
+        counts.set("windows", windows);
+        let lengths: Vec<(u64, u64)> = lengths.into_iter().collect();
+        let details = json!({ "splits": splits, "lengths": lengths });
+        let references = input.manifest.references.clone();
+        Ok(Outcome { counts, references, details, summary: format!("{windows} windows"), ..Outcome::default() })
+    }
+}
+
+/// The windows of a split; overlaps and both strands count.
+#[derive(Debug, Default, Serialize)]
+struct Tally {
+    windows: u64,
+    bases: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_what_they_say() {
+        let cases = [
+            (4, 4, Tail::Keep, (0, 10), vec![(0, 4), (4, 8), (8, 10)]),
+            (4, 4, Tail::Drop, (0, 10), vec![(0, 4), (4, 8)]),
+            (4, 2, Tail::Keep, (3, 10), vec![(3, 7), (5, 9), (7, 10)]),
+            (4, 3, Tail::Keep, (0, 4), vec![(0, 4)]),
+            (4, 4, Tail::Drop, (0, 3), vec![]),
+            (9, 9, Tail::Keep, (5, 6), vec![(5, 6)]),
+        ];
+        for (window, stride, tail, (start, end), expected) in cases {
+            let config = Config { from: String::new(), window, stride: Some(stride), tail, reverse_complement: vec![] };
+            let found: Vec<_> = config.windows(Interval::new(start, end)).map(|w| (w.start, w.end)).collect();
+            assert_eq!(found, expected, "window {window} stride {stride} of {start}-{end}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One alphabet, N runs and IUPAC codes by policy, a least length. Coordinates never move: what is kept is a table of
+//! intervals on the cleaned records. Memory: a block of bases and the record table.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::records::{
+    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch, StretchWriter,
+    read_records,
+};
+use super::{Error, Outcome, Stage, Task, from, to_json};
+use crate::artifact::Counts;
+use crate::fs;
+use crate::observer::Unit;
+use crate::sequence::clean::{Cleaner, Decided, Iupac, Options};
+use crate::units::{Interval, Strand};
+
+/// How to clean.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The stage that read the records.
+    from: String,
+    /// What happens to the codes that stand for several bases: `keep`, `n` (default: each becomes an N) or `split`.
+    #[serde(default)]
+    iupac: Iupac,
+    /// A run of at least this many N splits the record and is dropped; shorter runs stay. Default 1; null keeps all.
+    #[serde(default = "one_n")]
+    n_run: Option<u64>,
+    /// Whether N at either end of what is kept are dropped. Default true.
+    #[serde(default = "yes")]
+    trim: bool,
+    /// Stretches of fewer bases than this are dropped. Default 1.
+    #[serde(default = "one_base")]
+    min_length: u64,
+    /// Options for single sources by name, in place of the ones above.
+    #[serde(default)]
+    sources: BTreeMap<String, Options>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
+const fn one_n() -> Option<u64> {
+    Some(1)
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one_base() -> u64 {
+    1
+}
+
+impl Config {
+    fn options(&self, source: &str) -> Options {
+        let general =
+            Options { iupac: self.iupac, n_run: self.n_run, trim: self.trim, min_length: self.min_length };
+        self.sources.get(source).copied().unwrap_or(general)
+    }
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        from(&self.from)
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        if self.n_run == Some(0) { vec![("n_run", "is 0, expected at least 1, or null".to_owned())] } else { vec![] }
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        let input = task.input_of("from", &["ingest"])?;
+        let records = read_records(&input.path(RECORDS))?;
+        self.check_sources(&records)?;
+        let mut reader = SequenceReader::open(&input.path(SEQUENCE))?;
+        let mut clean = Clean::new(task)?;
+        let mut next = reader.next_block()?;
+        for (number, record) in (0..).zip(&records) {
+            let mut cleaner = Cleaner::new(self.options(&record.source));
+            while let Some(block) = next.take_if(|block| block.record == number) {
+                clean.block(&mut cleaner, block)?;
+                next = reader.next_block()?;
+            }
+            clean.end(&mut cleaner, number)?;
+            task.check()?;
+        }
+        let (from, to) = (input.path(RECORDS), task.out.join(RECORDS));
+        std::fs::copy(&from, &to).map_err(fs::error("copy", &from))?;
+        clean.finish(records.len())
+    }
+}
+
+impl Config {
+    fn check_sources(&self, records: &[Record]) -> Result<(), Error> {
+        let unknown = self.sources.keys().find(|name| !records.iter().any(|record| record.source == **name));
+        unknown.map_or(Ok(()), |name| {
+            Err(Error::Config { key: "sources", reason: format!("no record comes from a source called `{name}`") })
+        })
+    }
+}
+
+struct Clean<'a> {
+    task: &'a Task<'a>,
+    sequence: SequenceWriter,
+    intervals: StretchWriter,
+    masks: StretchWriter,
+    decided: Decided,
+    counts: Counts,
+    replaced: u64,
+}
+
+impl<'a> Clean<'a> {
+    fn new(task: &'a Task) -> Result<Self, Error> {
+        Ok(Self {
+            task,
+            sequence: SequenceWriter::create(&task.out.join(SEQUENCE))?,
+            intervals: StretchWriter::create(&task.out.join(INTERVALS))?,
+            masks: StretchWriter::create(&task.out.join(MASKS))?,
+            decided: Decided::default(),
+            counts: Counts::default(),
+            replaced: 0,
+        })
+    }
+
+    fn block(&mut self, cleaner: &mut Cleaner, mut block: Block) -> Result<(), Error> {
+        cleaner.push(&mut block.bases, &mut self.decided);
+        self.sequence.push(block.record, block.start, &block.bases)?;
+        self.write_decided(block.record)?;
+        self.task.progress(self.counts.bases_in + block.start, None, Unit::Bases);
+        Ok(())
+    }
+
+    fn end(&mut self, cleaner: &mut Cleaner, record: u64) -> Result<(), Error> {
+        let counts = cleaner.finish(&mut self.decided);
+        self.counts.bases_in += counts.bases_in;
+        self.counts.bases_out += counts.bases_kept;
+        self.replaced += counts.replaced_by_n;
+        for (reason, bases) in counts.dropped.by_reason() {
+            self.counts.drop_bases(reason, bases);
+        }
+        self.write_decided(record)
+    }
+
+    fn write_decided(&mut self, record: u64) -> Result<(), Error> {
+        let stretch = |interval: Interval| Stretch { record, interval, strand: Strand::Forward, split: String::new() };
+        for interval in self.decided.kept.drain(..) {
+            self.intervals.push(stretch(interval))?;
+            *self.counts.other.entry("intervals".to_owned()).or_default() += 1;
+        }
+        for interval in self.decided.soft_masked.drain(..) {
+            self.masks.push(stretch(interval))?;
+            *self.counts.other.entry("soft-masked bases".to_owned()).or_default() += interval.len();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, records: usize) -> Result<Outcome, Error> {
+        self.sequence.finish()?;
+        self.intervals.finish()?;
+        self.masks.finish()?;
+        self.counts.set("records", records as u64);
+        self.counts.set("codes replaced by N", self.replaced);
+        let summary = format!("{} bases kept, {} dropped", self.counts.bases_out, self.counts.dropped_bases());
+        Ok(Outcome { counts: self.counts, summary, ..Outcome::default() })
+    }
+}

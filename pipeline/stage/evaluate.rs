@@ -1,0 +1,270 @@
+//! Scores a model on held-out rows, beside Markov baselines fitted on the training rows and scored on the same bases.
+//! Memory: the tables of the highest order (64 MiB for order 11), the model, and one number per row.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Error, Outcome, Stage, Task, to_json};
+use crate::artifact::{Artifact, Counts};
+use crate::fs;
+use crate::metric::interval::{Bootstrap, Estimate, Row};
+use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
+use crate::observer::Unit;
+use crate::report::{Evaluation, Markov, MarkovOrder, ModelScore};
+use crate::shard::{Rows, Segment, ShardSet};
+use crate::tokenizer::Tokenizer;
+use crate::units::Strand;
+
+/// The scores within the artifact.
+pub const SCORES: &str = "scores.json";
+
+/// What to score, and on what.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The stage that packed the shards.
+    from: String,
+    /// The stage that trained the model; without it only the baselines are scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    /// The splits to score on. Default: `test`.
+    #[serde(default = "test_split")]
+    splits: Vec<String>,
+    /// The split that the baselines are fitted on. Default: `train`.
+    #[serde(default = "train_split")]
+    fit: String,
+    /// The highest order of the Markov baselines, in bases; 0 to 16. Default 11.
+    #[serde(default = "default_order")]
+    #[schemars(range(max = 16))]
+    markov_order: usize,
+    /// Rows computed at once. Default 16.
+    #[serde(default = "default_batch_rows")]
+    #[schemars(range(min = 1))]
+    batch_rows: u32,
+    /// Chooses the draws of the bootstrap.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn test_split() -> Vec<String> {
+    vec!["test".to_owned()]
+}
+
+fn train_split() -> String {
+    "train".to_owned()
+}
+
+const fn default_order() -> usize {
+    11
+}
+
+const fn default_batch_rows() -> u32 {
+    16
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        let shards = ("from".to_owned(), self.from.clone());
+        let model = self.model.iter().map(|model| ("model".to_owned(), model.clone()));
+        std::iter::once(shards).chain(model).collect()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if self.markov_order > LARGEST_ORDER {
+            problems.push(("markov_order", format!("is {}, expected 0 to {LARGEST_ORDER}", self.markov_order)));
+        }
+        if self.batch_rows == 0 {
+            problems.push(("batch_rows", "is 0, expected at least 1".to_owned()));
+        }
+        if self.splits.contains(&self.fit) {
+            problems.push(("splits", format!("`{}` is what the baselines are fitted on", self.fit)));
+        }
+        problems
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        let input = task.input_of("from", &["shard"])?;
+        let set = ShardSet::from_artifact(input)?;
+        let tokenizer = set.tokenizer()?;
+        let baselines = self.fit(task, &set, tokenizer.as_ref())?;
+        let mut evaluations = Vec::new();
+        for split in &self.splits {
+            let rows = baseline_rows(task, &set, tokenizer.as_ref(), split, &baselines)?;
+            evaluations.push(self.evaluation(task, &set, split, &baselines, &rows)?);
+        }
+        let path = task.out.join(SCORES);
+        let text = serde_json::to_vec_pretty(&evaluations).map_err(std::io::Error::other);
+        let text = text.map_err(fs::error("write", &path))?;
+        std::fs::write(&path, text).map_err(fs::error("write", &path))?;
+        let summary = evaluations.iter().map(summary).collect::<Vec<_>>().join("; ");
+        let bases = evaluations.iter().map(|e| e.bases).sum();
+        let counts = Counts { bases_in: bases, bases_out: bases, ..Counts::default() };
+        Ok(Outcome { counts, details: json!({ "evaluations": evaluations }), summary, ..Outcome::default() })
+    }
+}
+
+fn summary(evaluation: &Evaluation) -> String {
+    let markov = evaluation.markov.as_ref().and_then(Markov::best);
+    let markov = markov.map(|best| format!("Markov {} {:.4}", best.name(), best.bits_per_base));
+    let model = evaluation.model.as_ref().map(|model| format!("model {:.4}", model.bits_per_base));
+    let parts: Vec<String> = model.into_iter().chain(markov).collect();
+    format!("{}: {} bits per base", evaluation.split, parts.join(", "))
+}
+
+impl Config {
+    /// Fits the baselines on every base of the training rows.
+    fn fit(&self, task: &Task, set: &ShardSet, tokenizer: &dyn Tokenizer) -> Result<Baselines, Error> {
+        let counts = markov::Counts::new(self.markov_order);
+        let mut counts = counts.map_err(|e| Error::Config { key: "markov_order", reason: e.to_string() })?;
+        let mut piece = Vec::new();
+        let mut last: Option<Segment> = None;
+        for_each_segment(set, &self.fit, |rows, row, segment| {
+            if !last.as_ref().is_some_and(|last| continues(last, segment)) {
+                counts.observe(&piece);
+                piece.clear();
+            }
+            decode(tokenizer, rows, row, segment, &mut piece)?;
+            last = Some(segment.clone());
+            task.progress(counts.bases(), None, Unit::Bases);
+            task.check()
+        })?;
+        counts.observe(&piece);
+        Ok(counts.finish())
+    }
+
+    fn evaluation(&self, task: &Task, set: &ShardSet, split: &str, baselines: &Baselines, rows: &[Score]) -> Result<Evaluation, Error> {
+        let mut sum = Score::new(baselines.max_order());
+        rows.iter().for_each(|row| sum.merge(row));
+        let mut evaluation = Evaluation {
+            split: split.to_owned(),
+            scored_on: format!("the {split} split, {} rows", rows.len()),
+            bases: sum.bases,
+            model: None,
+            markov: Some(self.markov(baselines, &sum)),
+        };
+        if self.model.is_some() {
+            evaluation.model = Some(self.model_score(task, set, &evaluation, rows)?);
+        }
+        Ok(evaluation)
+    }
+
+    fn markov(&self, baselines: &Baselines, sum: &Score) -> Markov {
+        let (plain, blended) = (sum.plain_bits_per_base(), sum.blended_bits_per_base());
+        let pseudo_counts = baselines.pseudo_counts();
+        let at = |list: &Option<Vec<f64>>, order: usize| list.as_ref().and_then(|l| l.get(order).copied());
+        let order = |order: usize| MarkovOrder {
+            order: order as u64,
+            plain: at(&plain, order).unwrap_or(f64::NAN),
+            blended: at(&blended, order),
+            pseudo_count: pseudo_counts.get(order).copied(),
+        };
+        Markov {
+            fitted_on: format!("the rows of the {} split", self.fit),
+            fitted_bases: baselines.bases(),
+            orders: (0..=baselines.max_order()).map(order).collect(),
+        }
+    }
+
+    #[cfg(not(feature = "train"))]
+    #[expect(clippy::unused_self, reason = "the other build uses it")]
+    fn model_score(&self, _: &Task, _: &ShardSet, _: &Evaluation, _: &[Score]) -> Result<ModelScore, Error> {
+        Err(Error::NoTrainer)
+    }
+
+    #[cfg(feature = "train")]
+    fn model_score(&self, task: &Task, set: &ShardSet, so_far: &Evaluation, rows: &[Score]) -> Result<ModelScore, Error> {
+        use crate::evaluate::{self, likelihoods};
+        use crate::model::Likelihood;
+
+        let model = task.input_of("model", &["train"])?;
+        let config = evaluate::Config { batch_rows: self.batch_rows, ..evaluate::Config::default() };
+        let hooks = crate::train::Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
+        let vocabulary = super::train::vocabulary(set)?;
+        let found = likelihoods(&model.folder, &set.rows(&so_far.split)?, &vocabulary, &config, hooks);
+        task.check()?;
+        let bits = |row: &Likelihood| Row { bits: row.base_nats / std::f64::consts::LN_2, bases: row.bases };
+        let found: Vec<Row> = found?.iter().map(bits).collect();
+        let bases: u64 = found.iter().map(|row| row.bases).sum();
+        if bases != so_far.bases {
+            let reason = format!("the model was scored on {bases} bases, the baselines on {}", so_far.bases);
+            return Err(Error::Unusable { input: model.manifest.stage.clone(), reason });
+        }
+        Ok(self.compare(model, so_far, &found, rows))
+    }
+
+    /// The model's figure, its interval, and its distance from the best baseline, row by row.
+    #[cfg_attr(not(feature = "train"), expect(dead_code, reason = "only models are compared"))]
+    fn compare(&self, model: &Artifact, so_far: &Evaluation, found: &[Row], rows: &[Score]) -> ModelScore {
+        let bootstrap = Bootstrap { seed: self.seed, ..Bootstrap::default() };
+        let (bits, bases) = found.iter().fold((0.0, 0), |sum, row| (sum.0 + row.bits, sum.1 + row.bases));
+        ModelScore {
+            name: format!("{}, step {}", model.manifest.stage, model.manifest.details["steps"]),
+            trained_on: "the rows of the train split".to_owned(),
+            bits_per_base: bits / bases as f64,
+            interval: bootstrap.estimate(found),
+            difference: so_far.markov.as_ref().and_then(|markov| difference(markov, found, rows, bootstrap)),
+        }
+    }
+}
+
+/// Bits per base of the model less those of the best baseline, with its interval.
+fn difference(markov: &Markov, found: &[Row], rows: &[Score], bootstrap: Bootstrap) -> Option<Estimate> {
+    let best = markov.best()?;
+    let order = usize::try_from(best.order).ok()?;
+    let bits = |row: &Score| if best.blended { row.blended[order] } else { row.plain[order] };
+    let pairs = found.iter().zip(rows).map(|(a, b)| Row { bits: a.bits - bits(b), bases: a.bases });
+    bootstrap.estimate(&pairs.collect::<Vec<_>>())
+}
+
+/// Whether a segment goes on where another ended.
+fn continues(last: &Segment, next: &Segment) -> bool {
+    let joined = match next.strand {
+        Strand::Forward => last.end == next.start,
+        Strand::Reverse => last.start == next.end,
+    };
+    joined && last.record == next.record && last.source == next.source && last.strand == next.strand
+}
+
+/// Code lengths of each row of a split. The first token of a row is context only, as it is for a model.
+fn baseline_rows(task: &Task, set: &ShardSet, tokenizer: &dyn Tokenizer, split: &str, baselines: &Baselines) -> Result<Vec<Score>, Error> {
+    let mut scores: BTreeMap<u64, Score> = BTreeMap::new();
+    let mut piece = Vec::new();
+    let total = set.rows(split)?.len();
+    for_each_segment(set, split, |rows, row, segment| {
+        piece.clear();
+        decode(tokenizer, rows, row, segment, &mut piece)?;
+        let first = rows.get(row).to_vec().first().map_or(0, |token| tokenizer.bases(*token));
+        let from = if segment.token_start == 0 { first as usize } else { 0 };
+        let score = scores.entry(row).or_insert_with(|| Score::new(baselines.max_order()));
+        score.merge(&baselines.score_from(&piece, from));
+        task.progress(row, Some(total), Unit::Items);
+        task.check()
+    })?;
+    Ok((0..total).map(|row| scores.remove(&row).unwrap_or_else(|| Score::new(baselines.max_order()))).collect())
+}
+
+fn for_each_segment(set: &ShardSet, split: &str, mut each: impl FnMut(&Rows, u64, &Segment) -> Result<(), Error>) -> Result<(), Error> {
+    let rows = set.rows(split)?;
+    let files = set.details.splits.get(split).map(|split| split.files.clone()).unwrap_or_default();
+    let mut row = 0;
+    for file in &files {
+        for segments in set.segments(file)? {
+            segments.iter().try_for_each(|segment| each(&rows, row, segment))?;
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
+fn decode(tokenizer: &dyn Tokenizer, rows: &Rows, row: u64, segment: &Segment, out: &mut Vec<u8>) -> Result<(), Error> {
+    let tokens = rows.get(row).to_vec();
+    Ok(tokenizer.decode_into(&tokens[segment.token_start as usize..segment.token_end as usize], out)?)
+}

@@ -1,0 +1,171 @@
+//! Trains a tokenizer on the training split, or takes one over. Memory: about 2 bytes per base that it trains on.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::chunk::WINDOWS;
+use super::records::{INTERVALS, SEQUENCE, SequenceReader, Stretch, for_each_stretch};
+use super::{Error, Outcome, Stage, Task, from, to_json};
+use crate::artifact::{Artifact, Counts};
+use crate::fs;
+use crate::observer::Unit;
+use crate::tokenizer::bpe::train::{Config as BpeConfig, Trainer};
+use crate::tokenizer::kmer::{Config as KmerConfig, Kmer};
+use crate::tokenizer::nucleotide::Nucleotide;
+use crate::tokenizer::{self as tokenizers, Tokenizer};
+use crate::units::{Interval, Strand};
+
+/// The tokenizer's file within the artifact, as Hugging Face reads it.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// Which tokenizer.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The stage whose training split it learns from: one that `uses` split or chunk. Only `bpe` needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// What kind of tokenizer.
+    model: Model,
+    /// What the training sequence is cut into: no token crosses a cut. Default: pieces of 1000 bases.
+    #[serde(default)]
+    pieces: Pieces,
+}
+
+/// A kind of tokenizer.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Model {
+    /// Byte-pair encoding, learnt from the training split.
+    Bpe(BpeConfig),
+    /// Words of k bases.
+    Kmer(KmerConfig),
+    /// One token per base, HyenaDNA's ids.
+    Nucleotide,
+    /// A `tokenizer.json` file, relative to the workflow file.
+    File(PathBuf),
+}
+
+/// What the training sequence is cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Pieces {
+    /// Pieces of this many bases.
+    Fixed(u64),
+    /// Whole stretches between runs of N.
+    Contig,
+    /// The windows of a chunk stage, as they are.
+    Chunks,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self::Fixed(1000)
+    }
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        self.from.as_deref().map(from).unwrap_or_default()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        if let Model::File(path) = &self.model { vec![path.clone()] } else { Vec::new() }
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if let Model::Bpe(config) = &self.model {
+            problems.extend(config.check().err().map(|error| ("model", error.to_string())));
+            if self.from.is_none() {
+                problems.push(("model", "bpe learns from a stage, give `from`".to_owned()));
+            }
+        }
+        if self.pieces == Pieces::Fixed(0) {
+            problems.push(("pieces", "fixed is 0, expected at least 1 base".to_owned()));
+        }
+        problems
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        let mut counts = Counts::default();
+        let tokenizer: Box<dyn Tokenizer> = match &self.model {
+            Model::Bpe(config) => Box::new(self.train(config, task, &mut counts)?),
+            Model::Kmer(config) => Box::new(Kmer::new(*config)?),
+            Model::Nucleotide => Box::new(Nucleotide::new()),
+            Model::File(path) => tokenizers::open(&task.base.join(path))?,
+        };
+        let path = task.out.join(TOKENIZER);
+        std::fs::write(&path, tokenizer.to_json()).map_err(fs::error("write", &path))?;
+        let size = tokenizer.vocabulary_size();
+        let details = json!({
+            "vocabulary_size": size,
+            "fingerprint": tokenizer.fingerprint().to_hex().to_string(),
+            "trained_on_bases": counts.bases_out,
+        });
+        Ok(Outcome { counts, details, summary: format!("{size} tokens"), ..Outcome::default() })
+    }
+}
+
+impl Config {
+    fn train(&self, config: &BpeConfig, task: &Task, counts: &mut Counts) -> Result<tokenizers::bpe::Bpe, Error> {
+        let input = task.input_of("from", &["split", "chunk"])?;
+        let chunks = input.manifest.kind == "chunk";
+        if chunks != (self.pieces == Pieces::Chunks) {
+            let reason = "`chunks` takes a chunk stage, `fixed` and `contig` take a split stage".to_owned();
+            return Err(Error::Config { key: "pieces", reason });
+        }
+        let mut trainer = Trainer::new(config.clone())?;
+        self.read_pieces(task, input, |piece| trainer.push(piece))?;
+        counts.bases_in = trainer.bases();
+        counts.bases_out = trainer.bases();
+        let mut progress = |done, total| task.progress(done, Some(total), Unit::Items);
+        trainer.finish(task.threads, &mut progress, task.stop).map_err(|error| match error {
+            tokenizers::Error::Stopped => Error::Interrupted,
+            error => error.into(),
+        })
+    }
+
+    /// Hands out the forward strand of the training split, piece by piece.
+    fn read_pieces(&self, task: &Task, input: &Artifact, mut push: impl FnMut(&[u8])) -> Result<(), Error> {
+        let sequence = task.referenced(input, "sequence")?;
+        let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
+        let table = if input.manifest.kind == "chunk" { WINDOWS } else { INTERVALS };
+        let mut bases = Vec::new();
+        for_each_stretch::<Error>(&input.path(table), |stretch| {
+            if stretch.split != "train" || stretch.strand == Strand::Reverse {
+                return Ok(());
+            }
+            task.check()?;
+            for piece in self.pieces_of(stretch.interval) {
+                fetch(&mut reader, &Stretch { interval: piece, ..stretch.clone() }, &sequence, &mut bases)?;
+                push(&bases);
+            }
+            Ok(())
+        })
+    }
+
+    fn pieces_of(&self, interval: Interval) -> impl Iterator<Item = Interval> {
+        let length = if let Pieces::Fixed(length) = self.pieces { length } else { interval.len().max(1) };
+        let starts = (interval.start..interval.end).step_by(usize::try_from(length).unwrap_or(usize::MAX));
+        starts.map(move |start| Interval::new(start, start.saturating_add(length).min(interval.end)))
+    }
+}
+
+/// The forward bases of a stretch.
+pub fn fetch(reader: &mut SequenceReader, stretch: &Stretch, sequence: &Artifact, out: &mut Vec<u8>) -> Result<(), Error> {
+    if reader.fetch(stretch.record, stretch.interval, out)? {
+        return Ok(());
+    }
+    Err(Error::Unusable {
+        input: sequence.manifest.stage.clone(),
+        reason: format!("record {} has no bases {}", stretch.record, stretch.interval),
+    })
+}

@@ -1,0 +1,115 @@
+//! Trains a model on the rows of a shard set. Memory: the model, its optimizer and a few batches.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Error, Outcome, ParseError, Stage, Task, from, to_json};
+use crate::train::Config as Training;
+
+/// A training run: `from`, and everything that [`Training`] has.
+#[derive(Debug, Serialize)]
+pub struct Config {
+    /// The stage that packed the shards.
+    from: String,
+    #[serde(flatten)]
+    training: Training,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Wiring {
+    /// The stage that packed the shards.
+    from: String,
+}
+
+/// Reads `from` and leaves the rest, strictly, to the trainer's own configuration.
+pub fn parse(mut value: Value) -> Result<Box<dyn Stage>, ParseError> {
+    let from = value.as_object_mut().and_then(|map| map.shift_remove("from"));
+    let wiring: Value = from.into_iter().map(|from| ("from".to_owned(), from)).collect::<serde_json::Map<_, _>>().into();
+    let wiring: Wiring = serde_path_to_error::deserialize(wiring)?;
+    let training = serde_path_to_error::deserialize(value)?;
+    Ok(Box::new(Config { from: wiring.from, training }))
+}
+
+/// The schema of both together.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = Training::json_schema(generator);
+    let wiring: Value = Wiring::json_schema(generator).into();
+    let object = schema.ensure_object();
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("from".to_owned(), wiring["properties"]["from"].clone());
+    }
+    object.insert("required".to_owned(), wiring["required"].clone());
+    schema
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        from(&self.from)
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        self.training.check().err().map(|error| ("from", error.to_string())).into_iter().collect()
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    #[cfg(not(feature = "train"))]
+    fn run(&self, _: &Task) -> Result<Outcome, Error> {
+        Err(Error::NoTrainer)
+    }
+
+    #[cfg(feature = "train")]
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        use crate::loader::TokenRows;
+        use crate::shard::ShardSet;
+        use crate::train::{self, Data, Hooks};
+
+        let input = task.input_of("from", &["shard"])?;
+        let set = ShardSet::from_artifact(input)?;
+        let rows = set.rows("train")?;
+        let validation = set.details.splits.contains_key("validation").then(|| set.rows("validation")).transpose()?;
+        let vocabulary = vocabulary(&set)?;
+        let data = Data {
+            rows: &rows,
+            validation: validation.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows as &dyn TokenRows),
+            vocabulary: &vocabulary,
+            fingerprint: &input.manifest.content,
+        };
+        let hooks = Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
+        let summary = train::run(&self.training, data, task.out, hooks).map_err(|error| match error {
+            train::Error::Stopped { .. } => Error::Interrupted,
+            error => error.into(),
+        })?;
+        Ok(outcome(input, &summary))
+    }
+}
+
+/// What the trainer and the evaluator must know of the tokens.
+#[cfg(feature = "train")]
+pub fn vocabulary(set: &crate::shard::ShardSet) -> Result<crate::loader::Vocabulary, Error> {
+    let tokenizer = set.tokenizer()?;
+    Ok(crate::loader::Vocabulary {
+        bases: (0..tokenizer.vocabulary_size()).map(|token| tokenizer.bases(token)).collect(),
+        pad: tokenizer.special("[PAD]"),
+        fingerprint: set.details.tokenizer_fingerprint.clone(),
+    })
+}
+
+#[cfg(feature = "train")]
+fn outcome(input: &crate::artifact::Artifact, summary: &crate::train::Summary) -> Outcome {
+    let last = &summary.last;
+    let details = serde_json::json!({
+        "parameters": summary.parameters,
+        "steps": last.step,
+        "tokens": last.tokens,
+        "loss": last.loss,
+        "validation_bits_per_base": last.validation_bits_per_base,
+    });
+    let bases = input.manifest.details["splits"]["train"]["bases"].as_u64().unwrap_or(0);
+    let counts = crate::artifact::Counts { bases_in: bases, bases_out: bases, ..Default::default() };
+    let summary = format!("{} parameters, {} steps, loss {:.4}", summary.parameters, last.step, last.loss);
+    Outcome { counts, details, summary, volatile: vec!["history.jsonl"], ..Outcome::default() }
+}
