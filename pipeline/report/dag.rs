@@ -15,8 +15,9 @@ const LANE_WIDTH: f64 = 10.0;
 const GAP: f64 = 12.0;
 const LAYER: f64 = 76.0;
 const MARGIN: f64 = 6.0;
-/// Letters that fit into a box.
-const LETTERS: usize = 20;
+/// Letters of a name and of the line below it that fit into a box.
+const NAME_LETTERS: usize = 20;
+const KIND_LETTERS: usize = 25;
 /// Sweeps over the layers; more do not change workflows of some dozens of stages.
 const SWEEPS: usize = 12;
 
@@ -239,8 +240,10 @@ fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String
         Status::Ran => (stage.wall_seconds.map_or_else(|| "ran".to_owned(), number::seconds), "ran"),
         Status::Reused => ("reused".to_owned(), "reused"),
     };
-    let (name, kind) =
-        (escape(&shortened(&stage.name)), escape(&shortened(&format!("{} · {status}", stage.kind))));
+    let (name, kind) = (
+        escape(&shortened(&stage.name, NAME_LETTERS)),
+        escape(&shortened(&format!("{} · {status}", stage.kind), KIND_LETTERS)),
+    );
     let full = escape(&format!("{} ({}), {status}", stage.name, stage.kind));
     let (left, number) = (middle - BOX_WIDTH / 2.0, index + 1);
     format!(
@@ -253,11 +256,11 @@ fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String
     )
 }
 
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= LETTERS + 4 {
+fn shortened(text: &str, letters: usize) -> String {
+    if text.chars().count() <= letters {
         return text.to_owned();
     }
-    text.chars().take(LETTERS + 3).chain(['…']).collect()
+    text.chars().take(letters - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -325,6 +328,6 @@ mod tests {
     #[test]
     fn names_are_escaped_and_shortened() {
         let drawn = svg(&stages(&[("<script>alert(1)</script>", &[])])).unwrap();
-        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;/sc…"), "{drawn}");
+        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;/s…"), "{drawn}");
     }
 }
