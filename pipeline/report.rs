@@ -13,6 +13,7 @@ mod number;
 mod verdict;
 mod view;
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 
 use crate::metric::interval::Estimate;
@@ -40,8 +41,7 @@ pub fn render(data: &Data) -> Result<String, Error> {
     templates.add_filter("percent", number::percent);
     templates.add_filter("seconds", number::seconds);
     templates.add_filter("bytes", number::bytes);
-    templates.set_trim_blocks(true);
-    templates.set_lstrip_blocks(true);
+    templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     // The name's ending turns escaping on.
     templates.add_template("page.html", include_str!("report/page.html"))?;
