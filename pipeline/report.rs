@@ -41,6 +41,7 @@ pub fn render(data: &Data) -> Result<String, Error> {
     templates.add_filter("percent", number::percent);
     templates.add_filter("seconds", number::seconds);
     templates.add_filter("bytes", number::bytes);
+    templates.add_filter("capitalised", |text: &str| figure::capitalised(text));
     templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     // The name's ending turns escaping on.

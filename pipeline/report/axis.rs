@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn names_stand_apart_from_the_ends() {
-        let axis = Axis::named("", &["a".into(), "b".into()]);
+        let axis = Axis::named("", vec![(0.0, "a".into()), (1.0, "b".into())]);
         assert!(axis.place(0.0) > 0.2 && axis.place(1.0) < 0.8);
     }
 }

@@ -19,7 +19,7 @@ const MARGIN: f64 = 6.0;
 const NAME_LETTERS: usize = 20;
 const KIND_LETTERS: usize = 25;
 /// Sweeps over the layers; more do not change workflows of some dozens of stages.
-const SWEEPS: usize = 12;
+const SWEEPS: usize = 24;
 
 /// Draws the stages; nothing when there are none.
 pub(super) fn svg(stages: &[Stage]) -> Option<String> {
@@ -69,6 +69,21 @@ fn edges(stages: &[Stage]) -> Vec<(usize, usize)> {
     all.into_iter().filter(|&(from, to)| depths[from] < depths[to]).collect()
 }
 
+/// Whether a longer path leads along an edge as well.
+fn is_implied(edges: &[(usize, usize)], from: usize, to: usize) -> bool {
+    let mut reached: BTreeSet<usize> = after(edges, from).filter(|&next| next != to).collect();
+    let mut open: Vec<usize> = reached.iter().copied().collect();
+    while let Some(stage) = open.pop() {
+        open.extend(after(edges, stage).filter(|&next| reached.insert(next)));
+    }
+    reached.contains(&to)
+}
+
+/// The stages that read from a stage.
+fn after(edges: &[(usize, usize)], stage: usize) -> impl Iterator<Item = usize> {
+    edges.iter().filter(move |edge| edge.0 == stage).map(|edge| edge.1)
+}
+
 /// The layer of each stage: the length of the longest path to it.
 fn depths<'a>(stages: usize, edges: impl IntoIterator<Item = &'a (usize, usize)> + Clone) -> Vec<usize> {
     let mut depths = vec![0; stages];
@@ -89,6 +104,10 @@ enum Item {
 }
 
 impl Item {
+    fn is_lane(self) -> bool {
+        matches!(self, Self::Lane(..))
+    }
+
     fn width(self) -> f64 {
         match self {
             Self::Stage(_) => BOX_WIDTH,
@@ -159,7 +178,8 @@ impl Layout {
         neighbours
     }
 
-    /// Where the items of a layer would like to be: in the middle of their neighbours, boxes counting most.
+    /// Where the items of a layer would like to be: in the middle of their neighbours, those of their own kind counting
+    /// most, so that chains of boxes and lanes run straight.
     fn wishes(&self, layer: usize, neighbours: &BTreeMap<Item, BTreeSet<Item>>) -> BTreeMap<Item, f64> {
         let wish = |&item: &Item| {
             let weights = neighbours.get(&item)?.iter().map(|&other| {
@@ -226,7 +246,7 @@ impl Layout {
             let bend = f64::midpoint(bottom, top);
             put(&mut route, format_args!("C{before:.1} {bend:.1} {x:.1} {bend:.1} {x:.1} {top:.1}"));
             bottom = top + BOX_HEIGHT;
-            if matches!(item, Item::Lane(..)) {
+            if item.is_lane() {
                 put(&mut route, format_args!("V{bottom:.1}"));
             }
         }
@@ -313,6 +333,13 @@ mod tests {
     fn long_edges_run_in_lanes() {
         let layout = Layout::new(5, &edges(&diamond()));
         assert_eq!(layout.path(0, 4), [Item::Stage(0), Item::Lane(0, 1), Item::Lane(0, 2), Item::Stage(4)]);
+    }
+
+    #[test]
+    fn edges_beside_a_longer_path_are_implied() {
+        let edges = edges(&diamond());
+        let implied: Vec<_> = edges.iter().filter(|&&(from, to)| is_implied(&edges, from, to)).collect();
+        assert_eq!(implied, [&(0, 4)]);
     }
 
     #[test]

@@ -171,9 +171,9 @@ fn tiles(data: &Data) -> Vec<Tile> {
 fn evaluation_tile(evaluation: &Evaluation) -> Option<Tile> {
     let best = evaluation.markov.as_ref().and_then(super::Markov::best);
     let beside =
-        best.map_or_else(String::new, |best| format!("best Markov {}", fixed(best.bits_per_base, 3)));
+        best.map_or_else(String::new, |best| format!("; best Markov {}", fixed(best.bits_per_base, 3)));
     let model = evaluation.model.as_ref()?;
-    Some(tile(&format!("Bits per base, {}", evaluation.split), fixed(model.bits_per_base, 3), beside))
+    Some(tile("Bits per base", fixed(model.bits_per_base, 3), format!("{}{beside}", evaluation.split)))
 }
 
 impl<'a> StageView<'a> {
