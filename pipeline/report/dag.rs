@@ -43,10 +43,9 @@ pub(super) fn svg(stages: &[Stage]) -> Option<String> {
         ),
     );
     for &(from, to) in &edges {
-        put(
-            &mut svg,
-            format_args!(r#"<path class="edge" marker-end="url(#arrow)" d="{}"/>"#, layout.route(from, to)),
-        );
+        let class = if is_implied(&edges, from, to) { "edge implied" } else { "edge" };
+        let route = layout.route(from, to);
+        put(&mut svg, format_args!(r#"<path class="{class}" marker-end="url(#arrow)" d="{route}"/>"#));
     }
     for (index, stage) in stages.iter().enumerate() {
         svg.push_str(&drawn_stage(index, stage, layout.place(Item::Stage(index))));
@@ -183,8 +182,7 @@ impl Layout {
     fn wishes(&self, layer: usize, neighbours: &BTreeMap<Item, BTreeSet<Item>>) -> BTreeMap<Item, f64> {
         let wish = |&item: &Item| {
             let weights = neighbours.get(&item)?.iter().map(|&other| {
-                let weight =
-                    if matches!((item, other), (Item::Stage(_), Item::Stage(_))) { 8.0 } else { 1.0 };
+                let weight = if item.is_lane() == other.is_lane() { 8.0 } else { 1.0 };
                 (weight, weight * self.middle(other))
             });
             let (weight, sum) = weights.fold((0.0, 0.0), |(weight, sum), (w, s)| (weight + w, sum + s));
