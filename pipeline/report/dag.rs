@@ -16,8 +16,8 @@ const GAP: f64 = 12.0;
 const LAYER: f64 = 76.0;
 const MARGIN: f64 = 6.0;
 /// Letters of a name and of the line below it that fit into a box.
-const NAME_LETTERS: usize = 20;
-const KIND_LETTERS: usize = 25;
+const NAME_LETTERS: usize = 18;
+const KIND_LETTERS: usize = 23;
 /// Sweeps over the layers; more do not change workflows of some dozens of stages.
 const SWEEPS: usize = 24;
 
@@ -353,6 +353,6 @@ mod tests {
     #[test]
     fn names_are_escaped_and_shortened() {
         let drawn = svg(&stages(&[("<script>alert(1)</script>", &[])])).unwrap();
-        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;/s…"), "{drawn}");
+        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;…"), "{drawn}");
     }
 }
