@@ -11,6 +11,14 @@ mod figure;
 mod histogram;
 mod number;
 mod verdict;
+mod view;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+
+use crate::metric::interval::Estimate;
+
+use view::View;
 
 pub use data::*;
 pub use histogram::{Bin, Histogram};
@@ -28,6 +36,20 @@ pub enum Error {
 /// The report as one HTML page.
 pub fn render(data: &Data) -> Result<String, Error> {
     let mut templates = minijinja::Environment::new();
+    templates.add_filter("count", number::count);
+    templates.add_filter("fixed", number::fixed);
+    templates.add_filter("percent", number::percent);
+    templates.add_filter("seconds", number::seconds);
+    templates.add_filter("bytes", number::bytes);
+    templates.add_filter("capitalised", |text: &str| figure::capitalised(text));
+    templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // The name's ending turns escaping on.
     templates.add_template("page.html", include_str!("report/page.html"))?;
-    Ok(templates.get_template("page.html")?.render(minijinja::value::Serde(data))?)
+    Ok(templates.get_template("page.html")?.render(Serde(View::new(data)))?)
 }
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

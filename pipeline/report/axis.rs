@@ -51,16 +51,10 @@ impl Axis {
         Self { label: label.to_owned(), ticks, scale: Scale::Logarithmic, low, high }
     }
 
-    /// An axis of names at 0, 1, 2 ..
-    pub(super) fn named(label: &str, names: &[String]) -> Self {
-        let ticks: Vec<Tick> = (0_u32..).map(f64::from).zip(names.iter().cloned()).collect();
-        Self {
-            label: label.to_owned(),
-            ticks,
-            scale: Scale::Linear,
-            low: -0.6,
-            high: names.len() as f64 - 0.4,
-        }
+    /// An axis of names at the values given, ascending.
+    pub(super) fn named(label: &str, names: Vec<Tick>) -> Self {
+        let (low, high) = (names.first().map_or(0.0, |name| name.0), names.last().map_or(0.0, |name| name.0));
+        Self { label: label.to_owned(), ticks: names, scale: Scale::Linear, low: low - 0.6, high: high + 0.6 }
     }
 
     /// Where a value lies: 0 at the low end, 1 at the high end; values beyond lie at the ends.
@@ -171,7 +165,7 @@ mod tests {
 
     #[test]
     fn names_stand_apart_from_the_ends() {
-        let axis = Axis::named("", &["a".into(), "b".into()]);
+        let axis = Axis::named("", vec![(0.0, "a".into()), (1.0, "b".into())]);
         assert!(axis.place(0.0) > 0.2 && axis.place(1.0) < 0.8);
     }
 }

@@ -15,10 +15,11 @@ const LANE_WIDTH: f64 = 10.0;
 const GAP: f64 = 12.0;
 const LAYER: f64 = 76.0;
 const MARGIN: f64 = 6.0;
-/// Letters that fit into a box.
-const LETTERS: usize = 20;
+/// Letters of a name and of the line below it that fit into a box.
+const NAME_LETTERS: usize = 18;
+const KIND_LETTERS: usize = 23;
 /// Sweeps over the layers; more do not change workflows of some dozens of stages.
-const SWEEPS: usize = 12;
+const SWEEPS: usize = 24;
 
 /// Draws the stages; nothing when there are none.
 pub(super) fn svg(stages: &[Stage]) -> Option<String> {
@@ -42,10 +43,9 @@ pub(super) fn svg(stages: &[Stage]) -> Option<String> {
         ),
     );
     for &(from, to) in &edges {
-        put(
-            &mut svg,
-            format_args!(r#"<path class="edge" marker-end="url(#arrow)" d="{}"/>"#, layout.route(from, to)),
-        );
+        let class = if is_implied(&edges, from, to) { "edge implied" } else { "edge" };
+        let route = layout.route(from, to);
+        put(&mut svg, format_args!(r#"<path class="{class}" marker-end="url(#arrow)" d="{route}"/>"#));
     }
     for (index, stage) in stages.iter().enumerate() {
         svg.push_str(&drawn_stage(index, stage, layout.place(Item::Stage(index))));
@@ -68,6 +68,21 @@ fn edges(stages: &[Stage]) -> Vec<(usize, usize)> {
     all.into_iter().filter(|&(from, to)| depths[from] < depths[to]).collect()
 }
 
+/// Whether a longer path leads along an edge as well.
+fn is_implied(edges: &[(usize, usize)], from: usize, to: usize) -> bool {
+    let mut reached: BTreeSet<usize> = after(edges, from).filter(|&next| next != to).collect();
+    let mut open: Vec<usize> = reached.iter().copied().collect();
+    while let Some(stage) = open.pop() {
+        open.extend(after(edges, stage).filter(|&next| reached.insert(next)));
+    }
+    reached.contains(&to)
+}
+
+/// The stages that read from a stage.
+fn after(edges: &[(usize, usize)], stage: usize) -> impl Iterator<Item = usize> {
+    edges.iter().filter(move |edge| edge.0 == stage).map(|edge| edge.1)
+}
+
 /// The layer of each stage: the length of the longest path to it.
 fn depths<'a>(stages: usize, edges: impl IntoIterator<Item = &'a (usize, usize)> + Clone) -> Vec<usize> {
     let mut depths = vec![0; stages];
@@ -88,6 +103,10 @@ enum Item {
 }
 
 impl Item {
+    fn is_lane(self) -> bool {
+        matches!(self, Self::Lane(..))
+    }
+
     fn width(self) -> f64 {
         match self {
             Self::Stage(_) => BOX_WIDTH,
@@ -158,12 +177,12 @@ impl Layout {
         neighbours
     }
 
-    /// Where the items of a layer would like to be: in the middle of their neighbours, boxes counting most.
+    /// Where the items of a layer would like to be: in the middle of their neighbours, those of their own kind counting
+    /// most, so that chains of boxes and lanes run straight.
     fn wishes(&self, layer: usize, neighbours: &BTreeMap<Item, BTreeSet<Item>>) -> BTreeMap<Item, f64> {
         let wish = |&item: &Item| {
             let weights = neighbours.get(&item)?.iter().map(|&other| {
-                let weight =
-                    if matches!((item, other), (Item::Stage(_), Item::Stage(_))) { 8.0 } else { 1.0 };
+                let weight = if item.is_lane() == other.is_lane() { 8.0 } else { 1.0 };
                 (weight, weight * self.middle(other))
             });
             let (weight, sum) = weights.fold((0.0, 0.0), |(weight, sum), (w, s)| (weight + w, sum + s));
@@ -225,7 +244,7 @@ impl Layout {
             let bend = f64::midpoint(bottom, top);
             put(&mut route, format_args!("C{before:.1} {bend:.1} {x:.1} {bend:.1} {x:.1} {top:.1}"));
             bottom = top + BOX_HEIGHT;
-            if matches!(item, Item::Lane(..)) {
+            if item.is_lane() {
                 put(&mut route, format_args!("V{bottom:.1}"));
             }
         }
@@ -239,8 +258,10 @@ fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String
         Status::Ran => (stage.wall_seconds.map_or_else(|| "ran".to_owned(), number::seconds), "ran"),
         Status::Reused => ("reused".to_owned(), "reused"),
     };
-    let (name, kind) =
-        (escape(&shortened(&stage.name)), escape(&shortened(&format!("{} · {status}", stage.kind))));
+    let (name, kind) = (
+        escape(&shortened(&stage.name, NAME_LETTERS)),
+        escape(&shortened(&format!("{} · {status}", stage.kind), KIND_LETTERS)),
+    );
     let full = escape(&format!("{} ({}), {status}", stage.name, stage.kind));
     let (left, number) = (middle - BOX_WIDTH / 2.0, index + 1);
     format!(
@@ -253,11 +274,11 @@ fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String
     )
 }
 
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= LETTERS + 4 {
+fn shortened(text: &str, letters: usize) -> String {
+    if text.chars().count() <= letters {
         return text.to_owned();
     }
-    text.chars().take(LETTERS + 3).chain(['…']).collect()
+    text.chars().take(letters - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -313,6 +334,13 @@ mod tests {
     }
 
     #[test]
+    fn edges_beside_a_longer_path_are_implied() {
+        let edges = edges(&diamond());
+        let implied: Vec<_> = edges.iter().filter(|&&(from, to)| is_implied(&edges, from, to)).collect();
+        assert_eq!(implied, [&(0, 4)]);
+    }
+
+    #[test]
     fn cycles_and_strangers_are_survived() {
         for stages in
             [stages(&[("a", &["b"]), ("b", &["a"])]), stages(&[("a", &["a"])]), stages(&[("a", &["x"])])]
@@ -325,6 +353,6 @@ mod tests {
     #[test]
     fn names_are_escaped_and_shortened() {
         let drawn = svg(&stages(&[("<script>alert(1)</script>", &[])])).unwrap();
-        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;/sc…"), "{drawn}");
+        assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;…"), "{drawn}");
     }
 }

@@ -1,6 +1,6 @@
 //! The charts of the report, each from its part of the data; `None` where there is nothing to draw.
 
-use super::axis::Axis;
+use super::axis::{Axis, Tick};
 use super::chart::{Chart, Point, Series};
 use super::number::{count, fixed, percent};
 use super::{Baseline, Evaluation, Histogram, Markov, Tokens, Training};
@@ -166,21 +166,26 @@ pub(super) fn bits_per_base(evaluation: &Evaluation) -> Option<String> {
     let values: Vec<f64> = scores.chain(model).chain(ends).filter(|bits| bits.is_finite()).collect();
     let (low, high) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
     let names = order_names(evaluation);
+    let model_at = names.last().map_or(0.0, |&(x, _)| x);
     let label = if evaluation.markov.is_some() { "Markov order k (bases of context)" } else { "" };
     let y = Axis::linear("Bits per base", low, high.max(2.0));
     let title = format!("Bits per base, {}", evaluation.split);
     let mut chart =
-        Chart::new(&title, "Lower is better; 2 is uniform guessing.", Axis::named(label, &names), y, 2);
+        Chart::new(&title, "Lower is better; 2 is uniform guessing.", Axis::named(label, names), y, 2);
     chart.rule("rule", 2.0).legend("dashed", None, "uniform (2)");
     draw_baselines(&mut chart, &baselines);
-    draw_model(&mut chart, evaluation, names.len() as f64 - 1.0);
+    draw_model(&mut chart, evaluation, model_at);
     Some(chart.svg())
 }
 
-/// The orders, then `model` where there is one.
-fn order_names(evaluation: &Evaluation) -> Vec<String> {
+/// The orders, then `model` at a distance where there is one.
+fn order_names(evaluation: &Evaluation) -> Vec<Tick> {
     let orders = evaluation.markov.iter().flat_map(|markov| &markov.orders).map(|of| of.order.to_string());
-    orders.chain(evaluation.model.as_ref().map(|_| "model".to_owned())).collect()
+    let mut names: Vec<Tick> = (0_u32..).map(f64::from).zip(orders).collect();
+    if evaluation.model.is_some() {
+        names.push((names.len() as f64 + 0.5, "model".to_owned()));
+    }
+    names
 }
 
 fn draw_baselines(chart: &mut Chart, baselines: &[Baseline]) {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::number::{bytes, count, fixed, short};
+use super::number::{bytes, count, fixed, short, signed};
 use super::{Data, Estimate, Evaluation, Stage, Status, Tokens, Training, dag, figure, verdict};
 
 /// Everything that the template reads.
@@ -97,6 +97,8 @@ struct EvaluationView<'a> {
     verdict: Option<String>,
     svg: Option<String>,
     best: Option<BestView>,
+    interval: Option<String>,
+    difference: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -148,7 +150,11 @@ fn tiles(data: &Data) -> Vec<Tile> {
     }
     if let Some(tokens) = &data.tokens {
         let ratio = bases_per_token(tokens).map_or_else(|| "–".to_owned(), |ratio| fixed(ratio, 2));
-        tiles.push(tile("Bases per token", ratio, format!("{}, {} ids", tokens.kind, count(tokens.vocabulary))));
+        tiles.push(tile(
+            "Bases per token",
+            ratio,
+            format!("{}, {} ids", tokens.kind, count(tokens.vocabulary)),
+        ));
     }
     if !data.shards.is_empty() {
         let size = data.shards.iter().map(|shard| shard.bytes).sum();
@@ -164,15 +170,21 @@ fn tiles(data: &Data) -> Vec<Tile> {
 
 fn evaluation_tile(evaluation: &Evaluation) -> Option<Tile> {
     let best = evaluation.markov.as_ref().and_then(super::Markov::best);
-    let beside = best.map_or_else(String::new, |best| format!("best Markov {}", fixed(best.bits_per_base, 3)));
+    let beside =
+        best.map_or_else(String::new, |best| format!("; best Markov {}", fixed(best.bits_per_base, 3)));
     let model = evaluation.model.as_ref()?;
-    Some(tile(&format!("Bits per base, {}", evaluation.split), fixed(model.bits_per_base, 3), beside))
+    Some(tile("Bits per base", fixed(model.bits_per_base, 3), format!("{}{beside}", evaluation.split)))
 }
 
 impl<'a> StageView<'a> {
     fn new((index, stage): (usize, &'a Stage)) -> Self {
         let key = stage.action_key.as_ref().map(|key| key.chars().take(12).collect());
-        Self { stage, number: index + 1, key, counts: stage.counts.iter().map(|count| CountView::new(stage, count)).collect() }
+        Self {
+            stage,
+            number: index + 1,
+            key,
+            counts: stage.counts.iter().map(|count| CountView::new(stage, count)).collect(),
+        }
     }
 }
 
@@ -181,7 +193,8 @@ impl<'a> CountView<'a> {
         let mut reasons = stage.dropped.iter().filter(|dropped| dropped.unit == count.unit).peekable();
         let dropped = reasons.peek().is_some().then(|| reasons.map(|dropped| dropped.count).sum::<u64>());
         let (before, after) = (count.before, count.after);
-        let accounted = before.is_some() && before == after.and_then(|after| after.checked_add(dropped.unwrap_or(0)));
+        let accounted =
+            before.is_some() && before == after.and_then(|after| after.checked_add(dropped.unwrap_or(0)));
         Self { unit: &count.unit, before, after, dropped, accounted }
     }
 }
@@ -197,7 +210,8 @@ impl StatusView {
 impl Figure {
     fn lengths(histogram: &super::Histogram) -> Option<Self> {
         let binned = if histogram.logarithmic { ", in bins of equal ratio" } else { "" };
-        let caption = format!("{}: {} {}{binned}.", histogram.title, count(histogram.total()), histogram.counted);
+        let caption =
+            format!("{}: {} {}{binned}.", histogram.title, count(histogram.total()), histogram.counted);
         Some(Self { svg: figure::lengths(histogram)?, caption })
     }
 }
@@ -209,7 +223,9 @@ fn bases_per_token(tokens: &Tokens) -> Option<f64> {
 impl TokensView {
     fn new(tokens: &Tokens) -> Self {
         let known = !tokens.frequencies.is_empty();
-        let with = |wanted: fn(u64) -> bool| tokens.frequencies.iter().filter(|&&count| wanted(count)).count() as u64;
+        let with = |wanted: fn(u64) -> bool| {
+            tokens.frequencies.iter().filter(|&&count| wanted(count)).count() as u64
+        };
         Self {
             bases_per_token: bases_per_token(tokens),
             used: known.then(|| with(|count| count > 0)),
@@ -261,6 +277,8 @@ impl<'a> EvaluationView<'a> {
             evaluation,
             verdict: verdict::verdict(evaluation),
             svg: figure::bits_per_base(evaluation),
+            interval: evaluation.model.as_ref().and_then(|model| model.interval.as_ref()).map(interval),
+            difference: evaluation.model.as_ref().and_then(|model| model.difference.as_ref()).map(difference),
             best: best.map(|best| BestView { order: best.order, blended: best.blended }),
         }
     }
@@ -272,7 +290,13 @@ impl<'a> EvaluationView<'a> {
     }
 }
 
-/// `1.912 to 1.934 (95 %)`.
-pub(super) fn interval(estimate: &Estimate, places: usize) -> String {
-    format!("{} to {} ({} %)", fixed(estimate.low, places), fixed(estimate.high, places), fixed(estimate.level * 100.0, 0))
+/// `1.912 to 1.934`.
+fn interval(estimate: &Estimate) -> String {
+    format!("{} to {}", fixed(estimate.low, 3), fixed(estimate.high, 3))
+}
+
+/// `−0.022 (−0.025 to −0.019)`.
+fn difference(estimate: &Estimate) -> String {
+    let [value, low, high] = [estimate.value, estimate.low, estimate.high].map(|bits| signed(bits, 3));
+    format!("{value} ({low} to {high})")
 }

@@ -184,10 +184,8 @@ fn merging_is_associative_and_equals_one_pass() {
     }
     assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
     assert_eq!(merged(&merged(&c, &a), &b), one_pass);
-    assert_eq!(
-        one_pass.bases(),
-        pieces.iter().flat_map(|piece| runs(piece)).map(|run| run.len() as u64).sum()
-    );
+    let bases: usize = pieces.iter().flat_map(|piece| runs(piece)).map(|run| run.len()).sum();
+    assert_eq!(one_pass.bases(), bases as u64);
 }
 
 #[test]

@@ -1,0 +1,279 @@
+//! Data as a run on the genome of yeast would give it, for tests and for looking at the page.
+
+use crate::metric::interval::Estimate;
+use crate::report::{
+    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, ModelScore,
+    Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training,
+};
+
+/// A report with every section.
+pub fn full() -> Data {
+    Data {
+        workflow: "yeast".into(),
+        description: Some(
+            "Trains a small model on the genome of Saccharomyces cerevisiae and holds out two chromosomes."
+                .into(),
+        ),
+        version: "0.1.0".into(),
+        date: "2026-11-24 07:45 UTC".into(),
+        machine: Some(Machine {
+            cpu: "Xeon Platinum 8481C".into(),
+            cores: 2,
+            memory: 24_696_061_952,
+            accelerator: None,
+        }),
+        stages: stages(),
+        sources: sources(),
+        lengths: lengths(),
+        tokens: Some(tokens()),
+        splits: splits(),
+        shards: shards(),
+        training: Some(training()),
+        evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
+        commands: vec![
+            command(
+                "Run the workflow again; what is unchanged is reused.",
+                "genomill run workflows/yeast.yaml",
+            ),
+            command(
+                "Run it from nothing.",
+                "genomill run workflows/yeast.yaml --work /tmp/yeast --force ingest",
+            ),
+        ],
+    }
+}
+
+fn command(purpose: &str, line: &str) -> Command {
+    Command { purpose: purpose.into(), line: line.into() }
+}
+
+fn stages() -> Vec<Stage> {
+    let of: [(&str, &str, &[&str], f64); 13] = [
+        ("genome", "ingest", &[], 0.41),
+        ("reads", "ingest", &[], 2.84),
+        ("clean-genome", "clean", &["genome"], 0.33),
+        ("clean-reads", "clean", &["reads"], 1.12),
+        ("split", "split", &["clean-genome"], 0.02),
+        ("chunks", "chunk", &["split"], 0.08),
+        ("vocabulary", "tokenizer", &["clean-genome", "split"], 6.7),
+        ("tokens", "tokenize", &["chunks", "vocabulary"], 0.92),
+        ("read-tokens", "tokenize", &["clean-reads", "vocabulary"], 1.4),
+        ("shards", "shard", &["tokens"], 0.21),
+        ("model", "train", &["shards", "vocabulary"], 192.4),
+        ("scores", "evaluate", &["model", "shards", "vocabulary", "split"], 24.6),
+        ("report", "report", &["scores", "model", "shards", "tokens", "read-tokens"], 0.1),
+    ];
+    of.into_iter().enumerate().map(stage).collect()
+}
+
+fn stage((index, (name, kind, inputs, seconds)): (usize, (&str, &str, &[&str], f64))) -> Stage {
+    let cleaned = kind == "clean";
+    Stage {
+        name: name.into(),
+        kind: kind.into(),
+        inputs: inputs.iter().map(|&input| input.into()).collect(),
+        status: if index < 2 { Status::Reused } else { Status::Ran },
+        reason: Some(
+            if index < 2 { "its artifact is whole and unchanged" } else { "its config has changed" }.into(),
+        ),
+        wall_seconds: Some(seconds),
+        counts: vec![
+            Count { unit: "records".into(), before: Some(17), after: Some(if cleaned { 16 } else { 17 }) },
+            Count {
+                unit: "bases".into(),
+                before: Some(12_157_105),
+                after: Some(if cleaned { 12_071_326 } else { 12_157_105 }),
+            },
+        ],
+        dropped: if cleaned { dropped() } else { Vec::new() },
+        config: Some(format!("uses: {kind}\nmin_length: 1000\nambiguous: keep")),
+        action_key: Some("9f2ab81d03c4e5f60718293a4b5c6d7e8f90".into()),
+    }
+}
+
+fn dropped() -> Vec<Dropped> {
+    vec![
+        Dropped { reason: "excluded by name".into(), unit: "records".into(), count: 1 },
+        Dropped { reason: "excluded by name".into(), unit: "bases".into(), count: 85_779 },
+    ]
+}
+
+fn sources() -> Vec<Source> {
+    vec![
+        Source {
+            name: "genome".into(),
+            format: "FASTA".into(),
+            record: "contigs".into(),
+            records: 17,
+            bases: 12_157_105,
+            longest: Some(1_531_933),
+            n50: Some(924_431),
+            gc: Some(0.381_6),
+            ambiguous: Some(0),
+            bytes: Some(3_379_051),
+        },
+        Source {
+            name: "reads".into(),
+            format: "BAM".into(),
+            record: "reads".into(),
+            records: 48_211,
+            bases: 2_410_550,
+            longest: Some(50),
+            n50: Some(50),
+            gc: Some(0.412),
+            ambiguous: Some(1_204),
+            bytes: Some(2_204_118),
+        },
+    ]
+}
+
+const CONTIGS: [u64; 17] = [
+    230_218, 813_184, 316_620, 1_531_933, 576_874, 270_161, 1_090_940, 562_643, 439_888, 745_751, 666_816,
+    1_078_177, 924_431, 784_333, 1_091_291, 948_066, 85_779,
+];
+
+fn lengths() -> Vec<Histogram> {
+    let reads = (20..=50)
+        .map(|length| (length, if length == 50 { 31_000 } else { 8 * (length - 19) * (length - 19) }));
+    vec![
+        Histogram::new("Contigs of genome", "contigs", "bases", CONTIGS.map(|length| (length, 1))),
+        Histogram::new("Reads of reads", "reads", "bases", reads),
+        Histogram::new("Chunks", "chunks", "bases", [(512, 23_500), (37, 1), (211, 2), (480, 6), (3_000, 1)]),
+    ]
+}
+
+fn tokens() -> Tokens {
+    let frequencies: Vec<u64> =
+        (1..=4_085_u64).map(|rank| 120_000 / (rank + 18) + rank % 3).chain([0; 6]).collect();
+    let length = |bases: u64| {
+        let spread = |middle: f64, width: f64| (-(bases as f64 - middle).powi(2) / width).exp();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+        let of = |size: f64, middle, width| (size * spread(middle, width)) as u64;
+        TokenLength { bases, vocabulary: 4 + of(1_200.0, 6.4, 4.0), corpus: 2 + of(700_000.0, 5.4, 5.0) }
+    };
+    let token = |id, text: &str, count| Token { id, text: text.into(), count };
+    Tokens {
+        kind: "byte-pair encoding".into(),
+        origin: Some("trained on the train split (10,274,956 bases)".into()),
+        vocabulary: 4_096,
+        special: 5,
+        corpus: Some("train split".into()),
+        tokens: frequencies.iter().sum(),
+        bases: frequencies.iter().sum::<u64>() * 516 / 100,
+        frequencies,
+        lengths: (1..=19).map(length).collect(),
+        longest: vec![
+            token(3_911, "CACACACCCACACACCACACC", 61),
+            token(2_871, "TTTTTTTTTTTTTTTTTTT", 14),
+            token(1_204, "ATATATATATATATATAT", 33),
+        ],
+        frequent: vec![token(23, "TTTT", 6_316), token(31, "AAAA", 6_210), token(17, "GAA", 5_990)],
+    }
+}
+
+fn splits() -> Vec<Split> {
+    let split = |name: &str, contigs: &[&str], bases: u64| Split {
+        name: name.into(),
+        contigs: contigs.iter().map(|&contig| contig.into()).collect(),
+        records: contigs.len() as u64,
+        bases,
+        rows: Some(bases / 660),
+        tokens: Some(bases * 100 / 516),
+        token_bases: Some(bases),
+    };
+    let train = [
+        "chrI", "chrII", "chrIII", "chrIV", "chrV", "chrVI", "chrVII", "chrVIII", "chrIX", "chrX", "chrXI",
+        "chrXII", "chrXIII", "chrXIV",
+    ];
+    vec![
+        split("train", &train, 10_031_969),
+        split("validation", &["chrXV"], 1_091_291),
+        split("test", &["chrXVI"], 948_066),
+    ]
+}
+
+fn shards() -> Vec<Shard> {
+    let shard = |(file, split, rows): (&str, &str, u64)| Shard {
+        file: file.into(),
+        split: split.into(),
+        rows,
+        tokens: rows * 128,
+        bases: Some(rows * 660),
+        bytes: rows * 260 + 4_096,
+    };
+    [
+        ("train-00000.parquet", "train", 8_192),
+        ("train-00001.parquet", "train", 7_008),
+        ("validation-00000.parquet", "validation", 1_653),
+        ("test-00000.parquet", "test", 1_436),
+    ]
+    .map(shard)
+    .into()
+}
+
+fn training() -> Training {
+    let wave = |step: u64| ((step * 7_919 % 101) as f64 - 50.0) / 900.0;
+    let loss = |step: u64| 6.55 + 1.78 * (-(step as f64) / 60.0).exp();
+    let rate = |step: u64| {
+        if step < 40 {
+            0.001 * step as f64 / 40.0
+        } else {
+            0.000_1 + 0.000_45 * (1.0 + (std::f64::consts::PI * (step - 40) as f64 / 560.0).cos())
+        }
+    };
+    let every = |stride: usize, value: &dyn Fn(u64) -> f64| {
+        (0..=600).step_by(stride).map(|step| Point { step, value: value(step) }).collect()
+    };
+    Training {
+        model: "olmo-tiny".into(),
+        parameters: 1_312_768,
+        device: "cpu".into(),
+        steps: 600,
+        tokens: 1_228_800,
+        wall_seconds: Some(192.4),
+        facts: [("Layers", "4"), ("Width", "128"), ("Heads", "4"), ("Rows per batch", "16"), ("Seed", "7")]
+            .map(|(name, value)| Fact { name: name.into(), value: value.into() })
+            .into(),
+        train_loss: every(1, &|step| loss(step) + wave(step)),
+        validation_loss: every(100, &|step| loss(step) + 0.03),
+        learning_rate: every(5, &rate),
+        uniform_loss: Some(4_096_f64.ln()),
+    }
+}
+
+const PLAIN: [f64; 12] =
+    [1.9591, 1.9489, 1.9423, 1.9381, 1.9352, 1.9329, 1.9318, 1.9327, 1.9388, 1.9529, 1.9702, 1.9842];
+
+fn evaluation(split: &str, bits: f64) -> Evaluation {
+    let estimate = |value: f64, half: f64| Estimate {
+        value,
+        low: value - half,
+        high: value + half,
+        level: 0.95,
+        rows: 1_436,
+        resamples: 2_000,
+    };
+    let order = |(order, plain): (u64, f64)| MarkovOrder {
+        order,
+        plain,
+        blended: Some(if order < 6 { plain } else { 1.931 - 0.000_9 * (order - 6) as f64 }),
+        pseudo_count: Some(if order < 8 { 0.5 } else { 4.0 }),
+    };
+    Evaluation {
+        split: split.into(),
+        scored_on: "chrXVI, 1,436 rows of 128 tokens".into(),
+        bases: 940_731,
+        model: Some(ModelScore {
+            name: "olmo-tiny, step 600".into(),
+            trained_on: "the train split (10,031,969 bases)".into(),
+            bits_per_base: bits,
+            interval: Some(estimate(bits, 0.004)),
+            difference: Some(estimate(bits - 1.9265, 0.0018)),
+        }),
+        markov: Some(Markov {
+            fitted_on: "the train split, both strands".into(),
+            fitted_bases: 20_063_938,
+            orders: (0..).zip(PLAIN).map(order).collect(),
+        }),
+    }
+}

@@ -1,0 +1,180 @@
+use super::fixture::full;
+use super::*;
+
+const SECTIONS: [&str; 11] = [
+    "summary",
+    "workflow",
+    "stages",
+    "sources",
+    "lengths",
+    "tokens",
+    "splits",
+    "shards",
+    "training",
+    "bits-per-base",
+    "reproduce",
+];
+
+fn minimal() -> Data {
+    Data { workflow: "lambda".into(), version: "0.1.0".into(), date: "2026-11-24".into(), ..Data::default() }
+}
+
+fn has_section(page: &str, id: &str) -> bool {
+    page.contains(&format!(r#"<section id="{id}">"#))
+}
+
+#[test]
+fn full_data_shows_every_section() {
+    let page = render(&full()).unwrap();
+    for id in SECTIONS {
+        assert!(has_section(&page, id), "{id}");
+        assert!(page.contains(&format!("href=\"#{id}\"")), "{id}");
+    }
+    for text in [
+        "12,157,105",
+        "38.2 %",
+        "10,031,969",
+        "beats the best Markov baseline (order 11, blended)",
+        "3 min 12 s",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert_eq!(page.matches("class=\"chart\"").count(), 9);
+}
+
+#[test]
+fn minimal_data_shows_nothing_false() {
+    let page = render(&minimal()).unwrap();
+    for id in SECTIONS {
+        assert!(!has_section(&page, id) && !page.contains(&format!("#{id}\"")), "{id}");
+    }
+    assert!(page.contains("<h1>lambda</h1>"));
+}
+
+#[test]
+fn each_part_may_be_missing() {
+    let without: [(&str, fn(&mut Data)); 9] = [
+        ("workflow", |data| data.stages.clear()),
+        ("sources", |data| data.sources.clear()),
+        ("lengths", |data| data.lengths.clear()),
+        ("tokens", |data| data.tokens = None),
+        ("splits", |data| data.splits.clear()),
+        ("shards", |data| data.shards.clear()),
+        ("training", |data| data.training = None),
+        ("bits-per-base", |data| data.evaluations.clear()),
+        ("reproduce", |data| data.commands.clear()),
+    ];
+    for (id, remove) in without {
+        let mut data = full();
+        remove(&mut data);
+        let page = render(&data).unwrap();
+        assert!(!has_section(&page, id), "{id}");
+    }
+}
+
+#[test]
+fn parts_may_be_empty() {
+    let data = Data {
+        stages: vec![Stage::default()],
+        sources: vec![Source::default()],
+        lengths: vec![Histogram::default()],
+        tokens: Some(Tokens::default()),
+        splits: vec![Split::default()],
+        shards: vec![Shard::default()],
+        training: Some(Training::default()),
+        evaluations: vec![
+            Evaluation::default(),
+            Evaluation { markov: Some(Markov::default()), ..Evaluation::default() },
+        ],
+        commands: vec![Command::default()],
+        machine: Some(Machine::default()),
+        ..minimal()
+    };
+    let page = render(&data).unwrap();
+    assert!(!page.contains("NaN") && !page.contains("inf "));
+    assert!(!page.contains("class=\"chart\""));
+}
+
+#[test]
+fn a_model_alone_and_baselines_alone_are_shown() {
+    for (model, markov) in [(true, false), (false, true)] {
+        let mut data = full();
+        for evaluation in &mut data.evaluations {
+            evaluation.model = evaluation.model.take().filter(|_| model);
+            evaluation.markov = evaluation.markov.take().filter(|_| markov);
+        }
+        let page = render(&data).unwrap();
+        assert_eq!(page.contains("olmo-tiny, step 600"), model);
+        assert_eq!(page.contains("Markov, k = 3"), markov);
+        assert!(!page.contains("beats the best"));
+    }
+}
+
+#[test]
+fn a_model_that_loses_is_said_to_lose() {
+    let mut data = full();
+    for model in data.evaluations.iter_mut().filter_map(|evaluation| evaluation.model.as_mut()) {
+        (model.bits_per_base, model.interval, model.difference) = (1.97, None, None);
+    }
+    let page = render(&data).unwrap();
+    assert!(page.contains("does not beat the best Markov baseline") && !page.contains("step 600 beats"));
+}
+
+#[test]
+fn diverged_training_is_survived() {
+    let mut data = full();
+    if let Some(training) = &mut data.training {
+        training.train_loss.iter_mut().for_each(|point| point.value = f64::NAN);
+        training.validation_loss.clear();
+    }
+    let page = render(&data).unwrap();
+    assert!(!page.contains("NaN") && page.contains("Loss, first and last"));
+}
+
+#[test]
+fn nothing_is_loaded_from_elsewhere() {
+    let page = render(&full()).unwrap();
+    for word in ["http://", "https://", "<script", "<link rel=\"stylesheet", "@import", "url(", "src="] {
+        let found = page.matches(word).count();
+        let own = if word == "url(" { page.matches("url(#arrow)").count() } else { 0 };
+        assert_eq!(found, own, "{word}");
+    }
+}
+
+#[test]
+fn names_and_texts_are_escaped() {
+    let evil = "<script>alert('1')</script>";
+    let mut data = full();
+    data.workflow = evil.into();
+    data.stages[3].name = evil.into();
+    data.stages[3].config = Some(evil.into());
+    data.sources[0].name = evil.into();
+    data.lengths[0].title = evil.into();
+    data.splits[0].contigs = vec![evil.into()];
+    data.commands[0].line = evil.into();
+    data.evaluations[0].split = evil.into();
+    if let Some(model) = &mut data.evaluations[0].model {
+        model.name = evil.into();
+    }
+    let page = render(&data).unwrap();
+    assert!(!page.contains("<script"));
+    assert!(page.matches("&lt;script&gt;").count() >= 9);
+}
+
+#[test]
+fn long_shard_lists_are_cut_and_summed() {
+    let mut data = full();
+    data.shards = (0..1_000)
+        .map(|i| Shard { file: format!("train-{i:05}.parquet"), rows: 10, ..Shard::default() })
+        .collect();
+    let page = render(&data).unwrap();
+    assert!(page.contains("train-00023.parquet") && !page.contains("train-00024.parquet"));
+    assert!(page.contains("the first 24 of 1,000") && page.contains("10,000"));
+}
+
+#[test]
+fn data_survives_json() {
+    let json = serde_json::to_string(&full()).unwrap();
+    let back: Data = serde_json::from_str(&json).unwrap();
+    assert!(render(&back).unwrap() == render(&full()).unwrap());
+}
