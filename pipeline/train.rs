@@ -8,6 +8,8 @@ mod adamw;
 pub mod checkpoint;
 pub mod config;
 pub mod duration;
+#[cfg(all(test, feature = "train"))]
+mod golden;
 mod history;
 #[cfg(feature = "train")]
 mod run;

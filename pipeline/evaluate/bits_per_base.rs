@@ -100,3 +100,54 @@ fn summarize(rows: &[Likelihood], config: &Config) -> Option<Score> {
         interval: interval::ratio(&pairs, config.bootstrap_draws, config.seed)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::tests_support::Rows;
+    use crate::model::Preset;
+    use crate::observer::{Silent, Stop};
+    use crate::train::{self, Data, Duration};
+
+    fn vocabulary(fingerprint: &str) -> Vocabulary {
+        Vocabulary { bases: vec![0, 0, 1, 3, 5], pad: Some(0), fingerprint: fingerprint.to_owned() }
+    }
+
+    fn trained(out: &Path, hooks: Hooks<'_>) {
+        let (rows, vocabulary) = (Rows::random(8, 16, 5, 1), vocabulary("a"));
+        let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+        let config = train::Config {
+            preset: Some(Preset::Olmo300k),
+            duration: Duration::Steps(2),
+            ..train::Config::default()
+        };
+        train::run(&config, data, out, hooks).unwrap();
+    }
+
+    #[test]
+    fn bits_are_counted_over_bases_and_refused_over_nothing() {
+        let (out, stop) = (tempfile::tempdir().unwrap(), Stop::new());
+        let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+        trained(out.path(), hooks);
+        let score = |rows: &Rows, name: &str, config: &Config| {
+            bits_per_base(out.path(), rows, &vocabulary(name), config, hooks)
+                .map_err(|error| error.to_string())
+        };
+        let rows = Rows((0..6).map(|row| (0..16).map(|i| (i + row) % 5).collect()).collect());
+        let found = score(&rows, "a", &Config::default()).unwrap();
+        let targets = rows.0.iter().flat_map(|row| &row[1..]);
+        let bases = targets.clone().map(|id| [0, 0, 1, 3, 5][usize::try_from(*id).unwrap()]).sum::<u64>();
+        assert_eq!((found.rows, found.bases), (6, bases));
+        assert_eq!(found.tokens, targets.filter(|id| **id != 0).count() as u64);
+        assert!(found.interval[0] < found.bits_per_base && found.bits_per_base < found.interval[1]);
+
+        let small = Config { batch_rows: 1, max_rows: Some(2), ..Config::default() };
+        assert_eq!(score(&rows, "a", &small).unwrap().rows, 2);
+        let error = score(&rows, "b", &small).unwrap_err();
+        assert!(error.ends_with("has another tokenizer: a there, b here"), "{error}");
+        let error = score(&Rows(vec![vec![1; 17]]), "a", &small).unwrap_err();
+        assert_eq!(error, "rows of 17 tokens are longer than the model's context of 16");
+        let error = score(&Rows(vec![vec![1; 16]]), "a", &small).unwrap_err();
+        assert_eq!(error, "there is no base to predict in 1 rows");
+    }
+}

@@ -182,3 +182,99 @@ fn feed_forward(layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
     let gate_up = x.f_linear(layer.gate_up, NONE)?.f_chunk(2, -1)?;
     gate_up[0].f_silu()?.f_mul(&gate_up[1])?.f_linear(layer.down, NONE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Init;
+    use crate::model::{Overrides, Preset};
+
+    fn model(overrides: &Overrides) -> Olmo {
+        let config = Config::resolve(Some(Preset::Olmo300k), overrides, 100, 32).unwrap();
+        let weights = Weights::random(&config, 3, Device::Cpu).unwrap();
+        Olmo::new(config, weights, Device::Cpu).unwrap()
+    }
+
+    fn families() -> [Overrides; 3] {
+        let olmo2 = Overrides { family: Some(Family::Olmo2), ..Overrides::default() };
+        let grouped = Overrides { kv_heads: Some(1), tied_head: Some(false), ..olmo2.clone() };
+        [Overrides::default(), olmo2, grouped]
+    }
+
+    fn ids() -> Tensor {
+        Tensor::from_slice(&(0..64).map(|i| i * 37 % 100).collect::<Vec<i64>>()).view([2, 32])
+    }
+
+    /// Normal weights start near the loss of guessing; those of Mitchell half a nat above it, since their scores
+    /// have a variance of 1.
+    #[test]
+    fn the_first_loss_is_that_of_guessing() {
+        let inits = [(Init::Normal, 0.0, 0.05), (Init::Mitchell, 0.5, 0.25)];
+        for (overrides, (init, above, tolerance)) in families().iter().flat_map(|f| inits.map(|i| (f, i))) {
+            let model = model(&Overrides { init: Some(init), ..overrides.clone() });
+            let targets = (ids() * 7 + 3).remainder(100);
+            let loss = model.nats(&ids(), &targets).unwrap().mean(Kind::Float).double_value(&[]);
+            let expected = f64::ln(100.0) + above;
+            assert!((loss - expected).abs() < tolerance, "{overrides:?}: {loss}, expected about {expected}");
+        }
+    }
+
+    #[test]
+    fn a_later_token_changes_nothing_before_it() {
+        for overrides in families() {
+            let model = model(&overrides);
+            let before = model.hidden(&ids()).unwrap();
+            for position in [1, 17, 31] {
+                let changed = ids();
+                let _changed = changed.narrow(1, position, 1).fill_(99);
+                let after = model.hidden(&changed).unwrap();
+                let same = |from, len| after.narrow(1, from, len).equal(&before.narrow(1, from, len));
+                assert!(same(0, position), "{overrides:?}: position {position} leaks");
+                assert!(!same(position, 1), "{overrides:?}: position {position} is not seen");
+            }
+        }
+    }
+
+    #[test]
+    fn padding_takes_no_probability() {
+        let model = model(&Overrides::default());
+        let logits = model.logits(&model.hidden(&ids()).unwrap()).unwrap();
+        assert_eq!(logits.size(), [2, 32, 100]);
+        assert_eq!(model.weights().tensors()[0].size(), [128, 64]);
+    }
+
+    #[test]
+    fn targets_left_out_cost_nothing() {
+        let model = model(&Overrides::default());
+        let targets = ids();
+        let _targets = targets.narrow(1, 10, 5).fill_(IGNORED);
+        let nats = model.nats(&ids(), &targets).unwrap();
+        assert_eq!(nats.narrow(1, 10, 5).abs().sum(Kind::Float).double_value(&[]), 0.0);
+        assert!(nats.narrow(1, 0, 10).min().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn feed_forward_equals_the_formula() {
+        let model = model(&Overrides::default());
+        let layer = model.layers().next().unwrap();
+        let x = Tensor::arange(64, (Kind::Float, Device::Cpu)).view([1, 1, 64]) / 64.0 - 0.3;
+        let found = feed_forward(&layer, &x).unwrap();
+
+        let row = |matrix: &Tensor, row: i64, x: &[f64]| -> f64 {
+            x.iter()
+                .enumerate()
+                .map(|(i, x)| x * matrix.double_value(&[row, i64::try_from(i).unwrap()]))
+                .sum()
+        };
+        let x = (0..64).map(|i| x.double_value(&[0, 0, i])).collect::<Vec<_>>();
+        let inner = |i| {
+            let (gate, up) = (row(layer.gate_up, i, &x), row(layer.gate_up, 256 + i, &x));
+            gate / (1.0 + (-gate).exp()) * up
+        };
+        let inner = (0..256).map(inner).collect::<Vec<_>>();
+        for output in 0..64 {
+            let (found, expected) = (found.double_value(&[0, 0, output]), row(layer.down, output, &inner));
+            assert!((found - expected).abs() < 1e-5, "output {output}: {found}, expected {expected}");
+        }
+    }
+}

@@ -364,3 +364,180 @@ fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::tests_support::Rows;
+    use crate::model::Preset;
+    use crate::observer::Silent;
+    use crate::train::Duration;
+
+    const CONTEXT: u64 = 24;
+
+    fn vocabulary() -> Vocabulary {
+        let bases = [0, 0].into_iter().chain([2; 30]).collect();
+        Vocabulary { bases, pad: Some(0), fingerprint: "tokenizer".to_owned() }
+    }
+
+    fn config(steps: u64) -> Config {
+        Config {
+            preset: Some(Preset::Olmo300k),
+            duration: Duration::Steps(steps),
+            batch_rows: 4,
+            log_every: Duration::Steps(1),
+            learning_rate: 3e-3,
+            ..Config::default()
+        }
+    }
+
+    /// Asks to stop once a step is recorded.
+    struct StopAt<'a>(u64, &'a Stop);
+
+    impl Observer for StopAt<'_> {
+        fn event(&self, event: &Event) {
+            if matches!(event, Event::Metrics { step, .. } if *step == self.0) {
+                self.1.request();
+            }
+        }
+    }
+
+    fn train(config: &Config, rows: &Rows, out: &Path, threads: usize) -> Result<Summary, Error> {
+        train_until(config, rows, out, threads, u64::MAX)
+    }
+
+    fn train_until(
+        config: &Config,
+        rows: &Rows,
+        out: &Path,
+        threads: usize,
+        step: u64,
+    ) -> Result<Summary, Error> {
+        let (stop, vocabulary) = (Stop::new(), vocabulary());
+        let observer = StopAt(step, &stop);
+        let data = Data { rows, validation: Some(rows), vocabulary: &vocabulary, fingerprint: "rows" };
+        run(config, data, out, Hooks { observer: &observer, stage: "train", stop: &stop, threads })
+    }
+
+    fn losses(history: &[Record]) -> Vec<(u64, f64, Option<f64>)> {
+        history.iter().map(|record| (record.step, record.loss, record.validation_loss)).collect()
+    }
+
+    fn tensors(checkpoint: &Path) -> [Vec<u8>; 2] {
+        ["model.safetensors", "optimizer.safetensors"]
+            .map(|name| std::fs::read(checkpoint.join(name)).unwrap())
+    }
+
+    #[test]
+    fn a_stopped_run_goes_on_bit_for_bit() {
+        let rows = Rows::random(10, CONTEXT, 32, 1);
+        let config = Config { checkpoint_every: Some(Duration::Steps(2)), ..config(7) };
+        for threads in [1, 2] {
+            let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let expected = train(&config, &rows, whole.path(), threads).unwrap();
+            let stopped = train_until(&config, &rows, parts.path(), threads, 3).unwrap_err();
+            assert!(stopped.to_string().starts_with("stopped at step 3; a rerun goes on from"), "{stopped}");
+            let found = train(&config, &rows, parts.path(), threads).unwrap();
+            assert_eq!(losses(&found.history), losses(&expected.history), "{threads} threads");
+            assert_eq!(tensors(&found.checkpoint), tensors(&expected.checkpoint), "{threads} threads");
+            let saved = read_history(&parts.path().join(HISTORY)).unwrap();
+            assert_eq!(losses(&saved), losses(&expected.history));
+            assert_eq!(std::fs::read_dir(parts.path().join("checkpoints")).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_finished_run_is_not_run_again() {
+        let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
+        let first = train(&config(2), &rows, out.path(), 1).unwrap();
+        assert_eq!(train(&config(2), &rows, out.path(), 1).unwrap(), first);
+    }
+
+    #[test]
+    fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
+        let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
+        let summary = train(&config(1), &rows, out.path(), 1).unwrap();
+        let refused =
+            |config: &Config, rows: &Rows| train(config, rows, out.path(), 1).unwrap_err().to_string();
+        let error = refused(&config(2), &rows);
+        assert!(error.ends_with("has another configuration at `schedule.steps`: 1 there, 2 here"), "{error}");
+        let error = refused(&config(1), &Rows::random(11, CONTEXT, 32, 1));
+        assert!(error.ends_with("has another number of rows: 10 there, 11 here"), "{error}");
+
+        let path = summary.checkpoint.join("optimizer.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = refused(&config(1), &rows);
+        assert!(error.contains("optimizer.safetensors` is damaged: its blake3 is"), "{error}");
+    }
+
+    #[test]
+    fn one_batch_is_learned_by_heart() {
+        let (rows, out) = (Rows::random(4, CONTEXT, 32, 2), tempfile::tempdir().unwrap());
+        let summary = train(&config(80), &rows, out.path(), 2).unwrap();
+        let first = summary.history[0].loss;
+        assert!((first - f64::ln(32.0)).abs() < 0.8, "the first loss is {first}, expected about 3.5");
+        assert!(summary.last.loss < 0.1, "the last loss is {}", summary.last.loss);
+        let bits = summary.last.validation_bits_per_base.unwrap();
+        assert!(bits < 0.1, "{bits} bits per base");
+    }
+
+    #[test]
+    fn micro_batches_change_nothing_but_memory() {
+        let rows = Rows::random(10, CONTEXT, 32, 3);
+        let train = |micro_batch_rows| {
+            let out = tempfile::tempdir().unwrap();
+            super::tests::train(&Config { micro_batch_rows, ..config(4) }, &rows, out.path(), 1).unwrap()
+        };
+        let (whole, parts) = (train(None), train(Some(3)));
+        for (whole, part) in whole.history.iter().zip(&parts.history) {
+            assert!(
+                (whole.loss - part.loss).abs() < 1e-4,
+                "step {}: {} {}",
+                whole.step,
+                whole.loss,
+                part.loss
+            );
+            assert!((whole.gradient_norm / part.gradient_norm - 1.0).abs() < 1e-3, "step {}", whole.step);
+        }
+    }
+
+    #[test]
+    fn padding_is_never_predicted() {
+        let out = tempfile::tempdir().unwrap();
+        let mut rows = Rows::random(4, CONTEXT, 32, 4);
+        rows.0.iter_mut().for_each(|row| row[1..].fill(0));
+        let summary = train(&config(1), &rows, out.path(), 1).unwrap();
+        assert_eq!((summary.last.loss, summary.last.bits_per_base), (0.0, None));
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused() {
+        let nothing = Rows(Vec::new());
+        let wild = Rows::random(4, CONTEXT, 40, 5);
+        let rows = Rows::random(4, CONTEXT, 32, 5);
+        let fast =
+            Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
+        let cases = [
+            (config(1), &nothing, "there is no row to train on"),
+            (config(1), &wild, "is outside the vocabulary of 32"),
+            (fast, &rows, "a lower `learning_rate` or a longer `warmup` may help"),
+        ];
+        for (config, rows, expected) in cases {
+            let out = tempfile::tempdir().unwrap();
+            let error = train(&config, rows, out.path(), 1).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn events_need_no_listener() {
+        let (stop, vocabulary, rows) = (Stop::new(), vocabulary(), Rows::random(4, CONTEXT, 32, 6));
+        let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+        let out = tempfile::tempdir().unwrap();
+        let hooks = Hooks { observer: &Silent, stage: "train", stop: &stop, threads: 1 };
+        let summary = run(&config(1), data, out.path(), hooks).unwrap();
+        assert_eq!((summary.last.validation_loss, summary.last.tokens), (None, 4 * CONTEXT));
+    }
+}

@@ -1,0 +1,169 @@
+//! Equality with transformers and torch on the models of `tests/golden`; its README explains the limits.
+
+use std::path::PathBuf;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::adamw::{self, AdamW};
+use super::config::{Config, Resolved};
+use super::schedule::Decay;
+use crate::loader::IGNORED;
+use crate::model::config::{Family, Init};
+use crate::model::olmo::Olmo;
+use crate::model::weights::{Weights, name_parts};
+use crate::model::{self, Overrides, Preset};
+
+const MODELS: [&str; 4] = ["olmo1_tied", "olmo1_untied_clip", "olmo2", "olmo2_gqa"];
+
+struct Golden {
+    folder: PathBuf,
+    config: model::Config,
+}
+
+impl Golden {
+    fn new(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let config = std::fs::read(folder.join("hf/config.json")).unwrap();
+        Self { config: read_config(&serde_json::from_slice(&config).unwrap()), folder }
+    }
+
+    fn model(&self) -> Olmo {
+        let path = self.folder.join("hf/model.safetensors");
+        let weights = Weights::read(&self.config, &path, "", Device::Cpu).unwrap();
+        Olmo::new(self.config.clone(), weights, Device::Cpu).unwrap().require_gradients().unwrap()
+    }
+
+    fn weights(&self, file: &str) -> Weights {
+        Weights::read(&self.config, &self.folder.join(file), "", Device::Cpu).unwrap()
+    }
+
+    fn forward(&self, name: &str) -> Tensor {
+        let bytes = std::fs::read(self.folder.join("forward.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let view = file.tensor(name).unwrap();
+        let shape = view.shape().iter().map(|n| i64::try_from(*n).unwrap()).collect::<Vec<_>>();
+        let kind = if view.dtype() == safetensors::Dtype::I64 { Kind::Int64 } else { Kind::Float };
+        Tensor::from_data_size(view.data(), &shape, kind)
+    }
+
+    fn train_json(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.folder.join("train.json")).unwrap()).unwrap()
+    }
+}
+
+fn read_config(json: &Value) -> model::Config {
+    let number = |key: &str| u32::try_from(json[key].as_u64().unwrap()).unwrap();
+    let family = if json["model_type"] == "olmo2" { Family::Olmo2 } else { Family::Olmo };
+    model::Config {
+        family,
+        layers: number("num_hidden_layers"),
+        width: number("hidden_size"),
+        heads: number("num_attention_heads"),
+        kv_heads: number("num_key_value_heads"),
+        feed_forward: number("intermediate_size"),
+        vocabulary: number("vocab_size"),
+        padded_vocabulary: number("vocab_size"),
+        context: number("max_position_embeddings"),
+        rope_theta: json["rope_parameters"]["rope_theta"].as_f64().unwrap(),
+        clip_qkv: json["clip_qkv"].as_f64(),
+        tied_head: json["tie_word_embeddings"].as_bool().unwrap(),
+        norm_epsilon: json["rms_norm_eps"].as_f64().unwrap_or(1e-5),
+        init: Init::Normal,
+    }
+}
+
+/// Ids and the ids that follow them.
+fn batch(golden: &Golden) -> (Tensor, Tensor) {
+    let ids = golden.forward("input_ids");
+    let last = Tensor::full([ids.size()[0], 1], IGNORED, (Kind::Int64, Device::Cpu));
+    let targets = Tensor::cat(&[ids.narrow(1, 1, ids.size()[1] - 1), last], 1);
+    (ids, targets)
+}
+
+fn loss(model: &Olmo, (ids, targets): &(Tensor, Tensor)) -> Tensor {
+    let count = targets.not_equal(IGNORED).sum(Kind::Int64).int64_value(&[]);
+    model.nats(ids, targets).unwrap().sum(Kind::Float) / count
+}
+
+fn gradients(model: &Olmo, loss: &Tensor) -> Vec<Tensor> {
+    Tensor::run_backward(&[loss], model.weights().tensors(), false, false)
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
+}
+
+#[test]
+fn logits_loss_and_gradients_equal_transformers() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let (model, batch) = (golden.model(), batch(&golden));
+        let logits = model.logits(&model.hidden(&batch.0).unwrap()).unwrap();
+        let off = largest_difference(&logits, &golden.forward("logits"));
+        assert!(off < 5e-5, "{name}: logits differ by {off}");
+
+        let loss = loss(&model, &batch);
+        let off = largest_difference(&loss, &golden.forward("loss").reshape([0_i64; 0]));
+        assert!(off < 5e-6, "{name}: the loss differs by {off}");
+
+        let gradients = gradients(&model, &loss);
+        let named = name_parts(model.weights().layout(), &gradients).unwrap();
+        let expected = golden.weights("grads.safetensors");
+        for ((part, found), (_, expected)) in named.iter().zip(expected.named().unwrap()) {
+            let off = relative(found, &expected);
+            assert!(off < 2e-5, "{name}: the gradient of {part} differs by {off}");
+        }
+    }
+}
+
+#[test]
+fn ten_steps_equal_torch() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let config = settings(&golden.config);
+        let (mut model, batch, train) = (golden.model(), batch(&golden), golden.train_json());
+        let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
+        for step in 1..=10 {
+            let loss = loss(&model, &batch);
+            let mut gradients = gradients(&model, &loss);
+            let norm = adamw::clip(&mut gradients, config.grad_clip).unwrap();
+            optimizer.update(model.weights_mut(), &gradients, config.schedule.rate(step), step).unwrap();
+
+            let index = usize::try_from(step - 1).unwrap();
+            let expected = train["ten_losses_before_each_step"][index].as_f64().unwrap();
+            let off = (loss.double_value(&[]) - expected).abs();
+            assert!(off < 4e-5, "{name}, step {step}: the loss differs by {off}");
+            let expected = train["grad_norm_before_clip_each_step"][index].as_f64().unwrap();
+            let off = (norm / expected - 1.0).abs();
+            assert!(off < 1e-4, "{name}, step {step}: the gradients' norm differs by {off}");
+        }
+        let flat = |weights: &Weights| {
+            Tensor::cat(&weights.tensors().iter().map(|t| t.detach().reshape([-1])).collect::<Vec<_>>(), 0)
+        };
+        let found = flat(model.weights());
+        let expected = flat(&golden.weights("params_after_10_steps.safetensors"));
+        let off = relative(&found, &expected);
+        assert!(off < 5e-5, "{name}: parameters differ by {off}");
+        let far = (&found - &expected).abs().gt(1e-4).sum(Kind::Int64).int64_value(&[]);
+        let farthest = largest_difference(&found, &expected);
+        assert!(far <= 4 && farthest < 2e-3, "{name}: {far} values are off, one by {farthest}");
+    }
+}
+
+fn settings(model: &model::Config) -> Resolved {
+    let config = Config {
+        preset: Some(Preset::Olmo300k),
+        model: Overrides::default(),
+        decay: Decay::Constant,
+        warmup: None,
+        decay_embedding: true,
+        ..Config::default()
+    };
+    Resolved { model: model.clone(), ..config.resolve(16, 96, 128).unwrap() }
+}
