@@ -41,7 +41,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Callable, Optional, TypeVar
+from typing import BinaryIO, Callable, TypeVar
 
 VERSION = "2.11.0"
 INTO = Path(__file__).resolve().parent.parent / "third_party" / "libtorch" / "torch"
@@ -72,7 +72,7 @@ class Wheel:
         name, version = self.requirement.split("==")
         return f"{name.replace('-', '_')}-{version}.dist-info/RECORD"
 
-    def target(self, member: str) -> Optional[str]:
+    def target(self, member: str) -> str | None:
         """Where a member goes, below the folder of libtorch; None if it is not wanted."""
         for prefix, place in self.wanted.items():
             if member.startswith(prefix) and not member.endswith("/"):
@@ -524,8 +524,8 @@ def patiently(action: Callable[[], T]) -> T:
 
 def locate(wheels: list[Wheel]) -> dict[str, str]:
     """The address of each wheel, by requirement, as pip finds it; those that can only be had through pip are absent."""
-    command = ["install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--report", "-", "--target", "none"]
-    reply = pip(*command, *WHEEL_TAGS, *(wheel.requirement for wheel in wheels))
+    asking = ["--dry-run", "--quiet", "--report", "-", "--ignore-installed", "--no-deps", "--target", "none"]
+    reply = pip("install", *asking, *WHEEL_TAGS, *(wheel.requirement for wheel in wheels))
     if reply.returncode != 0 and "no such option" in reply.stderr:
         return {}  # before pip 22.2
     if reply.returncode != 0:
@@ -580,7 +580,8 @@ def pip_failed(what: str, reply: subprocess.CompletedProcess[str]) -> str:
     return (
         f"pip could not {what}: {cause}. It says:\n{last}\n"
         f"Without a network: set LIBTORCH to an unpacked libtorch {VERSION}, or put the wheels "
-        f"{', '.join(wheel.requirement for wheel in WHEELS)} into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=<folder>."
+        f"{', '.join(wheel.requirement for wheel in WHEELS)} into a folder and set PIP_NO_INDEX=1 and "
+        f"PIP_FIND_LINKS=<folder>."
     )
 
 

@@ -1,8 +1,8 @@
 """What tools/libtorch.py promises, against a server on loopback and wheels of a few kilobytes."""
 
+import base64
 import errno
 import hashlib
-import base64
 import http.server
 import json
 import random
@@ -154,9 +154,15 @@ def expect_whole(into):
 
 
 def library_span(server):
-    with zipfile.ZipFile(Path(server.pip.wheel_path)) as archive:
+    with zipfile.ZipFile(server.pip.wheel_path) as archive:
         start = archive.getinfo("torch/lib/libtorch_cpu.so").header_offset
         return start, archive.getinfo("torch/lib/libgomp.so.1").header_offset
+
+
+def members_asked_for(server):
+    """The spans that were asked for, without the first byte (for the size) and the directory."""
+    with zipfile.ZipFile(server.pip.wheel_path) as archive:
+        return [span for span in server.asked if span != (0, 1) and span[0] < archive.start_dir]
 
 
 def test_only_the_wanted_members_are_fetched(world):
@@ -267,8 +273,8 @@ def test_an_interrupted_transfer_goes_on_where_it_stopped(world, capsys):
     world.asked.clear()
     assert libtorch.main() == 0
     expect_whole(world.into)
-    assert (start + 200_000, end) in world.asked
-    assert all(asked_start > 1 for asked_start, _ in world.asked[1:])
+    assert (start + 200_000, end) in members_asked_for(world)
+    assert all(asked_start > start for asked_start, _ in members_asked_for(world))
 
 
 def test_what_is_fetched_and_right_is_not_fetched_again(world):
@@ -279,9 +285,8 @@ def test_what_is_fetched_and_right_is_not_fetched_again(world):
     world.asked.clear()
     assert libtorch.main() == 0
     assert (world.into / "include/a.h").stat().st_mtime_ns == fetched
-    directory = world.data.rindex(b"PK\x05\x06") - 400
-    of_members = [span for span in world.asked[1:] if span[0] < directory - 400]
-    assert (start, end) in of_members and all(span[0] >= start for span in of_members)
+    assert (start, end) in members_asked_for(world)
+    assert all(asked_start >= start for asked_start, _ in members_asked_for(world))
 
 
 def test_what_is_fetched_and_damaged_since_is_fetched_again(world):
@@ -314,7 +319,7 @@ def test_a_disk_that_fills_up_keeps_what_is_there(world, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("WARNING: Retrying ... NewConnectionError\nERROR: No matching distribution found", "there seems to be no network"),
+        ("WARNING: NewConnectionError\nERROR: No matching distribution found", "there seems to be no network"),
         ("ERROR: No matching distribution found", "pip's index lacks it"),
         ("/usr/bin/python3: No module named pip", "apt install python3-pip"),
         ("OSError: [Errno 28] No space left on device", "the disk is full"),

@@ -1,0 +1,56 @@
+# `make` says what there is to make. Everything is fetched into and built in this folder; `make clean` takes it away.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+GENOMILL := $(TARGET)/release/genomill
+WORK := work/yeast
+
+export PYTHON TARGET
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint bench schemas clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Check the compilers and fetch libtorch (132 MB; an existing LIBTORCH is used instead)
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.91 or newer (rustup)" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (Debian, Ubuntu: apt install g++)" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: fetching libtorch needs Python and pip" >&2; exit 1; }
+	@$(PYTHON) tools/libtorch.py
+
+build: setup ## Build target/release/genomill, trainer included
+	$(CARGO) build --release --features train
+
+demo: build ## From the yeast genome to shards, a trained model and a report
+	$(GENOMILL) run workflows/yeast.yaml
+	@echo
+	@echo "The report:   $(WORK)/report/report.html (open it in a browser)"
+	@echo "The workflow: workflows/yeast.yaml (copy it and put your genomes in)"
+	@echo "Run it again: $(GENOMILL) run workflows/yeast.yaml (reuses what is done)"
+	@echo "Look inside:  $(GENOMILL) shards head $(WORK)/shards"
+	@echo "All it can:   $(GENOMILL) --help"
+
+test: setup .venv/ready ## Run every test (Rust, the lambda workflow, Python)
+	@tools/test
+
+.venv/ready: python/requirements-test.txt tools/venv
+	tools/venv .venv python/requirements-test.txt
+
+lint: ## Check the formatting and run clippy, with and without the trainer (needs no libtorch)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --features train-check -- -D warnings
+
+bench: setup ## Run the benchmarks
+	$(CARGO) bench --features train
+
+schemas: ## Write schemas/workflow.json from the Rust types
+	mkdir -p schemas
+	$(CARGO) run --quiet -- schema workflow > schemas/workflow.json.new
+	mv schemas/workflow.json.new schemas/workflow.json
+
+clean: ## Remove what was built; keeps libtorch (third_party/) and the results (work/)
+	$(CARGO) clean
+	rm -rf .venv
