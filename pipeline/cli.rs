@@ -1,6 +1,151 @@
-//! The command line.
+//! The command line: arguments as typed, one readable function per command. Data goes to stdout, all else to stderr.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
+
+mod progress;
+mod run;
+mod shards;
+mod tokenizer;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+
+use crate::{artifact, fs, shard, tokenizer as tokenizers, workflow};
+
+/// Grinds genomes into training shards, and trains and evaluates DNA language models on them.
+#[derive(Debug, Parser)]
+#[command(name = "genomill", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  genomill run workflows/yeast.yaml                      everything, from FASTA to the report
+  genomill plan workflows/yeast.yaml                     what would run, and why
+  genomill run workflows/yeast.yaml --set bpe.model.bpe.vocabulary_size=4096
+  genomill shards head work/yeast/shards                 rows as tokens and bases, with their places";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workflow: what is whole and unchanged is reused
+    Run(run::RunArguments),
+    /// Show what a run would do with each stage, and why
+    Plan(run::PlanArguments),
+    /// Print a JSON Schema
+    Schema {
+        /// Of what
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
+    /// Look into a shard folder
+    #[command(subcommand)]
+    Shards(shards::Command),
+    /// Look into a tokenizer and use it
+    #[command(subcommand)]
+    Tokenizer(tokenizer::Command),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaOf {
+    /// Workflow files
+    Workflow,
+    /// manifest.json of an artifact
+    Manifest,
+    /// What the manifest of a shard folder says in `details`
+    Shard,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Workflow(#[from] workflow::Error),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Shard(#[from] shard::Error),
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizers::Error),
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    #[error("cannot write to standard output: {0}")]
+    Stdout(#[from] io::Error),
+    #[error("{0}")]
+    Other(String),
+}
 
 /// Runs the command line and returns its exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&explain(&error));
+            let stopped = matches!(error, Error::Workflow(workflow::Error::Interrupted { .. }));
+            ExitCode::from(if stopped { 130 } else { 1 })
+        }
+    }
+}
+
+/// Prints help to stdout (0) or a usage error to stderr (2).
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    ExitCode::from(if printed.is_ok() && !error.use_stderr() { 0 } else { 2 })
+}
+
+fn dispatch(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Plan(arguments) => run::plan(&arguments),
+        Command::Schema { of } => schema(of),
+        Command::Shards(command) => shards::run(&command),
+        Command::Tokenizer(command) => tokenizer::run(&command),
+    }
+}
+
+fn schema(of: SchemaOf) -> Result<(), Error> {
+    let schema = match of {
+        SchemaOf::Workflow => workflow::schema::workflow(),
+        SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
+        SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
+    };
+    let text = serde_json::to_string_pretty(&schema).map_err(io::Error::other)?;
+    Ok(writeln!(io::stdout(), "{text}")?)
+}
+
+/// A line for people, on stderr; if that is closed, nobody wants it.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// An error and its causes; a workflow's mistakes with their places.
+fn explain(error: &Error) -> String {
+    if let Error::Workflow(workflow::Error::Invalid(invalid)) = error {
+        return diagnose(invalid.as_ref());
+    }
+    let mut text = format!("error: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+fn diagnose(diagnostic: &dyn Diagnostic) -> String {
+    let color = std::io::IsTerminal::is_terminal(&io::stderr());
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    match GraphicalReportHandler::new_themed(theme).with_width(110).render_report(&mut text, diagnostic) {
+        Ok(()) => format!("error: {}", text.trim_start()),
+        Err(_) => format!("error: {diagnostic}"),
+    }
 }

@@ -12,3 +12,5 @@ mod rotary;
 pub mod weights;
 
 pub use config::{Config, Family, Overrides, Preset};
+#[cfg(feature = "train")]
+pub use likelihood::Likelihood;

@@ -231,9 +231,12 @@ pub enum Error {
     /// An artifact cannot be read.
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
-    /// An input sequence file is at fault.
+    /// A FASTA file is at fault.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Fasta(#[from] source::fasta::Error),
+    /// An alignment file is at fault.
+    #[error(transparent)]
+    Alignment(#[from] source::alignment::Error),
     /// A table cannot be read or written.
     #[error(transparent)]
     Table(#[from] tables::Error),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::records::{INTERVALS, RECORDS, Record, Stretch, StretchWriter, for_each_stretch, index, read_records};
 use super::{Error, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::Counts;
+use crate::units::Interval;
 
 /// Which contig goes where. A contig that no key mentions is for training.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,11 @@ pub struct Config {
     /// Chooses the draw; the same contig name falls the same way whatever else is there.
     #[serde(default)]
     seed: u64,
+    /// Cut contigs at multiples of this many bases and draw each block by itself: for genomes of one contig. Not for
+    /// reads, whose block is not looked up. Default: whole contigs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    block: Option<u64>,
     /// What happens to reads that are aligned to no contig: `exclude` (default, for they may come from a held-out
     /// one) or `train`.
     #[serde(default)]
@@ -60,7 +66,8 @@ enum Place {
 }
 
 impl Config {
-    fn place(&self, record: &Record) -> Place {
+    /// `place` says what is drawn: a contig, or a block of one.
+    fn place(&self, record: &Record, drawn: &str) -> Place {
         let Some(contig) = &record.contig else {
             return if self.unplaced == Unplaced::Train { Place::Split("train") } else { Place::Dropped("unplaced read") };
         };
@@ -73,7 +80,7 @@ impl Config {
         if self.test.contains(contig) {
             return Place::Split("test");
         }
-        let draw = self.draw(contig);
+        let draw = self.draw(drawn);
         if draw < self.validation_fraction {
             Place::Split("validation")
         } else if draw < self.validation_fraction + self.test_fraction {
@@ -88,6 +95,26 @@ impl Config {
         let hash = blake3::hash(format!("{} {contig}", self.seed).as_bytes());
         let bytes: [u8; 8] = hash.as_bytes()[..8].try_into().unwrap_or_default();
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// The parts of an interval that are drawn together, each with the name that it is drawn by.
+    fn parts(&self, record: &Record, interval: Interval) -> Vec<(String, Interval)> {
+        let contig = record.contig.clone().unwrap_or_default();
+        let Some(block) = self.block else { return vec![(contig, interval)] };
+        let blocks = interval.start / block..interval.end.div_ceil(block);
+        let part = |b: u64| Interval::new((b * block).max(interval.start), ((b + 1) * block).min(interval.end));
+        blocks.map(|b| (format!("{contig}:{b}"), part(b))).collect()
+    }
+
+    fn check_block(&self, records: &[Record]) -> Result<(), Error> {
+        let read = records.iter().find(|record| record.contig.as_ref() != Some(&record.name));
+        match (self.block, read) {
+            (Some(_), Some(read)) => Err(Error::Config {
+                key: "block",
+                reason: format!("read `{}` of `{}` has no block; split reads by whole contigs", read.name, read.source),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn check_names(&self, records: &[Record]) -> Result<(), Error> {
@@ -112,6 +139,9 @@ impl Stage for Config {
 
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
+        if self.block == Some(0) {
+            problems.push(("block", "is 0, expected at least 1 base".to_owned()));
+        }
         let sum = self.validation_fraction + self.test_fraction;
         if self.validation_fraction < 0.0 || self.test_fraction < 0.0 || sum.is_nan() || sum >= 1.0 {
             problems.push(("test_fraction", format!("the fractions add up to {sum}, expected 0 to below 1")));
@@ -135,22 +165,25 @@ impl Stage for Config {
         let input = task.input_of("from", &["clean"])?;
         let records = read_records(&input.path(RECORDS))?;
         self.check_names(&records)?;
-        let places: Vec<Place> = records.iter().map(|record| self.place(record)).collect();
+        self.check_block(&records)?;
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
         let mut splits: BTreeMap<&str, Tally> = BTreeMap::new();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
-            let bases = stretch.interval.len();
-            counts.bases_in += bases;
-            match places[index(stretch.record)] {
-                Place::Dropped(reason) => counts.drop_bases(reason, bases),
-                Place::Split(split) => {
-                    counts.bases_out += bases;
-                    splits.entry(split).or_default().add(&records[index(stretch.record)], bases);
-                    writer.push(Stretch { split: split.to_owned(), ..stretch })?;
+            let record = &records[index(stretch.record)];
+            for (drawn, interval) in self.parts(record, stretch.interval) {
+                let bases = interval.len();
+                counts.bases_in += bases;
+                match self.place(record, &drawn) {
+                    Place::Dropped(reason) => counts.drop_bases(reason, bases),
+                    Place::Split(split) => {
+                        counts.bases_out += bases;
+                        splits.entry(split).or_default().add(record, bases);
+                        writer.push(Stretch { split: split.to_owned(), interval, ..stretch.clone() })?;
+                    }
                 }
             }
-            Ok(())
+            task.check()
         })?;
         writer.finish()?;
         let summary = splits.iter().map(|(name, tally)| format!("{name} {} bases", tally.bases));
@@ -191,13 +224,23 @@ mod tests {
         let config = config(r#"{"from": "x", "validation": ["b"], "test": ["c"], "exclude": ["d"]}"#);
         let place = |contig: Option<&str>| {
             let (source, name) = ("s".to_owned(), "n".to_owned());
-            config.place(&Record { source, name, contig: contig.map(str::to_owned), bases: 1 })
+            config.place(&Record { source, name, contig: contig.map(str::to_owned), bases: 1 }, "drawn")
         };
         assert_eq!(place(Some("a")), Place::Split("train"));
         assert_eq!(place(Some("b")), Place::Split("validation"));
         assert_eq!(place(Some("c")), Place::Split("test"));
         assert_eq!(place(Some("d")), Place::Dropped("excluded contig"));
         assert_eq!(place(None), Place::Dropped("unplaced read"));
+    }
+
+    #[test]
+    fn blocks_cover_an_interval_without_overlap() {
+        let config = config(r#"{"from": "x", "block": 10}"#);
+        let record = Record { source: "s".into(), name: "c".into(), contig: Some("c".into()), bases: 40 };
+        let parts = config.parts(&record, Interval::new(7, 30));
+        let expected = [("c:0", (7, 10)), ("c:1", (10, 20)), ("c:2", (20, 30))];
+        let found: Vec<_> = parts.iter().map(|(name, i)| (name.as_str(), (i.start, i.end))).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

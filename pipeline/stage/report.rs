@@ -1,0 +1,315 @@
+//! Gathers what the manifests of everything upstream say and writes one HTML page. Memory: the manifests, the training
+//! history and one count per token.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Error, Outcome, Stage, Task, to_json};
+use crate::artifact::{Artifact, Counts};
+use crate::fs;
+use crate::report::{
+    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split, Stage as Row,
+    Status, Token, TokenLength, Tokens, Training, render,
+};
+use crate::shard::{Details, ShardSet};
+use crate::tokenizer::Tokenizer;
+use crate::train::{Record, read_history};
+
+/// The page within the artifact.
+pub const PAGE: &str = "index.html";
+
+/// What to report on.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The stages to report on; everything that they were made from comes along.
+    #[schemars(length(min = 1))]
+    from: Vec<String>,
+    /// A sentence or two about the workflow, for its readers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+}
+
+impl Stage for Config {
+    fn inputs(&self) -> Vec<(String, String)> {
+        self.from.iter().enumerate().map(|(i, stage)| (format!("from.{i}"), stage.clone())).collect()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        if self.from.is_empty() { vec![("from", "there is none, expected at least one stage".to_owned())] } else { vec![] }
+    }
+
+    fn resolved(&self) -> Value {
+        to_json(self)
+    }
+
+    fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        let artifacts = upstream(task)?;
+        let data = data(task, self, &artifacts)?;
+        let page = task.out.join(PAGE);
+        std::fs::write(&page, render(&data)?).map_err(fs::error("write", &page))?;
+        let json = task.out.join("data.json");
+        let text = serde_json::to_vec_pretty(&data).map_err(std::io::Error::other).map_err(fs::error("write", &json))?;
+        std::fs::write(&json, text).map_err(fs::error("write", &json))?;
+        let summary = task.work.join(task.stage).join(PAGE).display().to_string();
+        let volatile = vec![PAGE, "data.json"];
+        Ok(Outcome { counts: Counts::default(), volatile, details: json!({ "page": PAGE }), summary, ..Outcome::default() })
+    }
+}
+
+/// Every artifact that the inputs were made from, each after those that it was made from.
+fn upstream(task: &Task) -> Result<Vec<Artifact>, Error> {
+    fn visit(task: &Task, artifact: Artifact, found: &mut Vec<Artifact>) -> Result<(), Error> {
+        if found.iter().any(|other| other.folder == artifact.folder) {
+            return Ok(());
+        }
+        for input in &artifact.manifest.inputs {
+            visit(task, Artifact::open(&task.work.join(&input.stage))?, found)?;
+        }
+        found.push(artifact);
+        Ok(())
+    }
+    let mut found = Vec::new();
+    task.inputs.values().try_for_each(|artifact| visit(task, artifact.clone(), &mut found))?;
+    Ok(found)
+}
+
+fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Error> {
+    let of = |kind: &'static str| artifacts.iter().filter(move |artifact| artifact.manifest.kind == kind);
+    let mut data = Data {
+        workflow: task.workflow.to_owned(),
+        description: config.description.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: today(),
+        machine: machine(task.threads),
+        stages: artifacts.iter().map(|artifact| stage(task, artifact)).collect(),
+        sources: of("ingest").flat_map(sources).collect(),
+        lengths: of("chunk").map(windows).collect(),
+        splits: of("split").flat_map(|artifact| splits(artifact, artifacts)).collect(),
+        commands: commands(task),
+        ..Data::default()
+    };
+    for artifact in of("shard") {
+        let set = ShardSet::from_artifact(artifact)?;
+        data.shards.extend(shards(&set.details));
+        data.tokens = Some(tokens(&set, artifacts)?);
+    }
+    for artifact in of("train") {
+        data.training = Some(training(artifact)?);
+    }
+    for artifact in of("evaluate") {
+        let evaluations = artifact.manifest.details.get("evaluations").cloned().unwrap_or_default();
+        data.evaluations.extend(serde_json::from_value::<Vec<Evaluation>>(evaluations).unwrap_or_default());
+    }
+    Ok(data)
+}
+
+fn stage(task: &Task, artifact: &Artifact) -> Row {
+    let manifest = &artifact.manifest;
+    let counts = &manifest.counts;
+    let bases = (counts.bases_in > 0).then(|| Count {
+        unit: "bases".to_owned(),
+        before: Some(counts.bases_in),
+        after: Some(counts.bases_out),
+    });
+    let others = counts.other.iter().map(|(unit, &n)| Count { unit: unit.clone(), before: None, after: Some(n) });
+    let dropped = counts.dropped.iter().map(|(reason, &count)| Dropped {
+        reason: reason.clone(),
+        unit: "bases".to_owned(),
+        count,
+    });
+    Row {
+        name: manifest.stage.clone(),
+        kind: manifest.kind.clone(),
+        inputs: manifest.inputs.iter().map(|input| input.stage.clone()).collect(),
+        status: if task.reused.contains(&manifest.stage) { Status::Reused } else { Status::Ran },
+        reason: None,
+        wall_seconds: task.seconds.get(&manifest.stage).copied(),
+        counts: bases.into_iter().chain(others).collect(),
+        dropped: dropped.collect(),
+        config: serde_json::to_string_pretty(&manifest.config).ok(),
+        action_key: Some(manifest.action_key.clone()),
+    }
+}
+
+fn sources(artifact: &Artifact) -> Vec<Source> {
+    let list = artifact.manifest.details["sources"].as_array().cloned().unwrap_or_default();
+    let source = |(i, value): (usize, &Value)| {
+        let format = value["format"].as_str().unwrap_or_default().to_owned();
+        Source {
+            name: value["name"].as_str().unwrap_or_default().to_owned(),
+            record: if format == "BAM" { "reads" } else { "contigs" }.to_owned(),
+            format,
+            records: value["records"].as_u64().unwrap_or(0),
+            bases: value["bases"].as_u64().unwrap_or(0),
+            longest: value["longest"].as_u64(),
+            n50: value["n50"].as_u64(),
+            gc: value["gc"].as_f64(),
+            ambiguous: value["ambiguous"].as_u64(),
+            bytes: artifact.manifest.sources.get(i).map(|file| file.bytes),
+        }
+    };
+    list.iter().enumerate().map(source).collect()
+}
+
+fn windows(artifact: &Artifact) -> Histogram {
+    let lengths = artifact.manifest.details["lengths"].clone();
+    let lengths: Vec<(u64, u64)> = serde_json::from_value(lengths).unwrap_or_default();
+    Histogram::new(&format!("Windows of {}", artifact.manifest.stage), "windows", "bases", lengths)
+}
+
+fn splits(artifact: &Artifact, artifacts: &[Artifact]) -> Vec<Split> {
+    let shard = artifacts.iter().find(|artifact| artifact.manifest.kind == "shard");
+    let splits = artifact.manifest.details["splits"].as_object().cloned().unwrap_or_default();
+    let split = |(name, value): (&String, &Value)| {
+        let packed = shard.map(|shard| shard.manifest.details["splits"][name].clone()).unwrap_or_default();
+        let contigs: Vec<String> = serde_json::from_value(value["contigs"].clone()).unwrap_or_default();
+        Split {
+            name: name.clone(),
+            contigs,
+            records: value["intervals"].as_u64().unwrap_or(0),
+            bases: value["bases"].as_u64().unwrap_or(0),
+            rows: packed["rows"].as_u64(),
+            tokens: packed["tokens"].as_u64(),
+            token_bases: packed["bases"].as_u64(),
+        }
+    };
+    splits.iter().map(split).collect()
+}
+
+fn shards(details: &Details) -> Vec<Shard> {
+    let files = details.splits.iter().flat_map(|(name, split)| split.files.iter().map(move |file| (name, split, file)));
+    files
+        .map(|(name, split, file)| Shard {
+            file: file.path.clone(),
+            split: name.clone(),
+            rows: file.rows,
+            tokens: file.rows * details.context as u64 - if split.files.len() == 1 { split.padding } else { 0 },
+            bases: (split.files.len() == 1).then_some(split.bases),
+            bytes: file.bytes,
+        })
+        .collect()
+}
+
+/// Counts the tokens of the training rows.
+fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
+    let tokenizer = set.tokenizer()?;
+    let split = if set.details.splits.contains_key("train") { "train" } else { "test" };
+    let rows = set.rows(split)?;
+    let mut frequencies = vec![0_u64; tokenizer.vocabulary_size() as usize];
+    for row in 0..rows.len() {
+        rows.get(row).to_vec().into_iter().for_each(|token| frequencies[token as usize] += 1);
+    }
+    let trained = artifacts.iter().find(|artifact| artifact.manifest.kind == "tokenizer");
+    let model = trained.map(|artifact| artifact.manifest.config["model"].clone()).unwrap_or_default();
+    let kind = model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
+    let bases = trained.and_then(|artifact| artifact.manifest.details["trained_on_bases"].as_u64());
+    Ok(describe_tokens(tokenizer.as_ref(), &frequencies, kind, bases.filter(|b| *b > 0), split))
+}
+
+fn describe_tokens(tokenizer: &dyn Tokenizer, frequencies: &[u64], kind: Option<String>, bases: Option<u64>, split: &str) -> Tokens {
+    let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
+    let count = |id: u32| frequencies[id as usize];
+    let token = |id: u32| Token { id: id.into(), text: tokenizer.text(id).unwrap_or_default().to_owned(), count: count(id) };
+    let mut lengths: BTreeMap<u64, TokenLength> = BTreeMap::new();
+    for id in ids() {
+        let bases = u64::from(tokenizer.bases(id));
+        let entry = lengths.entry(bases).or_insert(TokenLength { bases, ..TokenLength::default() });
+        entry.vocabulary += 1;
+        entry.corpus += count(id);
+    }
+    let mut frequent: Vec<u32> = ids().collect();
+    frequent.sort_by_key(|&id| (std::cmp::Reverse(count(id)), id));
+    let mut longest: Vec<u32> = ids().collect();
+    longest.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
+    Tokens {
+        kind: match kind.as_deref() {
+            Some("bpe") => "byte-pair encoding".to_owned(),
+            Some(other) => other.to_owned(),
+            None => "unknown".to_owned(),
+        },
+        origin: bases.map(|bases| format!("learnt from {bases} bases of the train split")),
+        vocabulary: tokenizer.vocabulary_size().into(),
+        special: u64::from(tokenizer.vocabulary_size()) - ids().count() as u64,
+        corpus: Some(format!("{split} split")),
+        tokens: ids().map(count).sum(),
+        bases: ids().map(|id| count(id) * u64::from(tokenizer.bases(id))).sum(),
+        frequencies: ids().map(count).collect(),
+        lengths: lengths.into_values().collect(),
+        longest: longest.into_iter().take(10).map(token).collect(),
+        frequent: frequent.into_iter().take(10).map(token).collect(),
+    }
+}
+
+fn training(artifact: &Artifact) -> Result<Training, Error> {
+    let history = read_history(&artifact.path("history.jsonl"))?;
+    let details = &artifact.manifest.details;
+    let config = &artifact.manifest.config;
+    let points = |value: fn(&Record) -> Option<f64>| {
+        history.iter().filter_map(|r| Some(Point { step: r.step, value: value(r)? })).collect::<Vec<_>>()
+    };
+    let fact = |name: &str, value: &Value| Fact {
+        name: name.to_owned(),
+        value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+    };
+    let facts = ["duration", "batch_rows", "learning_rate", "weight_decay", "seed"];
+    Ok(Training {
+        model: config["preset"].as_str().unwrap_or("own shape").to_owned(),
+        parameters: details["parameters"].as_u64().unwrap_or(0),
+        device: "cpu".to_owned(),
+        steps: details["steps"].as_u64().unwrap_or(0),
+        tokens: details["tokens"].as_u64().unwrap_or(0),
+        wall_seconds: history.last().map(|record| record.seconds),
+        facts: facts.iter().filter(|key| !config[**key].is_null()).map(|key| fact(key, &config[*key])).collect(),
+        train_loss: points(|r| Some(r.loss)),
+        validation_loss: points(|r| r.validation_loss),
+        learning_rate: points(|r| Some(r.learning_rate)),
+        uniform_loss: None,
+    })
+}
+
+fn commands(task: &Task) -> Vec<Command> {
+    let command = |purpose: &str, line: String| Command { purpose: purpose.to_owned(), line };
+    let file = format!("{}.yaml", task.workflow);
+    vec![
+        command("the whole workflow; what is whole and unchanged is reused", format!("genomill run {file}")),
+        command("what would run, and why", format!("genomill plan {file}")),
+    ]
+}
+
+/// Today as `2026-11-24`, in UTC.
+fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let (mut year, mut day) = (1970, now.as_secs() / 86_400);
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    while day >= 365 + u64::from(leap(year)) {
+        day -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", day + 1)
+}
+
+/// What Linux says of the machine; nothing elsewhere.
+fn machine(cores: usize) -> Option<Machine> {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?.split_once(':')?.1.trim().to_owned();
+        Some(line)
+    };
+    let memory = field("/proc/meminfo", "MemTotal")?;
+    let kib: u64 = memory.split_whitespace().next()?.parse().ok()?;
+    let cpu = field("/proc/cpuinfo", "model name")?;
+    Some(Machine { cpu, cores: cores as u64, memory: kib << 10, accelerator: None })
+}
