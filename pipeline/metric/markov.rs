@@ -185,29 +185,58 @@ impl Baselines {
     ///
     /// A language model that does not predict the first token of a row is compared on the bases of the others.
     pub fn score_from(&self, piece: &[u8], from: usize) -> Score {
-        let mut score = Score::new(self.max_order());
+        let mut plain = vec![CodeLength::default(); self.tables.len()];
+        let mut blended = plain.clone();
         let mut window = Window::default();
+        let mut bases = 0;
         for (index, &byte) in piece.iter().enumerate() {
             if window.push(kmer::code(byte)) && index >= from {
-                self.score_base(&window, &mut score);
+                self.score_base(&window, &mut plain, &mut blended);
+                bases += 1;
             }
         }
-        score
+        let bits = |lengths: Vec<CodeLength>| lengths.into_iter().map(CodeLength::bits).collect();
+        Score { bases, plain: bits(plain), blended: bits(blended) }
     }
 
-    fn score_base(&self, window: &Window, score: &mut Score) {
-        let (mut plain, mut blended) = (0.25, 0.25);
+    fn score_base(&self, window: &Window, plain: &mut [CodeLength], blended: &mut [CodeLength]) {
+        let (mut by_plain, mut by_blended) = (0.25, 0.25);
         let longest = window.order(self.max_order());
         for order in 0..=self.max_order() {
             if order <= longest {
                 let seen = self.tables[order].seen(window.cell(order));
-                plain = seen.probability(0.25, self.plain[order]);
-                blended = seen.probability(blended, self.blended[order]);
+                by_plain = seen.probability(0.25, self.plain[order]);
+                by_blended = seen.probability(by_blended, self.blended[order]);
             }
-            score.plain[order] -= f64::log2(plain);
-            score.blended[order] -= f64::log2(blended);
+            plain[order].add(by_plain);
+            blended[order].add(by_blended);
         }
-        score.bases += 1;
+    }
+}
+
+/// A sum of code lengths that takes few logarithms: of a product of probabilities, before it becomes too small.
+#[derive(Debug, Clone, Copy)]
+struct CodeLength {
+    bits: f64,
+    product: f64,
+}
+
+impl Default for CodeLength {
+    fn default() -> Self {
+        Self { bits: 0.0, product: 1.0 }
+    }
+}
+
+impl CodeLength {
+    fn add(&mut self, probability: f64) {
+        self.product *= probability;
+        if self.product < 1e-100 {
+            *self = Self { bits: self.bits(), product: 1.0 };
+        }
+    }
+
+    fn bits(self) -> f64 {
+        self.bits - self.product.log2()
     }
 }
 

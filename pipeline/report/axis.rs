@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn log_places_ratios_evenly() {
         let axis = Axis::logarithmic("", 1.0, 10_000.0);
-        let places = [1.0, 100.0, 10_000.0, 0.0].map(|value| (axis.place(value) * 100.0).round());
-        assert_eq!(places, [0.0, 50.0, 100.0, 0.0]);
+        let places = [1.0, 100.0, 10_000.0, 0.0].map(|value| number::fixed(axis.place(value), 6));
+        assert_eq!(places, ["0.000000", "0.500000", "1.000000", "0.000000"]);
     }
 
     #[test]

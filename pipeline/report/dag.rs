@@ -63,6 +63,7 @@ fn edges(stages: &[Stage]) -> Vec<(usize, usize)> {
         known.map(|&from| (from, to)).filter(|(from, to)| from != to).collect::<Vec<_>>()
     };
     let all: BTreeSet<(usize, usize)> = stages.iter().enumerate().flat_map(inputs).collect();
+    let all: Vec<(usize, usize)> = all.into_iter().collect();
     let depths = depths(stages.len(), &all);
     // Only a cycle, which a workflow does not have, makes an edge go up.
     all.into_iter().filter(|&(from, to)| depths[from] < depths[to]).collect()
@@ -84,10 +85,10 @@ fn after(edges: &[(usize, usize)], stage: usize) -> impl Iterator<Item = usize> 
 }
 
 /// The layer of each stage: the length of the longest path to it.
-fn depths<'a>(stages: usize, edges: impl IntoIterator<Item = &'a (usize, usize)> + Clone) -> Vec<usize> {
+fn depths(stages: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let mut depths = vec![0; stages];
     for _ in 0..stages {
-        for &(from, to) in edges.clone() {
+        for &(from, to) in edges {
             depths[to] = depths[to].max(depths[from] + 1).min(stages - 1);
         }
     }

@@ -61,10 +61,12 @@ pub(super) fn short(value: f64) -> String {
     let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     // A value that would round up to 1000 takes the next prefix.
     let prefix = prefixes.into_iter().find(|&(size, _)| value.abs() >= size * 0.999_5);
-    let (size, letter) = prefix.unwrap_or((1.0, ""));
-    let scaled = value / size;
-    let places = if size == 1.0 { 0 } else { places_for_three_digits(scaled) };
-    format!("{}\u{a0}{letter}", fixed(scaled, places))
+    prefix.map_or_else(
+        || format!("{}\u{a0}", fixed(value, 0)),
+        |(size, letter)| {
+            format!("{}\u{a0}{letter}", fixed(value / size, places_for_three_digits(value / size)))
+        },
+    )
 }
 
 fn places_for_three_digits(value: f64) -> usize {

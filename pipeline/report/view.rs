@@ -25,7 +25,7 @@ pub(super) struct View<'a> {
 /// A figure in the summary.
 #[derive(Serialize)]
 struct Tile {
-    label: String,
+    label: &'static str,
     value: String,
     note: String,
 }
@@ -130,8 +130,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn tile(label: &str, value: String, note: String) -> Tile {
-    Tile { label: label.to_owned(), value: value.trim_end().to_owned(), note }
+fn tile(label: &'static str, value: &str, note: String) -> Tile {
+    Tile { label, value: value.trim_end().to_owned(), note }
 }
 
 /// The figures that a reader looks for first, as far as there are any.
@@ -143,26 +143,26 @@ fn tiles(data: &Data) -> Vec<Tile> {
     });
     let mut tiles = Vec::new();
     if !data.sources.is_empty() {
-        tiles.push(tile("Bases read", short(read as f64), format!("{} records", count(records))));
+        tiles.push(tile("Bases read", &short(read as f64), format!("{} records", count(records))));
     }
     if split.1 > 0 {
-        tiles.push(tile("Tokens", short(split.1 as f64), format!("{} rows", count(split.0))));
+        tiles.push(tile("Tokens", &short(split.1 as f64), format!("{} rows", count(split.0))));
     }
     if let Some(tokens) = &data.tokens {
         let ratio = bases_per_token(tokens).map_or_else(|| "–".to_owned(), |ratio| fixed(ratio, 2));
         tiles.push(tile(
             "Bases per token",
-            ratio,
+            &ratio,
             format!("{}, {} ids", tokens.kind, count(tokens.vocabulary)),
         ));
     }
     if !data.shards.is_empty() {
         let size = data.shards.iter().map(|shard| shard.bytes).sum();
-        tiles.push(tile("Shards", bytes(size), format!("{} files", count(data.shards.len() as u64))));
+        tiles.push(tile("Shards", &bytes(size), format!("{} files", count(data.shards.len() as u64))));
     }
     if let Some(training) = &data.training {
         let steps = format!("{}, {} steps", training.model, count(training.steps));
-        tiles.push(tile("Parameters", short(training.parameters as f64), steps));
+        tiles.push(tile("Parameters", &short(training.parameters as f64), steps));
     }
     tiles.extend(data.evaluations.iter().filter_map(evaluation_tile));
     tiles
@@ -173,7 +173,7 @@ fn evaluation_tile(evaluation: &Evaluation) -> Option<Tile> {
     let beside =
         best.map_or_else(String::new, |best| format!("; best Markov {}", fixed(best.bits_per_base, 3)));
     let model = evaluation.model.as_ref()?;
-    Some(tile("Bits per base", fixed(model.bits_per_base, 3), format!("{}{beside}", evaluation.split)))
+    Some(tile("Bits per base", &fixed(model.bits_per_base, 3), format!("{}{beside}", evaluation.split)))
 }
 
 impl<'a> StageView<'a> {
