@@ -83,10 +83,13 @@ class ShardSet:
         self._page_offset = np.array([page.offset for _, page in pages], dtype=np.int64)
         self._page_rows = rows
         self._page_first = np.cumsum(rows) - rows
+        # A row begins at token `base of its page + row * context` of its file.
+        self._page_base = self._page_offset // self._split.token_bytes - self._page_first * self._split.context
         self._firsts: list[int] = self._page_first.tolist()
         self._views: list[Any] = [None] * len(pages)
         self._maps: list[Any] = [None] * len(self._split.files)
-        self._segments: tuple[Any, Any] = (None, None)
+        self._windows: list[Any] = [None] * len(self._split.files)
+        self._segments: tuple[Any, int, Any] = (None, 0, ())
 
     # --- what it is ---
 
@@ -176,25 +179,26 @@ class ShardSet:
         """The rows at `indices`, in that order, copied into a new array of shape (len(indices), context)."""
         rows = self._rows_of(indices)
         pages = np.searchsorted(self._page_first, rows, side="right") - 1
-        within = (rows - self._page_first[pages]) * self._split.row_bytes
-        starts = (self._page_offset[pages] + within) // self._split.token_bytes
+        starts = self._page_base[pages] + rows * self.context
         files = self._page_file[pages]
-        if len(rows) and (files[0] == files).all():
-            return cast(Tokens, self._windows(files[0])[starts])
+        if len(rows) and (files == files[0]).all():
+            return self._windows_of(int(files[0]))[starts]
         out = np.empty((len(rows), self.context), dtype=self._dtype)
-        for file in np.unique(files):
-            here = files == file
-            out[here] = self._windows(file)[starts[here]]
+        for place, (file, start) in enumerate(zip(files.tolist(), starts.tolist())):
+            out[place] = self._windows_of(file)[start]
         return out
 
     def _rows_of(self, indices: Indices) -> npt.NDArray[np.int64]:
         given = np.asarray(indices)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise TypeError(f"indices have shape {given.shape} and type {given.dtype}, expected a list of integers")
-        rows = np.where(given < 0, given + self._rows, given).astype(np.int64)
-        outside = (rows < 0) | (rows >= self._rows)
-        if outside.any():
-            raise IndexError(f"row {given[outside][0]} of {self._rows}")
+        rows = given.astype(np.int64)
+        if not rows.size:
+            return rows
+        if rows.min() < 0:
+            rows = np.where(rows < 0, rows + self._rows, rows)
+        if rows.min() < 0 or rows.max() >= self._rows:
+            raise IndexError(f"row {given[(rows < 0) | (rows >= self._rows)][0]} of {self._rows}")
         return rows
 
     # --- maps ---
@@ -216,13 +220,14 @@ class ShardSet:
             self._views[page] = flat.reshape(rows, self.context)
         return cast(Tokens, self._views[page])
 
-    def _windows(self, number: int) -> Tokens:
+    def _windows_of(self, number: int) -> Tokens:
         """Every run of `context` tokens in the file, by the token at which it begins; no bytes are copied."""
-        file = self._map(int(number))
-        width = self._split.token_bytes
-        flat = np.frombuffer(file, self._dtype, count=len(file) // width)
-        shape = (len(flat) - self.context + 1, self.context)
-        return np.lib.stride_tricks.as_strided(flat, shape, (width, width), writeable=False)
+        if self._windows[number] is None:
+            file, width = self._map(number), self._split.token_bytes
+            flat = np.frombuffer(file, self._dtype, count=len(file) // width)
+            shape = (len(flat) - self.context + 1, self.context)
+            self._windows[number] = np.lib.stride_tricks.as_strided(flat, shape, (width, width), writeable=False)
+        return cast(Tokens, self._windows[number])
 
     # --- provenance ---
 
@@ -236,17 +241,12 @@ class ShardSet:
         raise AssertionError("the rows of the files add up to those of the split")
 
     def _segments_of(self, file: ShardFile, row: int) -> list[Segment]:
-        from pyarrow import parquet
-
-        with parquet.ParquetFile(file.path) as reader:
-            group = 0
-            while row >= reader.metadata.row_group(group).num_rows:
-                row -= reader.metadata.row_group(group).num_rows
-                group += 1
-            if self._segments[0] != (file.path, group):
-                column = reader.read_row_group(group, columns=["segments"]).column("segments")
-                self._segments = ((file.path, group), column)
-        return [Segment(**segment) for segment in self._segments[1][row].as_py()]
+        """Of a row of the file; keeps the row group, since the next question is often about a neighbour."""
+        path, first, column = self._segments
+        if path != file.path or not first <= row < first + len(column):
+            first, column = read_segments(file, row)
+            self._segments = (file.path, first, column)
+        return [Segment(**segment) for segment in column[row - first].as_py()]
 
     # --- checking ---
 
@@ -290,7 +290,8 @@ class ShardSet:
         self._closed = True
         self._views = [None] * len(self._views)
         self._maps = [None] * len(self._maps)
-        self._segments = (None, None)
+        self._windows = [None] * len(self._windows)
+        self._segments = (None, 0, ())
 
     def __enter__(self) -> ShardSet:
         return self
@@ -317,6 +318,18 @@ def map_file(file: ShardFile) -> mmap.mmap:
         return mmap.mmap(descriptor, file.bytes, access=mmap.ACCESS_READ, **_NO_FILE)
     finally:
         os.close(descriptor)
+
+
+def read_segments(file: ShardFile, row: int) -> tuple[int, Any]:
+    """The column `segments` of the row group that holds the row, and the group's first row."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(file.path) as reader:
+        group = first = 0
+        while row >= first + reader.metadata.row_group(group).num_rows:
+            first += reader.metadata.row_group(group).num_rows
+            group += 1
+        return first, reader.read_row_group(group, columns=["segments"]).column("segments")
 
 
 def blake3_of(data: Any) -> str | None:

@@ -9,9 +9,9 @@ import shard_folder
 
 torch = pytest.importorskip("torch")
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader  # noqa: E402
 
-from genomill.torch import ShardDataset
+from genomill.torch import ShardDataset  # noqa: E402
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
