@@ -10,5 +10,7 @@ pub mod olmo;
 mod rotary;
 #[cfg(feature = "train")]
 pub mod weights;
+#[cfg(feature = "train")]
+pub mod workers;
 
 pub use config::{Config, Family, Overrides, Preset};

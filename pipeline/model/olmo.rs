@@ -43,6 +43,13 @@ impl Olmo {
         Ok(Self { weights: self.weights.require_gradients()?, ..self })
     }
 
+    /// The same model again, for another thread: the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let (weights, rotary) = (self.weights.share(), self.rotary.share());
+        Self { config: self.config.clone(), weights, rotary, device: self.device }
+    }
+
     /// What it looks like.
     pub const fn config(&self) -> &Config {
         &self.config

@@ -37,6 +37,9 @@ pub enum Error {
     /// A tensor call; where memory ran out, a smaller batch, context or model helps.
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] TchError),
+    /// Threads that could not be started.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// A file that is no safetensors.
     #[error("`{}` is no readable safetensors file: {source}", path.display())]
     Format {
@@ -101,6 +104,12 @@ impl Weights {
         let layout = config.parameters();
         let tensors = layout.iter().enumerate().map(|(index, parameter)| make(index, parameter));
         Ok(Self { tensors: tensors.collect::<Result<_, _>>()?, layout: layout.into() })
+    }
+
+    /// The same tensors again: what changes in one changes in the other.
+    pub fn share(&self) -> Self {
+        let tensors = self.tensors.iter().map(Tensor::shallow_clone).collect();
+        Self { layout: Arc::clone(&self.layout), tensors }
     }
 
     /// The layout, in the order of the tensors.
