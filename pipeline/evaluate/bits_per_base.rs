@@ -77,8 +77,7 @@ fn progress(hooks: Hooks<'_>, done: u64, total: u64) {
 
 /// None where no base was predicted.
 fn summarize(rows: &[Likelihood], config: &Config) -> Option<Score> {
-    let mut sum = Likelihood::default();
-    rows.iter().for_each(|row| sum += *row);
+    let sum = rows.iter().copied().sum::<Likelihood>();
     let bits = |row: &Likelihood| (row.base_nats / std::f64::consts::LN_2, row.bases as f64);
     let pairs = rows.iter().map(bits).collect::<Vec<_>>();
     Some(Score {

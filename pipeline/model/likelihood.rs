@@ -65,6 +65,15 @@ impl std::ops::AddAssign for Likelihood {
     }
 }
 
+impl std::iter::Sum for Likelihood {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum += part;
+            sum
+        })
+    }
+}
+
 /// A batch as tensors on the model's device, all `[rows, context]`.
 #[derive(Debug)]
 pub struct Prepared {

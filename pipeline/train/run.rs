@@ -238,9 +238,7 @@ impl<'a> Trainer<'a> {
             |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, &part, &targets, count);
         let computed = self.workers.map(parts.collect(), compute)?;
         let (gradients, measured): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
-        let mut sum = Likelihood::default();
-        measured.into_iter().for_each(|part| sum += part);
-        Ok((self.workers.map(by_parameter(gradients), add_up)?, sum))
+        Ok((self.workers.map(by_parameter(gradients), add_up)?, measured.into_iter().sum()))
     }
 
     /// Tells the observer, and keeps a record where one is due.
@@ -260,8 +258,8 @@ impl<'a> Trainer<'a> {
         }
         let validation = if evaluate { self.validate()? } else { None };
         let record = record(&self.state, measured, validation.as_ref());
-        let speed = self.state.config.batch_rows as f64 * self.state.data.context as f64 / measured.seconds;
-        let values = values(&record, speed);
+        let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
+        let values = values(&record, tokens / measured.seconds);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
         self.history.push(record);
         self.state.progress.window = Likelihood::default();
