@@ -10,6 +10,8 @@ pub mod olmo;
 mod rotary;
 #[cfg(feature = "train")]
 pub mod weights;
+#[cfg(feature = "train")]
+pub mod workers;
 
 pub use config::{Config, Family, Overrides, Preset};
 #[cfg(feature = "train")]

@@ -8,7 +8,8 @@ mod adamw;
 pub mod checkpoint;
 pub mod config;
 pub mod duration;
-#[cfg(all(test, feature = "train"))]
+#[cfg(feature = "train")]
+#[cfg(test)]
 mod golden;
 mod history;
 #[cfg(feature = "train")]

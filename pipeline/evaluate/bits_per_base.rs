@@ -8,6 +8,7 @@ use super::config::{Config, Score};
 use super::interval;
 use crate::loader::{TokenRows, Vocabulary};
 use crate::model::likelihood::{self, Likelihood};
+use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
 use crate::train::{Hooks, checkpoint};
 
@@ -60,13 +61,14 @@ pub fn likelihoods(
     config: &Config,
     hooks: Hooks<'_>,
 ) -> Result<Vec<Likelihood>, Error> {
-    tch::set_num_threads(i32::try_from(hooks.threads.max(1)).unwrap_or(i32::MAX));
+    let workers = Workers::start(hooks.threads).map_err(likelihood::Error::from)?;
     let (state, model) = checkpoint::load(folder, Device::Cpu)?;
     checkpoint::check_vocabulary(&state, vocabulary, folder)?;
     check_sizes(rows.context(), model.config().context, config.batch_rows)?;
     let total = config.max_rows.unwrap_or(u64::MAX).min(rows.rows());
     let mut scored = Vec::new();
-    likelihood::score(&model, rows, vocabulary, (total, config.batch_rows as usize, 1), hooks.stop, |row| {
+    let size = (total, config.batch_rows as usize);
+    likelihood::score(&model, rows, vocabulary, size, (&workers, hooks.stop), |row| {
         scored.push(row);
         progress(hooks, scored.len() as u64, total);
     })?;
@@ -87,8 +89,7 @@ fn progress(hooks: Hooks<'_>, done: u64, total: u64) {
 
 /// None where no base was predicted.
 fn summarize(rows: &[Likelihood], config: &Config) -> Option<Score> {
-    let mut sum = Likelihood::default();
-    rows.iter().for_each(|row| sum += *row);
+    let sum = rows.iter().copied().sum::<Likelihood>();
     let bits = |row: &Likelihood| (row.base_nats / std::f64::consts::LN_2, row.bases as f64);
     let pairs = rows.iter().map(bits).collect::<Vec<_>>();
     Some(Score {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Rows computed at once. Default: 16.
+    /// Rows that a thread computes at once. Default: 8.
     pub batch_rows: u32,
     /// Rows to score at most. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,7 +20,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch_rows: 16, max_rows: None, bootstrap_draws: 1000, seed: 0 }
+        Self { batch_rows: 8, max_rows: None, bootstrap_draws: 1000, seed: 0 }
     }
 }
 

@@ -59,7 +59,7 @@ pub enum Preset {
 }
 
 /// A model as written: what is not given comes from the preset, or from the family's custom.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// Family: `olmo` (default) or `olmo2`.
@@ -176,7 +176,7 @@ impl Preset {
             Self::Olmo110m => shape(12, 768, 12),
             Self::Olmo1b => shape(16, 2048, 16),
             Self::Olmo7b => seven_billion(Family::Olmo),
-            Self::Olmo2With1b => untied(Overrides { family: Some(Family::Olmo2), ..shape(16, 2048, 16) }),
+            Self::Olmo2With1b => untied(Family::Olmo2, shape(16, 2048, 16)),
             Self::Olmo2With7b => seven_billion(Family::Olmo2),
         }
     }
@@ -186,12 +186,12 @@ fn shape(layers: u32, width: u32, heads: u32) -> Overrides {
     Overrides { layers: Some(layers), width: Some(width), heads: Some(heads), ..Overrides::default() }
 }
 
-fn untied(overrides: Overrides) -> Overrides {
-    Overrides { tied_head: Some(false), ..overrides }
+fn untied(family: Family, shape: Overrides) -> Overrides {
+    Overrides { family: Some(family), tied_head: Some(false), ..shape }
 }
 
 fn seven_billion(family: Family) -> Overrides {
-    untied(Overrides { family: Some(family), feed_forward: Some(11008), ..shape(32, 4096, 32) })
+    Overrides { feed_forward: Some(11008), ..untied(family, shape(32, 4096, 32)) }
 }
 
 impl Overrides {

@@ -1,10 +1,12 @@
-//! How well a model predicts rows: nats, tokens and bases per row. Memory: one batch.
+//! How well a model predicts rows: nats, tokens and bases per row. Memory: one batch
+//! per thread.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::olmo::Olmo;
 use super::weights;
+use super::workers::Workers;
 use crate::loader::{self, Batch, Batches, Order, Targets, TokenRows, Vocabulary};
 use crate::observer::Stop;
 
@@ -63,6 +65,15 @@ impl std::ops::AddAssign for Likelihood {
     }
 }
 
+impl std::iter::Sum for Likelihood {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum += part;
+            sum
+        })
+    }
+}
+
 /// A batch as tensors on the model's device, all `[rows, context]`.
 #[derive(Debug)]
 pub struct Prepared {
@@ -87,28 +98,35 @@ impl Prepared {
     }
 }
 
-/// Scores the first `rows` of `data` (at most all) in batches of `batch_rows`, and hands each row's sums to `each`
-/// in order. `threads` read ahead.
+/// Scores the first `rows` of `data` (at most all) in batches of `batch_rows`, a batch per worker, and hands each
+/// row's sums to `each` in order.
 pub fn score(
     model: &Olmo,
     data: &dyn TokenRows,
     vocabulary: &Vocabulary,
-    (rows, batch_rows, threads): (u64, usize, usize),
-    stop: &Stop,
+    (rows, batch_rows): (u64, usize),
+    (workers, stop): (&Workers, &Stop),
     mut each: impl FnMut(Likelihood),
 ) -> Result<(), Error> {
     let order = Order::Sequential { rows: rows.min(data.rows()) };
     std::thread::scope(|scope| {
-        for batch in Batches::start(scope, data, order, batch_rows, 0, threads) {
+        let mut batches = Batches::start(scope, data, order, batch_rows, 0, 1);
+        loop {
+            let parts = batches.by_ref().take(workers.threads()).map(|batch| (model.share(), batch));
+            let parts = parts.collect::<Vec<_>>();
+            if parts.is_empty() {
+                return Ok(());
+            }
             if stop.is_requested() {
                 return Err(Error::Stopped);
             }
-            score_batch(model, vocabulary, &batch)?.into_iter().for_each(&mut each);
+            let scored = workers.map(parts, |(model, batch)| score_batch(&model, vocabulary, &batch))?;
+            scored.into_iter().flatten().for_each(&mut each);
         }
-        Ok(())
     })
 }
 
+/// The sums of each row.
 fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<Vec<Likelihood>, Error> {
     let targets = vocabulary.targets(batch)?;
     let prepared = Prepared::new(model, batch, &targets)?;

@@ -20,6 +20,11 @@ impl Rotary {
         Ok(Self { cos: angles.f_cos()?, sin: angles.f_sin()? })
     }
 
+    /// The same tables again.
+    pub(super) fn share(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+    }
+
     /// Turns `x`, `[.., time, head width]`, whose first position is 0.
     pub(super) fn turn(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let time = x.size()[x.dim() - 2];

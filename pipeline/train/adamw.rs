@@ -5,6 +5,7 @@ use tch::{Device, TchError, Tensor};
 use super::config::Resolved;
 use crate::model::layout::Role;
 use crate::model::weights::{self, Weights};
+use crate::model::workers::Workers;
 
 /// Kept from the gradients' norm so that clipping never divides by zero.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -35,29 +36,29 @@ impl AdamW {
         Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays }
     }
 
-    /// Updates `weights` by `gradients`; `step` is 1 at the first update.
+    /// Updates `weights` by `gradients` times `scale`; `step` is 1 at the first update.
     pub(super) fn update(
         &mut self,
         weights: &mut Weights,
-        gradients: &[Tensor],
-        rate: f64,
-        step: u64,
+        gradients: Vec<Tensor>,
+        scale: f64,
+        (rate, step): (f64, u64),
+        workers: &Workers,
     ) -> Result<(), TchError> {
-        let _guard = tch::no_grad_guard();
         let moments = self.mean.tensors_mut().iter_mut().zip(self.square.tensors_mut());
         let state = weights.tensors_mut().iter_mut().zip(moments).zip(gradients).zip(&self.decays);
-        for (((weight, (mean, square)), gradient), decay) in state {
-            let [mean_beta, square_beta] = self.betas;
-            let _weight = weight.f_mul_scalar_(1.0 - rate * decay)?;
-            let _mean = mean.f_lerp_(gradient, 1.0 - mean_beta)?;
+        let (betas, epsilon) = (self.betas, self.epsilon);
+        workers.map(state.collect(), |(((weight, (mean, square)), mut gradient), decay)| {
+            let _guard = tch::no_grad_guard();
+            let [mean_beta, square_beta] = betas;
+            let gradient = gradient.f_mul_scalar_(scale)?;
+            let _mean = mean.f_lerp_(&gradient, 1.0 - mean_beta)?;
             let _square = square.f_lerp_(&gradient.f_square()?, 1.0 - square_beta)?;
-            let root = square
-                .f_sqrt()?
-                .f_div_scalar_(unbias(square_beta, step).sqrt())?
-                .f_add_scalar_(self.epsilon)?;
+            let mut root = square.f_sqrt()?.f_div_scalar(unbias(square_beta, step).sqrt())?;
+            let root = root.f_add_scalar_(epsilon)?;
             let change = mean.f_mul_scalar(-rate / unbias(mean_beta, step))?;
-            let _weight = weight.f_addcdiv_(&change, &root)?;
-        }
+            weight.f_mul_scalar_(1.0 - rate * decay)?.f_addcdiv_(&change, &root)
+        })?;
         Ok(())
     }
 }
@@ -76,17 +77,11 @@ fn unbias(beta: f64, step: u64) -> f64 {
     1.0 - beta.powf(step as f64)
 }
 
-/// The norm of all gradients together; scales them down to `limit` where it is larger.
-pub(super) fn clip(gradients: &mut [Tensor], limit: Option<f64>) -> Result<f64, TchError> {
+/// The norm of all gradients together, and the factor that brings it down to `limit` where it is larger.
+pub(super) fn clip(gradients: &[Tensor], limit: Option<f64>) -> Result<(f64, f64), TchError> {
     let norms = gradients.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
     let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
-    let scale = limit.map_or(1.0, |limit| limit / (norm + CLIP_EPSILON));
-    if scale < 1.0 {
-        for gradient in gradients {
-            let _gradient = gradient.f_mul_scalar_(scale)?;
-        }
-    }
-    Ok(norm)
+    Ok((norm, limit.map_or(1.0, |limit| (limit / (norm + CLIP_EPSILON)).min(1.0))))
 }
 
 #[cfg(test)]
@@ -95,14 +90,10 @@ mod tests {
 
     #[test]
     fn gradients_are_clipped_together() {
-        let gradients = || [Tensor::from_slice(&[3.0_f32, 0.0]), Tensor::from_slice(&[4.0_f32])];
-        for (limit, expected) in [(None, [3.0, 4.0]), (Some(10.0), [3.0, 4.0]), (Some(1.0), [0.6, 0.8])] {
-            let mut clipped = gradients();
-            assert!((clip(&mut clipped, limit).unwrap() - 5.0).abs() < 1e-6);
-            let found = [clipped[0].double_value(&[0]), clipped[1].double_value(&[0])];
-            for (found, expected) in found.into_iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-5, "limit {limit:?}: {found}, expected {expected}");
-            }
+        let gradients = [Tensor::from_slice(&[3.0_f32, 0.0]), Tensor::from_slice(&[4.0_f32])];
+        for (limit, expected) in [(None, 1.0), (Some(10.0), 1.0), (Some(1.0), 0.2)] {
+            let (norm, scale) = clip(&gradients, limit).unwrap();
+            assert!((norm - 5.0).abs() < 1e-6 && (scale - expected).abs() < 1e-6, "limit {limit:?}: {scale}");
         }
     }
 }

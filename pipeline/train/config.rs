@@ -10,6 +10,9 @@ use crate::model::{self, Overrides, Preset};
 /// Share of the steps that warm up when nothing is said.
 const WARMUP_SHARE: u64 = 20;
 
+/// Micro-batches per step when nothing is said: as many threads find work.
+const MICRO_BATCHES: u32 = 8;
+
 /// How to train a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +29,8 @@ pub struct Config {
     /// Rows per optimizer step. Default: 16.
     #[serde(default = "default_batch_rows")]
     pub batch_rows: u32,
-    /// Rows computed at once; fewer than `batch_rows` saves memory and changes nothing else. Default: `batch_rows`.
+    /// Rows that a thread computes at once. Threads share the micro-batches of a step, and the result does not depend
+    /// on their number. Default: an eighth of `batch_rows`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_rows: Option<u32>,
     /// The highest learning rate. Default: 0.001.
@@ -83,7 +87,7 @@ pub struct Resolved {
     pub schedule: Schedule,
     /// Rows per optimizer step.
     pub batch_rows: u32,
-    /// Rows computed at once.
+    /// Rows that a thread computes at once.
     pub micro_batch_rows: u32,
     /// Weight decay of the matrices.
     pub weight_decay: f64,
@@ -209,7 +213,9 @@ impl Config {
             model: model::Config::resolve(self.preset, &self.model, vocabulary, context)?,
             schedule: self.schedule(pace),
             batch_rows: self.batch_rows,
-            micro_batch_rows: self.micro_batch_rows.unwrap_or(self.batch_rows).min(self.batch_rows),
+            micro_batch_rows: self
+                .micro_batch_rows
+                .unwrap_or_else(|| self.batch_rows.div_ceil(MICRO_BATCHES)),
             weight_decay: self.weight_decay,
             decay_embedding: self.decay_embedding,
             betas: self.betas,
@@ -284,7 +290,7 @@ mod tests {
         let resolved = config.resolve(1000, 256, 1024).unwrap();
         assert_eq!(
             (resolved.schedule.steps, resolved.schedule.warmup_steps, resolved.micro_batch_rows),
-            (200, 10, 16)
+            (200, 10, 2)
         );
         let written = serde_json::to_string(&resolved).unwrap();
         assert_eq!(serde_json::from_str::<Resolved>(&written).unwrap(), resolved);

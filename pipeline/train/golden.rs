@@ -13,6 +13,7 @@ use crate::loader::IGNORED;
 use crate::model::config::{Family, Init};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{Weights, name_parts};
+use crate::model::workers::Workers;
 use crate::model::{self, Overrides, Preset};
 
 const MODELS: [&str; 4] = ["olmo1_tied", "olmo1_untied_clip", "olmo2", "olmo2_gqa"];
@@ -126,14 +127,15 @@ fn logits_loss_and_gradients_equal_transformers() {
 fn ten_steps_equal_torch() {
     for name in MODELS {
         let golden = Golden::new(name);
-        let config = settings(&golden.config);
+        let (config, workers) = (settings(&golden.config), Workers::start(1).unwrap());
         let (mut model, batch, train) = (golden.model(), batch(&golden), golden.train_json());
         let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
         for step in 1..=10 {
             let loss = loss(&model, &batch);
-            let mut gradients = gradients(&model, &loss);
-            let norm = adamw::clip(&mut gradients, config.grad_clip).unwrap();
-            optimizer.update(model.weights_mut(), &gradients, config.schedule.rate(step), step).unwrap();
+            let gradients = gradients(&model, &loss);
+            let (norm, scale) = adamw::clip(&gradients, config.grad_clip).unwrap();
+            let moment = (config.schedule.rate(step), step);
+            optimizer.update(model.weights_mut(), gradients, scale, moment, &workers).unwrap();
 
             let index = usize::try_from(step - 1).unwrap();
             let expected = train["ten_losses_before_each_step"][index].as_f64().unwrap();

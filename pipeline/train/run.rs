@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::adamw::{self, AdamW};
 use super::checkpoint::{self, DataRef, State, VocabularyRef};
 use super::config::{self, Config, Resolved};
 use super::history::{self, Record, read_history};
 use crate::fs;
-use crate::loader::{self, Batch, Batches, Order, Sampler, TokenRows, Vocabulary};
+use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
 use crate::model::likelihood::{self, Likelihood, Prepared};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
+use crate::model::workers::Workers;
 use crate::observer::{Event, Observer, Stop, Unit};
 
 /// Threads that read rows ahead: one fills batches far faster than they are used.
@@ -132,7 +133,6 @@ impl From<tch::TchError> for Error {
 /// Trains a model and leaves its last checkpoint and its history in `out`. Goes on from a checkpoint that is there.
 pub fn run(config: &Config, data: Data<'_>, out: &Path, hooks: Hooks<'_>) -> Result<Summary, Error> {
     let resolved = resolve(config, data)?;
-    tch::set_num_threads(i32::try_from(hooks.threads.max(1)).unwrap_or(i32::MAX));
     let mut trainer = Trainer::start(&resolved, data, out, hooks)?;
     let order = Order::Shuffled(Sampler { seed: resolved.seed, len: data.rows.rows(), rank: 0, world: 1 });
     std::thread::scope(|scope| {
@@ -161,6 +161,7 @@ struct Trainer<'a> {
     state: State,
     model: Olmo,
     optimizer: AdamW,
+    workers: Workers,
     history: Vec<Record>,
 }
 
@@ -177,6 +178,7 @@ impl<'a> Trainer<'a> {
         let (rows, context) = (data.rows.rows(), data.rows.context());
         let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
         let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
+        let workers = Workers::start(hooks.threads)?;
         let resumed = checkpoint::resume(out, &state, Device::Cpu)?;
         let (state, model, optimizer) = match resumed {
             Some(resumed) => resumed,
@@ -184,7 +186,8 @@ impl<'a> Trainer<'a> {
         };
         let mut history = read_history(&out.join(HISTORY)).unwrap_or_default();
         history.retain(|record| record.step <= state.progress.step);
-        Ok(Self { data, hooks, out, state, model: model.require_gradients()?, optimizer, history })
+        let model = model.require_gradients()?;
+        Ok(Self { data, hooks, out, state, model, optimizer, workers, history })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
@@ -206,14 +209,14 @@ impl<'a> Trainer<'a> {
     /// One optimizer step on one batch.
     fn step(&mut self, step: u64, batch: &Batch) -> Result<Step, Error> {
         let began = Instant::now();
-        let (mut gradients, measured) = self.gradients(batch)?;
-        let norm = adamw::clip(&mut gradients, self.state.config.grad_clip)?;
+        let (gradients, measured) = self.gradients(batch)?;
+        let (norm, scale) = adamw::clip(&gradients, self.state.config.grad_clip)?;
         let rate = self.state.config.schedule.rate(step);
         let loss = measured.loss().unwrap_or(0.0);
         if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::NotFinite { step, loss, norm, rate });
         }
-        self.optimizer.update(self.model.weights_mut(), &gradients, rate, step)?;
+        self.optimizer.update(self.model.weights_mut(), gradients, scale, (rate, step), &self.workers)?;
         let progress = &mut self.state.progress;
         progress.step = step;
         progress.position += batch.rows() as u64;
@@ -224,26 +227,18 @@ impl<'a> Trainer<'a> {
         Ok(Step { rate, norm, seconds })
     }
 
-    /// Gradients of the mean loss over the batch, summed over its micro-batches.
+    /// Gradients of the mean loss over the batch: those of its micro-batches, which the workers share, summed.
     fn gradients(&self, batch: &Batch) -> Result<(Vec<Tensor>, Likelihood), Error> {
         let parts = split(batch, self.state.config.micro_batch_rows as usize);
         let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
         let targets = targets.collect::<Result<Vec<_>, _>>()?;
         let count = targets.iter().map(|part| part.tokens).sum::<u64>().max(1);
-        let (mut sum, mut measured) = (Vec::new(), Likelihood::default());
-        for (part, targets) in parts.iter().zip(&targets) {
-            let prepared = Prepared::new(&self.model, part, targets)?;
-            let nats = self.model.nats(&prepared.ids, &prepared.targets)?;
-            let loss = nats.f_sum(tch::Kind::Float)?.f_div_scalar(count as f64)?;
-            add(&mut sum, Tensor::f_run_backward(&[loss], self.model.weights().tensors(), false, false)?)?;
-            measured += Likelihood {
-                nats: nats.f_sum(tch::Kind::Double)?.f_double_value(&[])?,
-                tokens: targets.tokens,
-                base_nats: nats.f_mul(&prepared.counted)?.f_sum(tch::Kind::Double)?.f_double_value(&[])?,
-                bases: targets.bases,
-            };
-        }
-        Ok((sum, measured))
+        let parts = parts.into_iter().zip(targets).map(|(part, targets)| (self.model.share(), part, targets));
+        let compute =
+            |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, &part, &targets, count);
+        let computed = self.workers.map(parts.collect(), compute)?;
+        let (gradients, measured): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
+        Ok((self.workers.map(by_parameter(gradients), add_up)?, measured.into_iter().sum()))
     }
 
     /// Tells the observer, and keeps a record where one is due.
@@ -263,8 +258,8 @@ impl<'a> Trainer<'a> {
         }
         let validation = if evaluate { self.validate()? } else { None };
         let record = record(&self.state, measured, validation.as_ref());
-        let speed = self.state.config.batch_rows as f64 * self.state.data.context as f64 / measured.seconds;
-        let values = values(&record, speed);
+        let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
+        let values = values(&record, tokens / measured.seconds);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
         self.history.push(record);
         self.state.progress.window = Likelihood::default();
@@ -278,11 +273,10 @@ impl<'a> Trainer<'a> {
     fn validate(&self) -> Result<Option<Likelihood>, Error> {
         let Some(rows) = self.data.validation else { return Ok(None) };
         let config = &self.state.config;
-        let size = (config.evaluate_rows.unwrap_or(u64::MAX), config.micro_batch_rows as usize, LOADERS);
+        let size = (config.evaluate_rows.unwrap_or(u64::MAX), config.micro_batch_rows as usize);
+        let shared = (&self.workers, self.hooks.stop);
         let mut sum = Likelihood::default();
-        match likelihood::score(&self.model, rows, self.data.vocabulary, size, self.hooks.stop, |row| {
-            sum += row
-        }) {
+        match likelihood::score(&self.model, rows, self.data.vocabulary, size, shared, |row| sum += row) {
             Ok(()) => Ok(Some(sum)),
             Err(likelihood::Error::Stopped) => Ok(None),
             Err(error) => Err(Error::Validation(error)),
@@ -325,15 +319,42 @@ fn split(batch: &Batch, rows: usize) -> Vec<Batch> {
         .collect()
 }
 
-fn add(sum: &mut Vec<Tensor>, gradients: Vec<Tensor>) -> Result<(), Error> {
-    if sum.is_empty() {
-        *sum = gradients;
-        return Ok(());
+/// A micro-batch's part of the gradients of the mean loss over `count` targets.
+fn micro_batch(
+    model: &Olmo,
+    batch: &Batch,
+    targets: &Targets,
+    count: u64,
+) -> Result<(Vec<Tensor>, Likelihood), TchError> {
+    let prepared = Prepared::new(model, batch, targets)?;
+    let nats = model.nats(&prepared.ids, &prepared.targets)?;
+    let loss = nats.f_sum(Kind::Float)?.f_div_scalar(count as f64)?;
+    let gradients = Tensor::f_run_backward(&[loss], model.weights().tensors(), false, false)?;
+    let counted = nats.f_mul(&prepared.counted)?;
+    let measured = Likelihood {
+        nats: nats.f_sum(Kind::Double)?.f_double_value(&[])?,
+        tokens: targets.tokens,
+        base_nats: counted.f_sum(Kind::Double)?.f_double_value(&[])?,
+        bases: targets.bases,
+    };
+    Ok((gradients, measured))
+}
+
+/// Turns gradients by micro-batch into gradients by parameter.
+fn by_parameter(parts: Vec<Vec<Tensor>>) -> Vec<Vec<Tensor>> {
+    let mut parameters: Vec<Vec<Tensor>> = Vec::new();
+    for part in parts {
+        parameters.resize_with(part.len(), Vec::new);
+        parameters.iter_mut().zip(part).for_each(|(parameter, gradient)| parameter.push(gradient));
     }
-    for (sum, gradient) in sum.iter_mut().zip(gradients) {
-        let _sum = sum.f_add_(&gradient)?;
-    }
-    Ok(())
+    parameters
+}
+
+/// The sum of some tensors, at least one, added in their order.
+fn add_up(tensors: Vec<Tensor>) -> Result<Tensor, TchError> {
+    let mut tensors = tensors.into_iter();
+    let first = tensors.next().ok_or_else(|| TchError::Shape("no gradient to add".to_owned()))?;
+    tensors.try_fold(first, |mut sum, tensor| sum.f_add_(&tensor))
 }
 
 fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Record {
@@ -432,7 +453,8 @@ mod tests {
     fn a_stopped_run_goes_on_bit_for_bit() {
         let rows = Rows::random(10, CONTEXT, 32, 1);
         let config = Config { checkpoint_every: Some(Duration::Steps(2)), ..config(7) };
-        for threads in [1, 2] {
+        let mut bytes = Vec::new();
+        for threads in [1, 2, 3] {
             let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let expected = train(&config, &rows, whole.path(), threads).unwrap();
             let stopped = train_until(&config, &rows, parts.path(), threads, 3).unwrap_err();
@@ -443,7 +465,9 @@ mod tests {
             let saved = read_history(&parts.path().join(HISTORY)).unwrap();
             assert_eq!(losses(&saved), losses(&expected.history));
             assert_eq!(std::fs::read_dir(parts.path().join("checkpoints")).unwrap().count(), 1);
+            bytes.push(tensors(&found.checkpoint));
         }
+        assert!(bytes.iter().all(|run| *run == bytes[0]), "the number of threads changes the result");
     }
 
     #[test]
