@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] fs::Error),
     /// The wrapper around the bytes is damaged.
-    #[error("cannot read `{}`: {damage} at byte {offset}", file.display())]
+    #[error("cannot read `{}` at byte {offset}: {damage}", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -68,13 +68,16 @@ pub enum Damage {
     #[error("the file is truncated: it ends in the middle of a gzip stream")]
     GzipTruncated,
     /// The bytes do not have the sum that the stream says.
-    #[error("the gzip stream's checksum does not match its bytes; expected the same")]
+    #[error("found bytes that do not match the gzip stream's checksum")]
     GzipChecksum,
+    /// Something else after a whole gzip stream.
+    #[error("expected another gzip stream or the file's end, found other bytes")]
+    GzipTrailing,
     /// The bytes are no gzip or deflate stream.
     #[error("found bytes that are no gzip stream")]
     GzipData,
     /// The file ends within a block.
-    #[error("the file is truncated: it ends in the middle of the BGZF block that starts")]
+    #[error("the file is truncated: it ends in the middle of the BGZF block that starts here")]
     BgzfTruncated,
     /// The file ends after a whole block, but without the empty block that ends every BGZF file.
     #[error("the file is truncated: expected an empty BGZF block at its end, found none")]
@@ -83,10 +86,10 @@ pub enum Damage {
     #[error("expected a BGZF block, found other bytes")]
     BgzfHeader,
     /// The block does not inflate to the length that it says.
-    #[error("found a BGZF block whose data do not inflate,")]
+    #[error("found a BGZF block whose data do not inflate")]
     BgzfData,
     /// The bytes do not have the sum that the block says.
-    #[error("found a BGZF block with checksum {found:#010x}, expected {expected:#010x},")]
+    #[error("found a BGZF block with checksum {found:#010x}, expected {expected:#010x}")]
     BgzfChecksum {
         /// Of the bytes.
         found: u32,
@@ -226,7 +229,7 @@ impl Read for Stream {
 fn wrapper(head: &[u8]) -> Result<Wrapper, &'static str> {
     match head {
         _ if bgzf::is_header(head) => Ok(Wrapper::Bgzf),
-        [0x1F, 0x8B, ..] => Ok(Wrapper::Gzip),
+        _ if head.starts_with(&gzip::MAGIC) => Ok(Wrapper::Gzip),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Err("zstd"),
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
