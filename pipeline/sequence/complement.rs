@@ -106,9 +106,13 @@ mod tests {
 
     #[test]
     fn reverse_complement_turns_the_sequence_round() {
-        for (input, expected) in
-            [("", ""), ("A", "T"), ("AC", "GT"), ("acGTNry", "ryNACgt"), ("AACCGGTTAACCGGTTG", "CAACCGGTTAACCGGTT")]
-        {
+        for (input, expected) in [
+            ("", ""),
+            ("A", "T"),
+            ("AC", "GT"),
+            ("acGTNry", "ryNACgt"),
+            ("AACCGGTTAACCGGTTG", "CAACCGGTTAACCGGTT"),
+        ] {
             let mut bases = input.as_bytes().to_vec();
             reverse_complement(&mut bases);
             assert_eq!(String::from_utf8(bases).unwrap(), expected, "{input}");

@@ -301,7 +301,8 @@ impl Reader {
     pub fn next_read(&mut self) -> Result<Option<Read<'_>>, Error> {
         loop {
             self.records += 1;
-            let Some(summary) = self.format.advance().map_err(|e| e.in_record(&self.file, self.records))? else {
+            let Some(summary) = self.format.advance().map_err(|e| e.in_record(&self.file, self.records))?
+            else {
                 return Ok(None);
             };
             if let Some(reason) = reason_to_skip(summary, self.options) {

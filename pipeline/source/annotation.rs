@@ -275,7 +275,9 @@ mod tests {
 
     #[test]
     fn percent_codes_are_decoded() {
-        for (text, expected) in [("a", "a"), ("%41%20b", "A b"), ("%4", "%4"), ("%zz%", "%zz%"), ("%C3%A9", "é")] {
+        for (text, expected) in
+            [("a", "a"), ("%41%20b", "A b"), ("%4", "%4"), ("%zz%", "%zz%"), ("%C3%A9", "é")]
+        {
             assert_eq!(decode_percent(text), expected);
         }
     }

@@ -93,7 +93,11 @@ fn bad_cigar(found: &[u8]) -> Problem {
     field("CIGAR", found, "`*`, or numbers each with one of MIDNSHP=X")
 }
 
-fn number<T: std::str::FromStr>(name: &'static str, text: &[u8], expected: &'static str) -> Result<T, Problem> {
+fn number<T: std::str::FromStr>(
+    name: &'static str,
+    text: &[u8],
+    expected: &'static str,
+) -> Result<T, Problem> {
     let parsed = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| field(name, text, expected))
 }

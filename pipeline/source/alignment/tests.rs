@@ -53,7 +53,10 @@ fn options_decide_which_records_become_reads() {
         (all, "pair/1 pair/2 pair/1 split split copy poor low lost unnamed:11"),
         (Options { unmapped: false, ..default }, "pair/1 pair/2 split low"),
         (Options { min_mapping_quality: 30, ..default }, "pair/1 pair/2 split lost unnamed:11"),
-        (Options { duplicates: true, unmapped: false, min_mapping_quality: 6, ..default }, "pair/1 pair/2 split copy"),
+        (
+            Options { duplicates: true, unmapped: false, min_mapping_quality: 6, ..default },
+            "pair/1 pair/2 split copy",
+        ),
     ] {
         let (reads, _) = reads("mixed.bam", options);
         let names: Vec<&str> = reads.iter().filter_map(|read| read.split(' ').next()).collect();
@@ -78,7 +81,7 @@ fn a_read_without_a_position_has_no_interval() {
 
 #[test]
 fn the_yeast_reads_equal_those_of_another_reader() {
-    use noodles::{bam, sam::alignment::record::Sequence as _};
+    use noodles::bam;
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/data/yeast_atac_sacCer3.bam");
     let mut oracle = bam::io::reader::Builder.build_from_path(&path).unwrap();

@@ -82,14 +82,8 @@ fn malformed_files_are_refused_where_they_are_wrong() {
         ("\0\0", r"cannot read `x.fa`, line 1: expected `>` before the first record, found `\0\0`"),
         (">\nA\n", "cannot read `x.fa`, line 1: found a header without a name; expected one after `>`"),
         (">a\0\nA\n", "cannot read `x.fa`, line 1: found a NUL byte in a header; expected text"),
-        (
-            ">a\n>b\nA\n",
-            "cannot read `x.fa`, line 1: record `a` is empty; expected bases after its header",
-        ),
-        (
-            ">a\nA\n>b\n\n",
-            "cannot read `x.fa`, line 3: record `b` is empty; expected bases after its header",
-        ),
+        (">a\n>b\nA\n", "cannot read `x.fa`, line 1: record `a` is empty; expected bases after its header"),
+        (">a\nA\n>b\n\n", "cannot read `x.fa`, line 3: record `b` is empty; expected bases after its header"),
         (">a\nA\n>a x\nA\n", "cannot read `x.fa`, line 3: found a second record `a`; the first is at line 1"),
         (
             ">a\nACGT\nACGT\nAC*T\nACGT\n",
