@@ -1,7 +1,8 @@
 //! Reading speed beside peers: `cargo bench --bench source`.
 //!
 //! Every contender first has to give the same bases. Then all of them run once a round, in turn, so that a busy machine
-//! slows them alike; what counts is the median of a round's ratios. Bytes are those of the uncompressed file.
+//! slows them alike; what counts is the median of a round's ratios. Times are of the CPU, over all threads, where the
+//! system tells them (Linux), else of the clock; the clock's are shown beside them.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
@@ -87,12 +88,12 @@ fn ours_clean(path: &Path, check: bool) -> Outcome {
 
 fn noodles(path: &Path, check: bool) -> Outcome {
     let mut reader = noodles_fasta::io::Reader::new(BufReader::with_capacity(256 << 10, File::open(path)?));
-    let (mut sink, mut definition, mut bases) = (Sink::new(check), String::new(), Vec::new());
+    let (mut sink, mut definition, mut bases) =
+        (Sink::new(check), noodles_fasta::record::Definition::default(), Vec::new());
     while reader.read_definition(&mut definition)? > 0 {
         reader.read_sequence(&mut bases)?;
         sink.record();
         sink.bases(&bases);
-        definition.clear();
         bases.clear();
     }
     Ok(sink.finish())
@@ -164,27 +165,41 @@ fn compare(
     for (name, run) in contenders {
         assert_eq!(run(path, true)?, expected, "{name} differs on {title}");
     }
-    let mut seconds = vec![Vec::new(); contenders.len()];
+    let mut times = vec![Vec::new(); contenders.len()];
     for _ in 0..ROUNDS {
-        for ((_, run), seconds) in contenders.iter().zip(&mut seconds) {
-            let start = Instant::now();
+        for ((_, run), times) in contenders.iter().zip(&mut times) {
+            let (start, cpu) = (Instant::now(), cpu_seconds());
             run(path, false)?;
-            seconds.push(start.elapsed().as_secs_f64());
+            let wall = start.elapsed().as_secs_f64();
+            times.push((cpu_seconds().zip(cpu).map_or(wall, |(after, before)| after - before), wall));
         }
     }
     println!("\n{title}: {} records, {} bases, {bytes} bytes", expected.records, expected.bases);
-    for ((name, _), own) in contenders.iter().zip(&seconds) {
-        let ratios = own.iter().zip(&seconds[0]).map(|(own, first)| own / first).collect();
+    for ((name, _), own) in contenders.iter().zip(&times) {
+        let rate = |time: fn(&(f64, f64)) -> f64| bytes as f64 / 1e6 / median(own.iter().map(time));
+        let ratio =
+            |time: fn(&(f64, f64)) -> f64| median(own.iter().zip(&times[0]).map(|(a, b)| time(a) / time(b)));
+        let [cpu, wall] = [rate(|t| t.0), rate(|t| t.1)];
+        let [cpu_ratio, wall_ratio] = [ratio(|t| t.0), ratio(|t| t.1)];
         println!(
-            "  {name:<28} {:>7.0} MB/s   time x {:.2}",
-            bytes as f64 / 1e6 / median(own.clone()),
-            median(ratios)
+            "  {name:<18} {cpu:>6.0} MB per CPU s, time x {cpu_ratio:.2}; {wall:>6.0} MB/s by the clock, x {wall_ratio:.2}"
         );
     }
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Time that the threads of this process have run.
+fn cpu_seconds() -> Option<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir("/proc/self/task").ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += text.split(' ').next()?.parse::<f64>().ok()?;
+    }
+    Some(nanoseconds / 1e9)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -262,6 +262,16 @@ struct Fields {
     interval: Option<Interval>,
 }
 
+impl Fields {
+    /// Keeps the buffer where there is one.
+    fn set_reference(&mut self, reference: Option<&str>) {
+        match (&mut self.reference, reference) {
+            (Some(buffer), Some(name)) => name.clone_into(buffer),
+            (field, name) => *field = name.map(ToOwned::to_owned),
+        }
+    }
+}
+
 /// Reads an alignment file.
 pub struct Reader {
     file: PathBuf,

@@ -87,7 +87,7 @@ impl Bam {
         fields.name.push_str(text(&self.record[FIXED_BYTES..name])?);
         decode_bases(&self.record[cigar..bases], base_count, &mut fields.bases);
         let reference = self.reference()?;
-        fields.reference = reference.cloned();
+        fields.set_reference(reference.map(String::as_str));
         fields.interval = reference.and(self.interval(&self.record[name..cigar]));
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Sam {
         let [name, reference] = [record[0], record[2]].map(str::from_utf8);
         name.map_err(|_| Problem::Name)?.clone_into(&mut fields.name);
         let reference = Some(reference.map_err(|_| Problem::Name)?).filter(|&name| name != "*");
-        fields.reference = reference.map(ToOwned::to_owned);
+        fields.set_reference(reference);
         fields.interval = reference.and(interval(record[3], record[5])?);
         fields.bases.clear();
         fields.bases.extend_from_slice(record[9]);
