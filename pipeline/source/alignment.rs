@@ -82,7 +82,7 @@ pub enum Problem {
     #[error("found a name that is no NUL-terminated UTF-8 text")]
     Name,
     /// A reference that the header does not have.
-    #[error("found reference {found}, expected -1 to {}", *count as i64 - 1)]
+    #[error("found reference {found}, expected -1 or one of the header's {count} from 0")]
     Reference {
         /// The reference's number, from 0.
         found: i32,
