@@ -3,6 +3,7 @@
 //! Every contender first has to give the same bases. Then all of them run once a round, in turn, so that a busy machine
 //! slows them alike; what counts is the median of a round's ratios. Times are of the CPU, over all threads, where the
 //! system tells them (Linux), else of the clock; the clock's are shown beside them.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
@@ -213,7 +214,7 @@ fn write_genomes(data: &Path, path: &Path, width: usize) -> Result<u64, Box<dyn 
             while let Some(event) = reader.next_event()? {
                 match event {
                     fasta::Event::Record(header) => {
-                        writeln!(out, ">{}_{copy} {}", header.name, header.description)?
+                        writeln!(out, ">{}_{copy} {}", header.name, header.description)?;
                     }
                     fasta::Event::Bases(bases) => writeln!(out, "{}", str::from_utf8(bases)?)?,
                     fasta::Event::End { .. } => {}

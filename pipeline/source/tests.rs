@@ -70,7 +70,8 @@ fn every_specimen_reads_as_its_index_says() {
             Err(message) => ("invalid", message),
         };
         if found != (label, &expected.to_owned()) {
-            wrong.push_str(&format!("{file}\t{format}\t{}\t{}\n", found.0, found.1));
+            wrong += &[file, format, found.0, found.1].join("\t");
+            wrong.push('\n');
         }
     }
     assert!(wrong.is_empty(), "these specimens read otherwise:\n{wrong}");

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::io::{self, Read};
 
 use proptest::prelude::*;
@@ -174,11 +175,11 @@ proptest! {
         let mut fasta = String::new();
         for (i, (width, lines, crlf)) in records.iter().enumerate() {
             let end = if *crlf { "\r\n" } else { "\n" };
-            fasta.push_str(&format!(">r{i} some text{end}A{end}"));
+            write!(fasta, ">r{i} some text{end}A{end}").unwrap();
             for line in lines {
                 let length = if *line == 0 { *width } else { *line };
                 let bases: String = "ACGTNacgtnRY".chars().cycle().skip(length % 7).take(length).collect();
-                fasta.push_str(&format!("{bases}{end}"));
+                write!(fasta, "{bases}{end}").unwrap();
             }
         }
         prop_assert_eq!(read(fasta.as_bytes(), step, block).unwrap(), naive(&fasta));
