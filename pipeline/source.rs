@@ -7,3 +7,6 @@ pub mod alignment;
 pub mod annotation;
 pub mod fasta;
 pub mod input;
+
+#[cfg(test)]
+mod tests;

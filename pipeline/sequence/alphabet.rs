@@ -29,30 +29,34 @@ pub const fn is_iupac(byte: u8) -> bool {
 
 /// The index of the first byte that is no IUPAC nucleotide code in either case.
 pub fn first_invalid(bases: &[u8]) -> Option<usize> {
-    let (chunks, rest) = bases.as_chunks::<CHUNK>();
-    for (i, chunk) in chunks.iter().enumerate() {
-        if let Some(at) = first_invalid_in_chunk(chunk) {
-            return Some(i * CHUNK + at);
+    let mut at = leading_common::<CHUNK>(bases);
+    while at < bases.len() {
+        at += leading_common::<8>(&bases[at..]);
+        let next = &bases[at..bases.len().min(at + 8)];
+        if let Some(invalid) = next.iter().position(|&b| !is_iupac(b)) {
+            return Some(at + invalid);
         }
+        at += next.len();
+        at += leading_common::<CHUNK>(&bases[at..]);
     }
-    let at = rest.iter().position(|&b| !is_iupac(b))?;
-    Some(chunks.len() * CHUNK + at)
+    None
 }
 
-fn first_invalid_in_chunk(chunk: &[u8; CHUNK]) -> Option<usize> {
-    if chunk.iter().fold(true, |all, &b| all & is_common(b)) {
-        return None;
-    }
-    chunk.iter().position(|&b| !is_iupac(b))
+/// Bytes of the leading chunks of `N` bytes that hold A, C, G, T and N only, in either case.
+fn leading_common<const N: usize>(bases: &[u8]) -> usize {
+    let (chunks, _) = bases.as_chunks::<N>();
+    N * chunks.iter().take_while(|chunk| chunk.iter().fold(true, |all, &b| all & is_common(b))).count()
 }
 
 /// A, C, G, T or N, in either case.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches it becomes vector code")]
 const fn is_common(byte: u8) -> bool {
     let folded = byte | 0x20;
     (folded == b'a') | (folded == b'c') | (folded == b'g') | (folded == b't') | (folded == b'n')
 }
 
 /// Whether `byte` is an upper-case A, C, G or T.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches it becomes vector code")]
 pub const fn is_base(byte: u8) -> bool {
     (byte == b'A') | (byte == b'C') | (byte == b'G') | (byte == b'T')
 }

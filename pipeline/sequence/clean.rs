@@ -275,7 +275,8 @@ mod tests {
     /// The kept stretches as text, joined by `|`.
     fn kept(options: Options, bases: &str, block: usize) -> String {
         let (cleaned, decided, _) = clean(options, bases, block);
-        let stretch = |i: &Interval| &cleaned[usize::try_from(i.start).unwrap()..usize::try_from(i.end).unwrap()];
+        let stretch =
+            |i: &Interval| &cleaned[usize::try_from(i.start).unwrap()..usize::try_from(i.end).unwrap()];
         decided.kept.iter().map(stretch).collect::<Vec<_>>().join("|")
     }
 
@@ -305,7 +306,11 @@ mod tests {
             (Options { iupac: Iupac::Split, ..untrimmed }, "ACNRNGT", "ACN|NGT"),
         ] {
             for block in 1..20 {
-                assert_eq!(kept(options, bases, block), expected, "{bases} in blocks of {block} by {options:?}");
+                assert_eq!(
+                    kept(options, bases, block),
+                    expected,
+                    "{bases} in blocks of {block} by {options:?}"
+                );
             }
         }
     }

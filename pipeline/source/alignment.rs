@@ -82,7 +82,7 @@ pub enum Problem {
     #[error("found a name that is no NUL-terminated UTF-8 text")]
     Name,
     /// A reference that the header does not have.
-    #[error("found reference {found}, expected -1 to {}", *count as i64 - 1)]
+    #[error("found reference {found}, expected -1 or one of the header's {count} from 0")]
     Reference {
         /// The reference's number, from 0.
         found: i32,
@@ -262,6 +262,16 @@ struct Fields {
     interval: Option<Interval>,
 }
 
+impl Fields {
+    /// Keeps the buffer where there is one.
+    fn set_reference(&mut self, reference: Option<&str>) {
+        match (&mut self.reference, reference) {
+            (Some(buffer), Some(name)) => name.clone_into(buffer),
+            (field, name) => *field = name.map(ToOwned::to_owned),
+        }
+    }
+}
+
 /// Reads an alignment file.
 pub struct Reader {
     file: PathBuf,
@@ -301,7 +311,8 @@ impl Reader {
     pub fn next_read(&mut self) -> Result<Option<Read<'_>>, Error> {
         loop {
             self.records += 1;
-            let Some(summary) = self.format.advance().map_err(|e| e.in_record(&self.file, self.records))? else {
+            let Some(summary) = self.format.advance().map_err(|e| e.in_record(&self.file, self.records))?
+            else {
                 return Ok(None);
             };
             if let Some(reason) = reason_to_skip(summary, self.options) {

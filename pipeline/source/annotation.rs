@@ -213,14 +213,14 @@ fn decode_percent(text: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let decoded = (*first == b'%').then(|| after.first_chunk().and_then(parse_hex)).flatten();
+        let decoded = (*first == b'%').then(|| after.first_chunk().copied().and_then(parse_hex)).flatten();
         bytes.push(decoded.unwrap_or(*first));
         rest = if decoded.is_some() { &after[2..] } else { after };
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse_hex(digits: &[u8; 2]) -> Option<u8> {
+fn parse_hex(digits: [u8; 2]) -> Option<u8> {
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
     u8::try_from(high? * 16 + low?).ok()
 }
@@ -275,7 +275,9 @@ mod tests {
 
     #[test]
     fn percent_codes_are_decoded() {
-        for (text, expected) in [("a", "a"), ("%41%20b", "A b"), ("%4", "%4"), ("%zz%", "%zz%"), ("%C3%A9", "é")] {
+        for (text, expected) in
+            [("a", "a"), ("%41%20b", "A b"), ("%4", "%4"), ("%zz%", "%zz%"), ("%C3%A9", "é")]
+        {
             assert_eq!(decode_percent(text), expected);
         }
     }

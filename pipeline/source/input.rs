@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] fs::Error),
     /// The wrapper around the bytes is damaged.
-    #[error("cannot read `{}`: {damage} at byte {offset}", file.display())]
+    #[error("cannot read `{}` at byte {offset}: {damage}", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -68,13 +68,16 @@ pub enum Damage {
     #[error("the file is truncated: it ends in the middle of a gzip stream")]
     GzipTruncated,
     /// The bytes do not have the sum that the stream says.
-    #[error("the gzip stream's checksum does not match its bytes; expected the same")]
+    #[error("found bytes that do not match the gzip stream's checksum")]
     GzipChecksum,
+    /// Something else after a whole gzip stream.
+    #[error("expected another gzip stream or the file's end, found other bytes")]
+    GzipTrailing,
     /// The bytes are no gzip or deflate stream.
     #[error("found bytes that are no gzip stream")]
     GzipData,
     /// The file ends within a block.
-    #[error("the file is truncated: it ends in the middle of the BGZF block that starts")]
+    #[error("the file is truncated: it ends in the middle of the BGZF block that starts here")]
     BgzfTruncated,
     /// The file ends after a whole block, but without the empty block that ends every BGZF file.
     #[error("the file is truncated: expected an empty BGZF block at its end, found none")]
@@ -83,10 +86,10 @@ pub enum Damage {
     #[error("expected a BGZF block, found other bytes")]
     BgzfHeader,
     /// The block does not inflate to the length that it says.
-    #[error("found a BGZF block whose data do not inflate,")]
+    #[error("found a BGZF block whose data do not inflate")]
     BgzfData,
     /// The bytes do not have the sum that the block says.
-    #[error("found a BGZF block with checksum {found:#010x}, expected {expected:#010x},")]
+    #[error("found a BGZF block with checksum {found:#010x}, expected {expected:#010x}")]
     BgzfChecksum {
         /// Of the bytes.
         found: u32,
@@ -226,11 +229,97 @@ impl Read for Stream {
 fn wrapper(head: &[u8]) -> Result<Wrapper, &'static str> {
     match head {
         _ if bgzf::is_header(head) => Ok(Wrapper::Bgzf),
-        [0x1F, 0x8B, ..] => Ok(Wrapper::Gzip),
+        _ if head.starts_with(&gzip::MAGIC) => Ok(Wrapper::Gzip),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Err("zstd"),
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
         [b'P', b'K', 3, 4, ..] => Err("zip"),
         _ => Ok(Wrapper::Plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bgzf(bytes: &[u8]) -> Vec<u8> {
+        let mut writer = noodles::bgzf::io::Writer::new(Vec::new());
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<Input, Error> {
+        Input::new("x", Cursor::new(bytes))
+    }
+
+    /// More than a batch of blocks, and not the same everywhere.
+    fn text() -> Vec<u8> {
+        (0..3_000_000u32).map(|i| b'A' + (i.wrapping_mul(i) >> 7 & 15) as u8).collect()
+    }
+
+    #[test]
+    fn the_wrapper_shows_in_the_first_bytes() {
+        for (bytes, expected) in [
+            (b">a\nACGT\n".to_vec(), Wrapper::Plain),
+            (Vec::new(), Wrapper::Plain),
+            (vec![0x1F], Wrapper::Plain),
+            (gzip(b"ACGT"), Wrapper::Gzip),
+            (bgzf(b"ACGT"), Wrapper::Bgzf),
+        ] {
+            assert_eq!(open(bytes.clone()).unwrap().wrapper(), expected, "{bytes:?}");
+        }
+        let error = open(b"BZh91AY&SY".to_vec()).err().unwrap();
+        assert_eq!(error.to_string(), "cannot read `x`: it is bzip2; expected plain text, gzip or BGZF");
+    }
+
+    #[test]
+    fn every_wrapper_gives_the_same_bytes_in_steps_of_any_size() {
+        let text = text();
+        let members = [gzip(&text[..1_000_000]), gzip(b""), gzip(&text[1_000_000..])].concat();
+        for wrapped in [text.clone(), gzip(&text), members, bgzf(&text)] {
+            for step in [1000, 65_536, 5_000_000] {
+                let (mut input, mut plain) = (open(wrapped.clone()).unwrap(), Vec::new());
+                while input.read_up_to(step, &mut plain).unwrap() > 0 {}
+                assert!(plain == text, "steps of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn peeked_bytes_are_read_again() {
+        let mut input = open(gzip(b"ACGTAC")).unwrap();
+        assert_eq!(input.peek(3).unwrap(), b"ACG");
+        assert_eq!(input.peek(2).unwrap(), b"AC");
+        assert_eq!(input.peek(9).unwrap(), b"ACGTAC");
+        let mut text = String::new();
+        input.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "ACGTAC");
+    }
+
+    #[test]
+    fn bytes_before_the_damage_are_handed_out() {
+        let text = text();
+        let whole = bgzf(&text);
+        let mut input = open(whole[..whole.len() - 40].to_vec()).unwrap();
+        let mut plain = Vec::new();
+        let error = Error::from_io(input.read_to_end(&mut plain).unwrap_err(), Path::new("x"));
+        assert!(matches!(error, Error::Damaged { damage: Damage::BgzfTruncated, .. }), "{error}");
+        assert!(plain.len() > 2_900_000 && text.starts_with(&plain), "{} bytes", plain.len());
+    }
+
+    #[test]
+    fn an_error_of_the_system_names_the_file() {
+        let error = Input::open(Path::new("no/such/file")).err().unwrap();
+        assert_eq!(error.to_string(), "cannot open `no/such/file`: no such file or directory");
+        let error = Input::open(Path::new(env!("CARGO_MANIFEST_DIR"))).err().unwrap();
+        assert!(error.to_string().ends_with("is a directory"), "{error}");
     }
 }

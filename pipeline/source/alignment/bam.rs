@@ -87,7 +87,7 @@ impl Bam {
         fields.name.push_str(text(&self.record[FIXED_BYTES..name])?);
         decode_bases(&self.record[cigar..bases], base_count, &mut fields.bases);
         let reference = self.reference()?;
-        fields.reference = reference.cloned();
+        fields.set_reference(reference.map(String::as_str));
         fields.interval = reference.and(self.interval(&self.record[name..cigar]));
         Ok(())
     }
@@ -141,7 +141,11 @@ impl Layout {
         let cigar = name + 4 * usize::from(u16::from_le_bytes([record[12], record[13]]));
         let bases = cigar + base_count.div_ceil(2);
         let needed = bases + base_count;
-        if found < needed { Err(Problem::TooShort { found, needed }) } else { Ok(Self { name, cigar, bases, base_count }) }
+        if found < needed {
+            Err(Problem::TooShort { found, needed })
+        } else {
+            Ok(Self { name, cigar, bases, base_count })
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl Sam {
         let [name, reference] = [record[0], record[2]].map(str::from_utf8);
         name.map_err(|_| Problem::Name)?.clone_into(&mut fields.name);
         let reference = Some(reference.map_err(|_| Problem::Name)?).filter(|&name| name != "*");
-        fields.reference = reference.map(ToOwned::to_owned);
+        fields.set_reference(reference);
         fields.interval = reference.and(interval(record[3], record[5])?);
         fields.bases.clear();
         fields.bases.extend_from_slice(record[9]);
@@ -93,7 +93,11 @@ fn bad_cigar(found: &[u8]) -> Problem {
     field("CIGAR", found, "`*`, or numbers each with one of MIDNSHP=X")
 }
 
-fn number<T: std::str::FromStr>(name: &'static str, text: &[u8], expected: &'static str) -> Result<T, Problem> {
+fn number<T: std::str::FromStr>(
+    name: &'static str,
+    text: &[u8],
+    expected: &'static str,
+) -> Result<T, Problem> {
     let parsed = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| field(name, text, expected))
 }

@@ -101,7 +101,8 @@ impl<R: Read> Lines<R> {
 
     fn no_header(&self) -> Error {
         let line = self.rest().split(|&b| b == b'\n').next().unwrap_or_default();
-        let found = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]).trim_end().escape_debug().to_string();
+        let found =
+            String::from_utf8_lossy(&line[..line.len().min(SHOWN)]).trim_end().escape_debug().to_string();
         Error::NoHeader { file: self.file.clone(), line: self.line, found }
     }
 
@@ -225,7 +226,8 @@ impl<R: Read> Lines<R> {
 
     fn take_sequence_line_end(&mut self, bytes: usize) {
         let bases = usize::try_from(self.column).unwrap_or(usize::MAX);
-        self.shape = (1..=MAX_GUESSED_BASES).contains(&bases).then_some(Shape { bases, bytes: bases + bytes });
+        self.shape =
+            (1..=MAX_GUESSED_BASES).contains(&bases).then_some(Shape { bases, bytes: bases + bytes });
         self.take_line_end(bytes);
     }
 

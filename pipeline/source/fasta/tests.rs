@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::io::{self, Read};
 
 use proptest::prelude::*;
@@ -82,14 +83,8 @@ fn malformed_files_are_refused_where_they_are_wrong() {
         ("\0\0", r"cannot read `x.fa`, line 1: expected `>` before the first record, found `\0\0`"),
         (">\nA\n", "cannot read `x.fa`, line 1: found a header without a name; expected one after `>`"),
         (">a\0\nA\n", "cannot read `x.fa`, line 1: found a NUL byte in a header; expected text"),
-        (
-            ">a\n>b\nA\n",
-            "cannot read `x.fa`, line 1: record `a` is empty; expected bases after its header",
-        ),
-        (
-            ">a\nA\n>b\n\n",
-            "cannot read `x.fa`, line 3: record `b` is empty; expected bases after its header",
-        ),
+        (">a\n>b\nA\n", "cannot read `x.fa`, line 1: record `a` is empty; expected bases after its header"),
+        (">a\nA\n>b\n\n", "cannot read `x.fa`, line 3: record `b` is empty; expected bases after its header"),
         (">a\nA\n>a x\nA\n", "cannot read `x.fa`, line 3: found a second record `a`; the first is at line 1"),
         (
             ">a\nACGT\nACGT\nAC*T\nACGT\n",
@@ -180,11 +175,11 @@ proptest! {
         let mut fasta = String::new();
         for (i, (width, lines, crlf)) in records.iter().enumerate() {
             let end = if *crlf { "\r\n" } else { "\n" };
-            fasta.push_str(&format!(">r{i} some text{end}A{end}"));
+            write!(fasta, ">r{i} some text{end}A{end}").unwrap();
             for line in lines {
                 let length = if *line == 0 { *width } else { *line };
                 let bases: String = "ACGTNacgtnRY".chars().cycle().skip(length % 7).take(length).collect();
-                fasta.push_str(&format!("{bases}{end}"));
+                write!(fasta, "{bases}{end}").unwrap();
             }
         }
         prop_assert_eq!(read(fasta.as_bytes(), step, block).unwrap(), naive(&fasta));

@@ -134,7 +134,8 @@ impl Bgzf {
     /// Inflates the blocks up to the first damaged one, which becomes pending.
     fn inflate_batch(&mut self) {
         self.inflated.resize(self.blocks.iter().map(|block| block.length).sum(), 0);
-        let first_damaged = self.inflate_blocks().into_iter().enumerate().find_map(|(i, r)| Some((i, r.err()?)));
+        let first_damaged =
+            self.inflate_blocks().into_iter().enumerate().find_map(|(i, r)| Some((i, r.err()?)));
         if let Some((i, damage)) = first_damaged {
             self.inflated.truncate(self.blocks[..i].iter().map(|block| block.length).sum());
             self.pending = Some(self.raw.damaged(self.blocks[i].offset, damage));
@@ -150,7 +151,9 @@ impl Bgzf {
             rest = after;
         }
         let compressed = &self.compressed;
-        jobs.into_par_iter().map(|(block, out)| inflate(block, &compressed[block.data.clone()], out)).collect()
+        jobs.into_par_iter()
+            .map(|(block, out)| inflate(block, &compressed[block.data.clone()], out))
+            .collect()
     }
 }
 
@@ -161,7 +164,11 @@ fn inflate(block: &Block, data: &[u8], out: &mut [u8]) -> Result<(), Damage> {
         return Err(Damage::BgzfData);
     }
     let found = libdeflater::crc32(out);
-    if found == block.checksum { Ok(()) } else { Err(Damage::BgzfChecksum { found, expected: block.checksum }) }
+    if found == block.checksum {
+        Ok(())
+    } else {
+        Err(Damage::BgzfChecksum { found, expected: block.checksum })
+    }
 }
 
 impl Read for Bgzf {
