@@ -46,10 +46,11 @@ lint: ## Check the formatting and run clippy, with and without the trainer (need
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --features train
 
-schemas: ## Write schemas/workflow.json from the Rust types
-	mkdir -p schemas
-	$(CARGO) run --quiet -- schema workflow > schemas/workflow.json.new
-	mv schemas/workflow.json.new schemas/workflow.json
+schemas: ## Write schemas/*.schema.json from the Rust types
+	for of in workflow manifest shard; do \
+		$(CARGO) run --quiet -- schema $$of > schemas/$$of.schema.json.new && \
+		mv schemas/$$of.schema.json.new schemas/$$of.schema.json || exit 1; \
+	done
 
 clean: ## Remove what was built; keeps libtorch (third_party/) and the results (work/)
 	$(CARGO) clean

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::{artifact, fs, shard, tokenizer as tokenizers, workflow};
 
@@ -129,7 +129,7 @@ fn say(line: &str) {
 /// An error and its causes; a workflow's mistakes with their places.
 fn explain(error: &Error) -> String {
     if let Error::Workflow(workflow::Error::Invalid(invalid)) = error {
-        return diagnose(invalid.as_ref());
+        return diagnose(invalid);
     }
     let mut text = format!("error: {error}");
     let mut cause = std::error::Error::source(error);
@@ -140,12 +140,18 @@ fn explain(error: &Error) -> String {
     text
 }
 
-fn diagnose(diagnostic: &dyn Diagnostic) -> String {
-    let color = std::io::IsTerminal::is_terminal(&io::stderr());
+/// Every mistake of a workflow, each with its lines; the last line counts them.
+fn diagnose(invalid: &workflow::config::Invalid) -> String {
+    let color = io::IsTerminal::is_terminal(&io::stderr());
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
     let mut text = String::new();
-    match GraphicalReportHandler::new_themed(theme).with_width(110).render_report(&mut text, diagnostic) {
-        Ok(()) => format!("error: {}", text.trim_start()),
-        Err(_) => format!("error: {diagnostic}"),
+    for problem in &invalid.problems {
+        let mut rendered = String::new();
+        match handler.render_report(&mut rendered, problem) {
+            Ok(()) => text.push_str(&format!("error:{}\n", rendered.trim_start().trim_start_matches('×'))),
+            Err(_) => text.push_str(&format!("error: {problem}\n")),
+        }
     }
+    format!("{text}error: {invalid}")
 }

@@ -59,7 +59,9 @@ pub fn create_dir_all(path: &Path) -> Result<(), Error> {
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(error("create a file in", folder))?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666); // less the umask
+    let part = tempfile::Builder::new().permissions(open).tempfile_in(folder);
+    let mut part = part.map_err(error("create a file in", folder))?;
     part.write_all(bytes).map_err(error("write", path))?;
     part.as_file().sync_all().map_err(error("sync", path))?;
     part.persist(path).map_err(|e| Error { action: "rename to", path: path.to_owned(), source: e.error })?;

@@ -1,1 +1,19 @@
-//! The one test binary: behaviour seen from outside.
+//! The one test binary: behaviour seen from outside, through the command line and the files.
+
+#[path = "behaviour/support.rs"]
+mod support;
+
+#[path = "behaviour/command_line.rs"]
+mod command_line;
+#[path = "behaviour/crash.rs"]
+mod crash;
+#[path = "behaviour/house.rs"]
+mod house;
+#[path = "behaviour/inputs.rs"]
+mod inputs;
+#[path = "behaviour/report.rs"]
+mod report;
+#[path = "behaviour/rerun.rs"]
+mod rerun;
+#[path = "behaviour/workflow_file.rs"]
+mod workflow_file;

@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 use crate::train::{Record, read_history};
 
 /// The page within the artifact.
-pub const PAGE: &str = "index.html";
+pub const PAGE: &str = "report.html";
 
 /// What to report on.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

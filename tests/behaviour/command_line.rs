@@ -1,0 +1,97 @@
+//! Exit codes, help, and the commands that only look.
+
+use crate::support::{Scratch, genomill, root, stderr};
+
+#[test]
+fn exit_codes_tell_success_failure_and_usage_apart() {
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["--help"], 0, ""),
+        (&["run", "--help"], 0, ""),
+        (&[], 2, "Usage"),
+        (&["run", "x.yaml", "--forse", "a"], 2, "--force"),
+        (&["run", "x.yaml", "--jobs", "0"], 2, "--jobs"),
+        (&["run", "x.yaml", "--set", "nonsense"], 2, "expected stage.key=value, found `nonsense`"),
+        (&["run", "no-such.yaml"], 1, "cannot read `no-such.yaml`: no such file or directory"),
+    ];
+    for (arguments, code, message) in cases {
+        let output = genomill().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let command = format!("{} schema workflow | head -c 10", env!("CARGO_BIN_EXE_genomill"));
+    let output = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &command]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn shards_are_shown_and_verified() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let shards = scratch.artifact("shards");
+    let shown = |arguments: &[&str]| {
+        let output = genomill().arg("shards").args(arguments).arg(&shards).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(shown(&["info"]).contains("genomill/shard/1  context 64 tokens of 2 bytes"));
+    assert!(shown(&["head", "-n", "1"]).contains("NC_001416.1|:0-"));
+    assert!(shown(&["verify"]).contains("all as the manifest says"));
+}
+
+#[test]
+fn a_token_row_decodes_to_the_genome_at_its_provenance() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let set = genomill::shard::ShardSet::open(&scratch.artifact("shards")).unwrap();
+    let tokenizer = set.tokenizer().unwrap();
+    let genome = lambda_bases();
+    let mut bases = 0;
+    for (name, split) in &set.details.splits {
+        let rows = set.rows(name).unwrap();
+        let segments = split.files.iter().flat_map(|file| set.segments(file).unwrap());
+        for (row, segments) in (0..).zip(segments) {
+            let tokens = rows.get(row).to_vec();
+            for s in segments {
+                let mut found = Vec::new();
+                tokenizer.decode_into(&tokens[s.token_start as usize..s.token_end as usize], &mut found).unwrap();
+                let mut expected = genome[usize::try_from(s.start).unwrap()..usize::try_from(s.end).unwrap()].to_vec();
+                if s.strand == genomill::units::Strand::Reverse {
+                    genomill::sequence::complement::reverse_complement(&mut expected);
+                }
+                assert_eq!(found, expected, "row {row} of {name}: {s:?}");
+                bases += found.len() as u64;
+            }
+        }
+    }
+    assert_eq!(bases, set.details.splits.values().map(|split| split.bases).sum::<u64>());
+}
+
+/// Phage lambda, read without our FASTA reader.
+fn lambda_bases() -> Vec<u8> {
+    use std::io::Read;
+    let file = std::fs::File::open(root().join("workflows/data/phage_lambda.fa.gz")).unwrap();
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
+    text.lines().skip(1).flat_map(|line| line.trim().to_ascii_uppercase().into_bytes()).collect()
+}
+
+#[test]
+fn tokenizers_are_shown_and_used() {
+    let file = root().join("workflows/data/dnabert2_tokenizer.json");
+    let run = |arguments: &[&str]| {
+        let (command, rest) = arguments.split_first().unwrap();
+        let output = genomill().args(["tokenizer", command]).arg(&file).args(rest).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output))
+    };
+    assert!(run(&["info"]).1.contains("vocabulary   4096"));
+    let (_, ids, _) = run(&["encode", "ACGTACGTTTGACA"]);
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert_eq!(run(&[&["decode"], ids.as_slice()].concat()).1, "ACGTACGTTTGACA\n");
+    let (code, _, message) = run(&["encode", "ACG!"]);
+    assert_eq!((code, message.as_str()), (Some(1), "error: cannot encode line 1: `!` at base 3 is no IUPAC code\n"));
+}

@@ -1,0 +1,62 @@
+//! Killed, interrupted: nothing half-written is seen, and the next run gives what an uninterrupted one gives.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::support::{LAMBDA, Scratch, data, stderr};
+
+/// E. coli, so that a stage takes long enough to be hit.
+fn ecoli() -> Scratch {
+    let yaml = LAMBDA.replace("lambda.fa.gz", "ecoli.fa.gz").replace("vocabulary: 96", "vocabulary: 256");
+    let scratch = Scratch::new(&yaml);
+    std::fs::copy(data("ecoli_k12_mg1655.fa.gz"), scratch.path("ecoli.fa.gz")).unwrap();
+    scratch
+}
+
+/// Starts a run and waits until a stage begins.
+fn start_until(scratch: &Scratch, stage: &str) -> Child {
+    let mut child =
+        scratch.command("run", &["--progress", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let begun = format!("\"stage\":\"{stage}\"");
+    let found = lines.by_ref().map_while(Result::ok).any(|line| line.contains("stage_started") && line.contains(&begun));
+    assert!(found, "stage {stage} never began");
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+#[test]
+fn kill_9_during_shard_leaves_nothing_half_written_and_the_rerun_equals() {
+    let whole = ecoli();
+    whole.ran(&[]);
+    let scratch = ecoli();
+    for delay in [0, 3, 10, 30, 60] {
+        let mut child = start_until(&scratch, "shards");
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let shards = scratch.artifact("shards");
+        if shards.exists() {
+            genomill::shard::verify::verify(&genomill::artifact::Artifact::open(&shards).unwrap()).unwrap();
+            std::fs::remove_dir_all(&shards).unwrap();
+        }
+    }
+    assert_eq!(scratch.ran(&[]), ["shards"]);
+    assert_eq!(scratch.contents(), whole.contents());
+    assert!(!scratch.artifact(".staging").exists(), "what killed runs left is gone");
+}
+
+#[test]
+fn an_interrupt_stops_cleanly_and_says_how_to_go_on() {
+    let scratch = ecoli();
+    let child = scratch.command("run", &["--progress", "none"]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(150));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nothing half-written is left, and the same command goes on from here"));
+    assert!(!scratch.artifact(".staging").exists());
+    scratch.ran(&[]);
+}

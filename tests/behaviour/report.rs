@@ -1,0 +1,47 @@
+//! The report opens in a browser: every section there, nothing loaded from elsewhere, no error on the console.
+
+use std::process::Command;
+
+use crate::support::{Scratch, stderr, LAMBDA};
+
+fn page() -> (Scratch, std::path::PathBuf) {
+    let yaml = format!(
+        "{LAMBDA}  scores:  {{uses: evaluate, from: shards, markov_order: 3}}\n  report:  {{uses: report, from: [scores]}}\n"
+    );
+    let scratch = Scratch::lambda();
+    scratch.write(&yaml);
+    scratch.ran(&[]);
+    let page = scratch.artifact("report/report.html");
+    (scratch, page)
+}
+
+#[test]
+fn the_report_stands_alone_and_names_every_stage() {
+    let (_scratch, page) = page();
+    let html = std::fs::read_to_string(page).unwrap();
+    for stage in ["raw", "clean", "split", "windows", "bpe", "tokens", "shards", "scores"] {
+        assert!(html.contains(stage), "{stage}");
+    }
+    for load in ["src=\"http", "href=\"http", "url(http", "<link", "@import", "<script src"] {
+        assert!(!html.contains(load), "the page loads something: {load}");
+    }
+}
+
+#[test]
+fn the_report_opens_in_chromium() {
+    let (_scratch, page) = page();
+    let profile = tempfile::tempdir().unwrap();
+    let shown = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("file://{}", page.display()))
+        .output();
+    let Ok(shown) = shown else {
+        eprintln!("skipped: chromium is not installed");
+        return;
+    };
+    let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(dom.contains("<svg") && dom.contains("</html>"), "{}", stderr(&shown));
+    assert!(!stderr(&shown).contains("CONSOLE"), "{}", stderr(&shown));
+}

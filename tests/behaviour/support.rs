@@ -1,0 +1,113 @@
+//! A scratch folder with a workflow, and what to do with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A small real input.
+pub fn data(name: &str) -> PathBuf {
+    root().join("workflows/data").join(name)
+}
+
+/// The binary under test.
+pub fn genomill() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_genomill"))
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder of its own with `flow.yaml`; artifacts go to `work/flow/`.
+pub struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+/// Phage lambda from FASTA to shards, without a model.
+pub const LAMBDA: &str = "
+name: flow
+params: {vocabulary: 96}
+stages:
+  raw:     {uses: ingest, sources: [{fasta: lambda.fa.gz}]}
+  clean:   {uses: clean, from: raw, min_length: 100}
+  split:   {uses: split, from: clean, block: 4000, validation_fraction: 0.15, test_fraction: 0.15}
+  windows: {uses: chunk, from: split, window: 1000, reverse_complement: [train]}
+  bpe:     {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: \"${params.vocabulary}\"}}}
+  tokens:  {uses: tokenize, from: windows, tokenizer: bpe}
+  shards:  {uses: shard, from: tokens, context: 64}
+";
+
+impl Scratch {
+    pub fn new(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+        Self { folder }
+    }
+
+    /// With phage lambda beside the workflow.
+    pub fn lambda() -> Self {
+        let scratch = Self::new(LAMBDA);
+        std::fs::copy(data("phage_lambda.fa.gz"), scratch.path("lambda.fa.gz")).unwrap();
+        scratch
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file of an artifact.
+    pub fn artifact(&self, name: &str) -> PathBuf {
+        self.path("work/flow").join(name)
+    }
+
+    pub fn write(&self, yaml: &str) {
+        std::fs::write(self.path("flow.yaml"), yaml).unwrap();
+    }
+
+    /// `genomill COMMAND flow.yaml --work work ARGUMENTS`, started in the folder.
+    pub fn command(&self, command: &str, arguments: &[&str]) -> Command {
+        let mut process = genomill();
+        process.current_dir(self.folder.path()).args([command, "flow.yaml", "--work", "work"]).args(arguments);
+        process
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command("run", arguments).output().unwrap()
+    }
+
+    /// Runs, which must succeed, and returns the names of the stages that ran.
+    pub fn ran(&self, arguments: &[&str]) -> Vec<String> {
+        let output = self.command("run", &[&["--progress", "json"], arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let events = stderr(&output);
+        let events = events.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let started = events.filter(|event| event["event"] == "stage_started");
+        started.map(|event| event["stage"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The hash of every lasting file of every artifact, by path.
+    pub fn contents(&self) -> BTreeMap<String, String> {
+        contents(&self.path("work/flow"))
+    }
+}
+
+/// The hash of every lasting file of every artifact in a work folder, by path; read from the files, not the manifests.
+pub fn contents(work: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for stage in std::fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(text) = std::fs::read(stage.join("manifest.json")) else { continue };
+        let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        for file in manifest["files"].as_array().unwrap().iter().filter(|file| file["volatile"] != true) {
+            let path = stage.join(file["path"].as_str().unwrap());
+            let hash = blake3::hash(&std::fs::read(&path).unwrap()).to_hex().to_string();
+            found.insert(path.strip_prefix(work).unwrap().display().to_string(), hash);
+        }
+    }
+    found
+}
