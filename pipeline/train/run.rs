@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::adamw::{self, AdamW};
+use super::adamw::{self, AdamW, Update};
 use super::checkpoint::{self, DataRef, State, VocabularyRef};
 use super::config::{self, Config, Resolved};
 use super::history::{self, Record, read_history};
 use crate::fs;
 use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
-use crate::model::likelihood::{self, Likelihood, Prepared};
+use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
@@ -216,7 +216,8 @@ impl<'a> Trainer<'a> {
         if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::NotFinite { step, loss, norm, rate });
         }
-        self.optimizer.update(self.model.weights_mut(), gradients, scale, (rate, step), &self.workers)?;
+        let update = Update { scale, rate, step };
+        self.optimizer.update(self.model.weights_mut(), gradients, update, &self.workers)?;
         let progress = &mut self.state.progress;
         progress.step = step;
         progress.position += batch.rows() as u64;
@@ -273,10 +274,15 @@ impl<'a> Trainer<'a> {
     fn validate(&self) -> Result<Option<Likelihood>, Error> {
         let Some(rows) = self.data.validation else { return Ok(None) };
         let config = &self.state.config;
-        let size = (config.evaluate_rows.unwrap_or(u64::MAX), config.micro_batch_rows as usize);
-        let shared = (&self.workers, self.hooks.stop);
+        let scorer = Scorer {
+            model: &self.model,
+            vocabulary: self.data.vocabulary,
+            batch_rows: config.micro_batch_rows as usize,
+            workers: &self.workers,
+            stop: self.hooks.stop,
+        };
         let mut sum = Likelihood::default();
-        match likelihood::score(&self.model, rows, self.data.vocabulary, size, shared, |row| sum += row) {
+        match scorer.score(rows, config.evaluate_rows.unwrap_or(u64::MAX), |row| sum += row) {
             Ok(()) => Ok(Some(sum)),
             Err(likelihood::Error::Stopped) => Ok(None),
             Err(error) => Err(Error::Validation(error)),
