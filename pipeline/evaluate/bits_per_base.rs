@@ -7,7 +7,7 @@ use tch::Device;
 use super::config::{Config, Score};
 use super::interval;
 use crate::loader::{TokenRows, Vocabulary};
-use crate::model::likelihood::{self, Likelihood};
+use crate::model::likelihood::{self, Likelihood, Scorer};
 use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
 use crate::train::{Hooks, checkpoint};
@@ -67,8 +67,14 @@ pub fn likelihoods(
     check_sizes(rows.context(), model.config().context, config.batch_rows)?;
     let total = config.max_rows.unwrap_or(u64::MAX).min(rows.rows());
     let mut scored = Vec::new();
-    let size = (total, config.batch_rows as usize);
-    likelihood::score(&model, rows, vocabulary, size, (&workers, hooks.stop), |row| {
+    let scorer = Scorer {
+        model: &model,
+        vocabulary,
+        batch_rows: config.batch_rows as usize,
+        workers: &workers,
+        stop: hooks.stop,
+    };
+    scorer.score(rows, total, |row| {
         scored.push(row);
         progress(hooks, scored.len() as u64, total);
     })?;

@@ -98,32 +98,52 @@ impl Prepared {
     }
 }
 
-/// Scores the first `rows` of `data` (at most all) in batches of `batch_rows`, a batch per worker, and hands each
-/// row's sums to `each` in order.
-pub fn score(
-    model: &Olmo,
-    data: &dyn TokenRows,
-    vocabulary: &Vocabulary,
-    (rows, batch_rows): (u64, usize),
-    (workers, stop): (&Workers, &Stop),
-    mut each: impl FnMut(Likelihood),
-) -> Result<(), Error> {
-    let order = Order::Sequential { rows: rows.min(data.rows()) };
-    std::thread::scope(|scope| {
-        let mut batches = Batches::start(scope, data, order, batch_rows, 0, 1);
-        loop {
-            let parts = batches.by_ref().take(workers.threads()).map(|batch| (model.share(), batch));
-            let parts = parts.collect::<Vec<_>>();
-            if parts.is_empty() {
-                return Ok(());
+/// A model at work on rows, a batch per worker at a time.
+#[derive(Clone, Copy)]
+pub struct Scorer<'a> {
+    /// The model.
+    pub model: &'a Olmo,
+    /// What the ids mean.
+    pub vocabulary: &'a Vocabulary,
+    /// Rows that a worker computes at once, at least one.
+    pub batch_rows: usize,
+    /// Who computes.
+    pub workers: &'a Workers,
+    /// Checked before every batch.
+    pub stop: &'a Stop,
+}
+
+impl Scorer<'_> {
+    /// Scores the first `rows` rows of `data` (at most all), and hands each row's sums to `each` in order.
+    pub fn score(
+        &self,
+        data: &dyn TokenRows,
+        rows: u64,
+        mut each: impl FnMut(Likelihood),
+    ) -> Result<(), Error> {
+        let order = Order::Sequential { rows: rows.min(data.rows()) };
+        std::thread::scope(|scope| {
+            let mut batches = Batches::start(scope, data, order, self.batch_rows, 0, 1);
+            loop {
+                let parts = batches.by_ref().take(self.workers.threads()).collect::<Vec<_>>();
+                if parts.is_empty() {
+                    return Ok(());
+                }
+                self.score_batches(parts)?.into_iter().for_each(&mut each);
             }
-            if stop.is_requested() {
-                return Err(Error::Stopped);
-            }
-            let scored = workers.map(parts, |(model, batch)| score_batch(&model, vocabulary, &batch))?;
-            scored.into_iter().flatten().for_each(&mut each);
+        })
+    }
+
+    /// The sums of each row.
+    fn score_batches(&self, batches: Vec<Batch>) -> Result<Vec<Likelihood>, Error> {
+        if self.stop.is_requested() {
+            return Err(Error::Stopped);
         }
-    })
+        let parts = batches.into_iter().map(|batch| (self.model.share(), batch)).collect();
+        let vocabulary = self.vocabulary;
+        let scored = self.workers.map(parts, |(model, batch)| score_batch(&model, vocabulary, &batch))?;
+        Ok(scored.into_iter().flatten().collect())
+    }
 }
 
 /// The sums of each row.

@@ -213,10 +213,10 @@ mod tests {
     }
 
     /// Normal weights start near the loss of guessing; those of Mitchell half a nat above it, since their scores
-    /// have a variance of 1.
+    /// have a variance of 1 (and a tied head expects the same token again).
     #[test]
     fn the_first_loss_is_that_of_guessing() {
-        let inits = [(Init::Normal, 0.0, 0.05), (Init::Mitchell, 0.5, 0.25)];
+        let inits = [(Init::Normal, 0.0, 0.1), (Init::Mitchell, 0.5, 0.45)];
         for (overrides, (init, above, tolerance)) in families().iter().flat_map(|f| inits.map(|i| (f, i))) {
             let model = model(&Overrides { init: Some(init), ..overrides.clone() });
             let targets = (ids() * 7 + 3).remainder(100);

@@ -23,6 +23,17 @@ pub(super) struct AdamW {
     decays: Vec<f64>,
 }
 
+/// One update.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Update {
+    /// Factor of the gradients.
+    pub(super) scale: f64,
+    /// Learning rate.
+    pub(super) rate: f64,
+    /// Number of the update, 1 at the first.
+    pub(super) step: u64,
+}
+
 impl AdamW {
     /// Before the first step.
     pub(super) fn new(config: &Resolved, device: Device) -> Result<Self, weights::Error> {
@@ -36,13 +47,12 @@ impl AdamW {
         Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays }
     }
 
-    /// Updates `weights` by `gradients` times `scale`; `step` is 1 at the first update.
+    /// Updates `weights` by `gradients`.
     pub(super) fn update(
         &mut self,
         weights: &mut Weights,
         gradients: Vec<Tensor>,
-        scale: f64,
-        (rate, step): (f64, u64),
+        Update { scale, rate, step }: Update,
         workers: &Workers,
     ) -> Result<(), TchError> {
         let moments = self.mean.tensors_mut().iter_mut().zip(self.square.tensors_mut());

@@ -83,6 +83,15 @@ pub struct DataRef {
     pub fingerprint: String,
 }
 
+/// A run as its checkpoint left it.
+pub(super) struct Resumed {
+    pub(super) state: State,
+    pub(super) model: Olmo,
+    pub(super) optimizer: AdamW,
+    /// The checkpoint.
+    pub(super) folder: PathBuf,
+}
+
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -229,19 +238,15 @@ pub(super) fn save(
 }
 
 /// Goes on from the newest checkpoint of the run in `out`, if there is one. It must be of the same run as `state`.
-pub(super) fn resume(
-    out: &Path,
-    state: &State,
-    device: Device,
-) -> Result<Option<(State, Olmo, AdamW)>, Error> {
+pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option<Resumed>, Error> {
     let Some(folder) = latest(out) else { return Ok(None) };
     let found = read_state(&folder)?;
     found.check_same_run(state, &folder)?;
-    let (found, model) = load(&folder, device)?;
-    let path = checked(&folder, &found, OPTIMIZER)?;
-    let moments = |prefix| Weights::read(&found.config.model, &path, prefix, device);
-    let optimizer = AdamW::with_moments(&found.config, moments(MEAN)?, moments(SQUARE)?);
-    Ok(Some((found, model, optimizer)))
+    let (state, model) = load(&folder, device)?;
+    let path = checked(&folder, &state, OPTIMIZER)?;
+    let moments = |prefix| Weights::read(&state.config.model, &path, prefix, device);
+    let optimizer = AdamW::with_moments(&state.config, moments(MEAN)?, moments(SQUARE)?);
+    Ok(Some(Resumed { state, model, optimizer, folder }))
 }
 
 fn latest(out: &Path) -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::adamw::{self, AdamW};
+use super::adamw::{self, AdamW, Update};
 use super::config::{Config, Resolved};
 use super::schedule::Decay;
 use crate::loader::IGNORED;
@@ -134,8 +134,8 @@ fn ten_steps_equal_torch() {
             let loss = loss(&model, &batch);
             let gradients = gradients(&model, &loss);
             let (norm, scale) = adamw::clip(&gradients, config.grad_clip).unwrap();
-            let moment = (config.schedule.rate(step), step);
-            optimizer.update(model.weights_mut(), gradients, scale, moment, &workers).unwrap();
+            let update = Update { scale, rate: config.schedule.rate(step), step };
+            optimizer.update(model.weights_mut(), gradients, update, &workers).unwrap();
 
             let index = usize::try_from(step - 1).unwrap();
             let expected = train["ten_losses_before_each_step"][index].as_f64().unwrap();

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::adamw::{self, AdamW};
+use super::adamw::{self, AdamW, Update};
 use super::checkpoint::{self, DataRef, State, VocabularyRef};
 use super::config::{self, Config, Resolved};
 use super::history::{self, Record, read_history};
 use crate::fs;
 use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
-use crate::model::likelihood::{self, Likelihood, Prepared};
+use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
@@ -163,7 +163,11 @@ struct Trainer<'a> {
     optimizer: AdamW,
     workers: Workers,
     history: Vec<Record>,
+    /// The newest checkpoint and its step.
+    saved: Option<Saved>,
 }
+
+type Saved = (u64, PathBuf);
 
 /// What one step measured.
 struct Step {
@@ -179,15 +183,17 @@ impl<'a> Trainer<'a> {
         let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
         let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
         let workers = Workers::start(hooks.threads)?;
-        let resumed = checkpoint::resume(out, &state, Device::Cpu)?;
-        let (state, model, optimizer) = match resumed {
-            Some(resumed) => resumed,
+        let (state, model, optimizer, saved) = match checkpoint::resume(out, &state, Device::Cpu)? {
             None => fresh(state, Device::Cpu)?,
+            Some(run) => {
+                let saved = (run.state.progress.step, run.folder);
+                (run.state, run.model, run.optimizer, Some(saved))
+            }
         };
         let mut history = read_history(&out.join(HISTORY)).unwrap_or_default();
         history.retain(|record| record.step <= state.progress.step);
         let model = model.require_gradients()?;
-        Ok(Self { data, hooks, out, state, model, optimizer, workers, history })
+        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, saved })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
@@ -216,7 +222,8 @@ impl<'a> Trainer<'a> {
         if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::NotFinite { step, loss, norm, rate });
         }
-        self.optimizer.update(self.model.weights_mut(), gradients, scale, (rate, step), &self.workers)?;
+        let update = Update { scale, rate, step };
+        self.optimizer.update(self.model.weights_mut(), gradients, update, &self.workers)?;
         let progress = &mut self.state.progress;
         progress.step = step;
         progress.position += batch.rows() as u64;
@@ -270,22 +277,35 @@ impl<'a> Trainer<'a> {
         every.is_some_and(|every| self.state.progress.step.is_multiple_of(every))
     }
 
+    /// Sums over the validation rows. A request to stop waits for it, so that no record lacks it.
     fn validate(&self) -> Result<Option<Likelihood>, Error> {
         let Some(rows) = self.data.validation else { return Ok(None) };
         let config = &self.state.config;
-        let size = (config.evaluate_rows.unwrap_or(u64::MAX), config.micro_batch_rows as usize);
-        let shared = (&self.workers, self.hooks.stop);
+        let scorer = Scorer {
+            model: &self.model,
+            vocabulary: self.data.vocabulary,
+            batch_rows: config.micro_batch_rows as usize,
+            workers: &self.workers,
+            stop: &Stop::new(),
+        };
         let mut sum = Likelihood::default();
-        match likelihood::score(&self.model, rows, self.data.vocabulary, size, shared, |row| sum += row) {
-            Ok(()) => Ok(Some(sum)),
-            Err(likelihood::Error::Stopped) => Ok(None),
-            Err(error) => Err(Error::Validation(error)),
-        }
+        scorer
+            .score(rows, config.evaluate_rows.unwrap_or(u64::MAX), |row| sum += row)
+            .map_err(Error::Validation)?;
+        Ok(Some(sum))
     }
 
+    /// Saves the run as it is now, unless it is saved already.
     fn save(&mut self) -> Result<PathBuf, Error> {
-        let place = checkpoint::save(self.out, &mut self.state, self.model.weights(), &self.optimizer)?;
         history::write(&self.out.join(HISTORY), &self.history)?;
+        let now = self.state.progress.step;
+        if let Some((step, place)) = &self.saved
+            && *step == now
+        {
+            return Ok(place.clone());
+        }
+        let place = checkpoint::save(self.out, &mut self.state, self.model.weights(), &self.optimizer)?;
+        self.saved = Some((now, place.clone()));
         Ok(place)
     }
 
@@ -300,11 +320,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn fresh(state: State, device: Device) -> Result<(State, Olmo, AdamW), Error> {
+fn fresh(state: State, device: Device) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
     let weights = Weights::random(&state.config.model, state.config.seed, device)?;
     let model = Olmo::new(state.config.model.clone(), weights, device)?;
     let optimizer = AdamW::new(&state.config, device)?;
-    Ok((state, model, optimizer))
+    Ok((state, model, optimizer, None))
 }
 
 /// The batch in parts of `rows` rows, the last one perhaps shorter.
