@@ -15,7 +15,9 @@ pub mod bpe;
 pub mod hf_json;
 pub mod kmer;
 pub mod nucleotide;
+pub mod parallel;
 pub mod vocabulary;
+pub mod window;
 
 #[cfg(test)]
 mod conformance;
@@ -186,6 +188,14 @@ pub enum Error {
     NothingToTrainOn {
         /// Pieces that were pushed.
         pieces: u64,
+    },
+    /// A training corpus whose tokens cannot be numbered.
+    #[error("{tokens} tokens are left after the first merges; at most {most} fit: train on a sample")]
+    TooLarge {
+        /// Tokens that are left.
+        tokens: u64,
+        /// How many fit.
+        most: u64,
     },
     /// Someone asked to stop.
     #[error("stopped before the vocabulary was complete")]

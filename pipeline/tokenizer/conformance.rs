@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::tokenizer::Tokenizer as Oracle;
-use tokenizers::AddedToken;
 
 use super::bpe::train::{Alphabet, Config, Trainer};
 use super::bpe::{Bpe, Parts};

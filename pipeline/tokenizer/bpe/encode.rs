@@ -1,14 +1,18 @@
 //! Exact BPE encoding.
 //!
 //! The input is cut at bytes that no merge reaches (N, other codes, white space, special tokens): each is looked up.
-//! The runs between them are merged exactly as the list of merges says: [`heap`] does so for any alphabet.
+//! The runs between them are merged exactly as the list of merges says: [`heap`] does so for any alphabet, [`automaton`]
+//! for A, C, G and T, in one pass.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::Parts;
 use crate::tokenizer::{Error, IUPAC};
 
-pub(super) mod heap;
+mod automaton;
+mod heap;
+mod rules;
 
 /// What a byte is to the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,10 @@ enum Class {
 pub struct Encoder {
     classes: Box<[Class; 256]>,
     merges: heap::Merges,
+    /// For runs of A, C, G and T, where it is small enough.
+    automaton: Option<automaton::Automaton>,
+    /// Whether only A, C, G and T take part in merges.
+    only_bases: bool,
     unknown: Option<u32>,
     fuse_unknown: bool,
     /// Texts of special tokens, longest first.
@@ -44,6 +52,9 @@ impl Encoder {
         let classes = classify(parts);
         refuse_dropped_codes(parts, &classes)?;
         Ok(Self {
+            automaton: automaton_of(parts),
+            only_bases: (0..=u8::MAX)
+                .all(|b| is_base(b) || !matches!(classes[usize::from(b)], Class::Merges(_))),
             classes,
             merges,
             unknown: parts.unknown,
@@ -54,11 +65,15 @@ impl Encoder {
 
     /// Appends the ids of `bases`.
     pub fn encode_into(&self, bases: &[u8], ids: &mut Vec<u32>) {
+        SCRATCH.with_borrow_mut(|scratch| self.encode_with(bases, scratch, ids));
+    }
+
+    fn encode_with(&self, bases: &[u8], scratch: &mut Vec<u32>, ids: &mut Vec<u32>) {
         let mut at = 0;
         while at < bases.len() {
             let run = self.run_length(&bases[at..]);
             if run > 0 {
-                self.encode_run(&bases[at..at + run], ids);
+                self.encode_run(&bases[at..at + run], scratch, ids);
                 at += run;
             } else {
                 at += self.encode_other(&bases[at..], ids);
@@ -66,15 +81,22 @@ impl Encoder {
         }
     }
 
+    /// Length of the run of merging letters at the start of `bases`.
     fn run_length(&self, bases: &[u8]) -> usize {
-        bases
-            .iter()
-            .position(|&b| !matches!(self.classes[usize::from(b)], Class::Merges(_)))
-            .unwrap_or(bases.len())
+        if self.only_bases && self.automaton.is_some() {
+            return base_run(bases);
+        }
+        let merges = |b: &u8| matches!(self.classes[usize::from(*b)], Class::Merges(_));
+        bases.iter().take_while(|b| merges(b)).count()
     }
 
-    fn encode_run(&self, run: &[u8], ids: &mut Vec<u32>) {
-        self.merges.encode_into(run, |byte| self.letter(byte), ids);
+    fn encode_run(&self, run: &[u8], scratch: &mut Vec<u32>, ids: &mut Vec<u32>) {
+        match &self.automaton {
+            Some(automaton) if self.only_bases || base_run(run) == run.len() => {
+                automaton.encode_into(run, scratch, ids);
+            }
+            _ => self.merges.encode_into(run, |byte| self.letter(byte), ids),
+        }
     }
 
     fn letter(&self, byte: u8) -> u32 {
@@ -112,6 +134,46 @@ impl Encoder {
         };
         1 + (1..bases.len()).take_while(goes_on).count()
     }
+}
+
+/// Number of A, C, G and T at the start of `bases`; whole chunks at once.
+fn base_run(bases: &[u8]) -> usize {
+    let whole = |chunk: &&[u8]| chunk.iter().fold(true, |all, &b| all & is_base(b));
+    let chunks = bases.chunks_exact(64).take_while(whole).count() * 64;
+    chunks + bases[chunks..].iter().take_while(|&&b| is_base(b)).count()
+}
+
+const fn is_base(byte: u8) -> bool {
+    matches!(byte, b'A' | b'C' | b'G' | b'T')
+}
+
+/// The automaton of the merges among A, C, G and T; `None` where they are not as a trainer makes them.
+fn automaton_of(parts: &Parts) -> Option<automaton::Automaton> {
+    let vocabulary = &parts.vocabulary;
+    let mut ids: Vec<u32> = Vec::with_capacity(parts.merges.len() + 4);
+    for base in rules::LETTERS {
+        ids.push(vocabulary.id(std::str::from_utf8(&[base]).ok()?)?);
+    }
+    let mut numbers: HashMap<u32, u32> = ids.iter().copied().zip(0..).collect();
+    let mut merges = Vec::with_capacity(parts.merges.len());
+    for &(left, right) in &parts.merges {
+        let whole = vocabulary.text(left)?.to_owned() + vocabulary.text(right)?;
+        if whole.bytes().all(is_base) {
+            let id = vocabulary.id(&whole)?;
+            let number = u32::try_from(ids.len()).ok()?;
+            merges.push([*numbers.get(&left)?, *numbers.get(&right)?]);
+            if numbers.insert(id, number).is_some() {
+                return None;
+            }
+            ids.push(id);
+        }
+    }
+    automaton::Automaton::new(&rules::Rules::new(&merges)?, &ids)
+}
+
+thread_local! {
+    /// States of the block that a thread is encoding.
+    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The merges with their results; refuses those without.

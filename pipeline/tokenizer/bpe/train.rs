@@ -15,7 +15,9 @@ use crate::observer::Stop;
 use crate::tokenizer::vocabulary::{SPECIAL_TOKENS, Vocabulary};
 use crate::tokenizer::{Error, IUPAC};
 
+mod bytes;
 mod corpus;
+mod places;
 
 /// The most tokens that a vocabulary may have: ids fit 16 bits.
 pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
@@ -83,10 +85,11 @@ impl Config {
     /// [`Error::Option`] with the option that cannot be honoured.
     pub fn check(&self) -> Result<(), Error> {
         let least = self.first_merge();
-        if !(least..=MAX_VOCABULARY_SIZE).contains(&self.vocabulary_size) {
+        // Token numbers start with four bases, and two numbers of 16 bits have another use.
+        let most = MAX_VOCABULARY_SIZE.min(least.saturating_add(MAX_VOCABULARY_SIZE - 6));
+        if !(least..=most).contains(&self.vocabulary_size) {
             let (special, letters) = (self.special_tokens.len(), self.alphabet.letters().len());
-            let expected =
-                format!("{least} ({special} special tokens and {letters} letters) to {MAX_VOCABULARY_SIZE}");
+            let expected = format!("{least} ({special} special tokens and {letters} letters) to {most}");
             return Err(option("vocabulary_size", self.vocabulary_size.to_string(), expected));
         }
         if self.max_token_length.is_some_and(|length| length < 2) {
@@ -179,14 +182,14 @@ impl Trainer {
 }
 
 /// The tokenizer of merges whose ids are 0 to 3 for A C G T and 4, 5, ... for their results in order.
-fn assemble(config: &Config, merges: &[(u32, u32)]) -> Result<Bpe, Error> {
+fn assemble(config: &Config, merges: &[[u32; 2]]) -> Result<Bpe, Error> {
     let mut texts = config.texts();
     let first = config.first_merge();
     let id = |token: u32| match b"ACGT".get(token as usize) {
         Some(letter) => letter_id(config, *letter),
         None => token - 4 + first,
     };
-    let merges: Vec<(u32, u32)> = merges.iter().map(|&(left, right)| (id(left), id(right))).collect();
+    let merges: Vec<(u32, u32)> = merges.iter().map(|&[left, right]| (id(left), id(right))).collect();
     for &(left, right) in &merges {
         let whole = [&*texts[left as usize], &*texts[right as usize]].concat();
         texts.push(whole.into());

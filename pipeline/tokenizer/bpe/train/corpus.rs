@@ -1,13 +1,15 @@
-//! The pieces to train on, one pass of the whole corpus per merge.
+//! The pieces to train on, and the two phases of learning.
 //!
-//! Tokens are `u16`; `SEPARATOR` stands between pieces. Memory: 2 bytes a base.
+//! While token numbers fit a byte, every merge is one pass over the whole corpus ([`bytes`]): fast, since early merges
+//! are frequent and the passes run at the speed of memory. After that a merge touches only the places of its rarer token
+//! ([`places`]).
+//!
+//! Memory: 1 byte a base and one more for every piece; then 6 bytes for each token that is left after the first phase
+//! (about 3.4 bases) and 8 to 16 for every different pair of neighbours.
 
-use std::collections::HashMap;
-
+use super::{bytes, places};
 use crate::observer::Stop;
 use crate::tokenizer::Error;
-
-const SEPARATOR: u16 = u16::MAX;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
@@ -20,20 +22,57 @@ pub struct Limits {
     pub min_frequency: u64,
 }
 
-/// Pieces as tokens.
+/// Merges so far; tokens are numbered 0 to 3 for A C G T, then 4, 5, ... for the results of merges.
+pub struct Learned<'a> {
+    pub limits: &'a Limits,
+    pub merges: Vec<[u32; 2]>,
+    /// Bases of every token.
+    lengths: Vec<u32>,
+    progress: &'a mut dyn FnMut(u64, u64),
+    stop: &'a Stop,
+}
+
+impl Learned<'_> {
+    /// The number of the next token.
+    pub fn next(&self) -> u32 {
+        u32::try_from(self.lengths.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether all merges are made.
+    pub const fn is_complete(&self) -> bool {
+        self.merges.len() >= self.limits.merges
+    }
+
+    /// Whether the result of a pair is short enough, and the pair frequent enough.
+    pub fn allows(&self, pair: [u32; 2], count: u64) -> bool {
+        let length = pair.iter().fold(0_u32, |sum, &part| sum.saturating_add(self.lengths[part as usize]));
+        count >= self.limits.min_frequency && length <= self.limits.max_length
+    }
+
+    /// Notes a merge.
+    pub fn add(&mut self, pair: [u32; 2]) -> Result<(), Error> {
+        if self.stop.is_requested() {
+            return Err(Error::Stopped);
+        }
+        self.lengths.push(pair.iter().map(|&part| self.lengths[part as usize]).sum());
+        self.merges.push(pair);
+        (self.progress)(self.merges.len() as u64, self.limits.merges as u64);
+        Ok(())
+    }
+}
+
+/// Pieces as bytes: 0 to 3, and a separator before, between and after pieces.
 #[derive(Debug)]
 pub struct Corpus {
-    tokens: Vec<u16>,
+    tokens: Vec<u8>,
     bases: u64,
     pieces: u64,
     reverse_complement: bool,
 }
 
-type Counts = HashMap<(u16, u16), u64>;
-
 impl Corpus {
-    pub const fn new(reverse_complement: bool) -> Self {
-        Self { tokens: Vec::new(), bases: 0, pieces: 0, reverse_complement }
+    pub fn new(reverse_complement: bool) -> Self {
+        Self { tokens: vec![bytes::SEPARATOR], bases: 0, pieces: 0, reverse_complement }
     }
 
     pub const fn bases(&self) -> u64 {
@@ -46,99 +85,43 @@ impl Corpus {
 
     pub fn push(&mut self, piece: &[u8]) {
         self.pieces += 1;
-        for run in piece.split(|&base| code(base) == SEPARATOR).filter(|run| !run.is_empty()) {
-            self.bases += run.len() as u64;
-            self.tokens.extend(run.iter().map(|&base| code(base)));
-            self.tokens.push(SEPARATOR);
-            if self.reverse_complement {
-                self.tokens.extend(run.iter().rev().map(|&base| 3 - code(base)));
-                self.tokens.push(SEPARATOR);
-            }
+        let from = self.tokens.len();
+        self.add(piece.iter().map(|&base| CODES[usize::from(base)]));
+        self.bases += self.tokens[from..].iter().filter(|&&token| token < 4).count() as u64;
+        if self.reverse_complement {
+            let complement = |code: u8| if code < 4 { 3 - code } else { code };
+            self.add(piece.iter().rev().map(|&base| complement(CODES[usize::from(base)])));
         }
     }
 
-    /// The merges in order; ids are 0 to 3 for A C G T, then 4, 5, ... for the results.
+    fn add(&mut self, codes: impl Iterator<Item = u8>) {
+        self.tokens.extend(codes);
+        self.tokens.push(bytes::SEPARATOR);
+    }
+
+    /// The merges in order.
     pub fn learn(
-        mut self,
+        self,
         limits: &Limits,
-        _threads: usize,
+        threads: usize,
         progress: &mut dyn FnMut(u64, u64),
         stop: &Stop,
-    ) -> Result<Vec<(u32, u32)>, Error> {
-        let mut lengths = vec![1_u32; 4];
-        let mut merges = Vec::new();
-        let mut counts = self.count();
-        while merges.len() < limits.merges {
-            if stop.is_requested() {
-                return Err(Error::Stopped);
-            }
-            let Some(pair) = best(&counts, &lengths, limits) else { break };
-            let Ok(id) = u16::try_from(lengths.len()) else { break };
-            self.merge(pair, id, &mut counts);
-            lengths.push(lengths[usize::from(pair.0)] + lengths[usize::from(pair.1)]);
-            merges.push((pair.0.into(), pair.1.into()));
-            progress(merges.len() as u64, limits.merges as u64);
+    ) -> Result<Vec<[u32; 2]>, Error> {
+        let mut learned = Learned { limits, merges: Vec::new(), lengths: vec![1; 4], progress, stop };
+        let tokens = bytes::learn(self.tokens, &mut learned, threads)?;
+        if !learned.is_complete() {
+            places::learn(tokens, &mut learned)?;
         }
-        Ok(merges)
+        Ok(learned.merges)
     }
-
-    fn count(&self) -> Counts {
-        let mut counts = Counts::new();
-        for pair in self.tokens.windows(2).filter(|pair| !pair.contains(&SEPARATOR)) {
-            *counts.entry((pair[0], pair[1])).or_default() += 1;
-        }
-        counts
-    }
-
-    /// Replaces `pair` by `id` from the left, in place, and keeps `counts` true.
-    fn merge(&mut self, pair: (u16, u16), id: u16, counts: &mut Counts) {
-        let (mut read, mut write) = (0, 0);
-        while read < self.tokens.len() {
-            let here = self.tokens[read];
-            let merges = here == pair.0 && self.tokens.get(read + 1) == Some(&pair.1);
-            if merges {
-                if write > 0 {
-                    change(counts, (self.tokens[write - 1], pair.0), (self.tokens[write - 1], id));
-                }
-                if let Some(&next) = self.tokens.get(read + 2) {
-                    change(counts, (pair.1, next), (id, next));
-                }
-            }
-            self.tokens[write] = if merges { id } else { here };
-            read += 1 + usize::from(merges);
-            write += 1;
-        }
-        self.tokens.truncate(write);
-        counts.remove(&pair);
-    }
-}
-
-fn change(counts: &mut Counts, old: (u16, u16), new: (u16, u16)) {
-    if old.0 == SEPARATOR || old.1 == SEPARATOR {
-        return;
-    }
-    if let Some(count) = counts.get_mut(&old) {
-        *count -= 1;
-    }
-    *counts.entry(new).or_default() += 1;
-}
-
-/// The most frequent pair that is short enough, of equals the smaller.
-fn best(counts: &Counts, lengths: &[u32], limits: &Limits) -> Option<(u16, u16)> {
-    let length = |pair: &(u16, u16)| lengths[usize::from(pair.0)] + lengths[usize::from(pair.1)];
-    let allowed = counts
-        .iter()
-        .filter(|(pair, count)| **count >= limits.min_frequency && length(pair) <= limits.max_length);
-    allowed.max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0))).map(|(pair, _)| *pair)
 }
 
 /// 0 to 3 for A C G T, else the separator.
-const fn code(base: u8) -> u16 {
-    match base {
-        b'A' => 0,
-        b'C' => 1,
-        b'G' => 2,
-        b'T' => 3,
-        _ => SEPARATOR,
-    }
-}
+const CODES: [u8; 256] = {
+    let mut codes = [bytes::SEPARATOR; 256];
+    codes[b'A' as usize] = 0;
+    codes[b'C' as usize] = 1;
+    codes[b'G' as usize] = 2;
+    codes[b'T' as usize] = 3;
+    codes
+};
