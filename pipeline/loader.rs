@@ -5,8 +5,8 @@
 
 mod batches;
 mod random;
-mod shards;
 mod sampler;
+mod shards;
 mod targets;
 
 pub use batches::{Batch, Batches, Order};

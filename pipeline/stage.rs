@@ -95,7 +95,14 @@ const fn kind<C>(name: &'static str, summary: &'static str, algorithm: u32) -> K
 where
     C: Stage + DeserializeOwned + JsonSchema + 'static,
 {
-    Kind { name, summary, algorithm, resumable: false, parse: parse::<C>, schema: |generator| C::json_schema(generator) }
+    Kind {
+        name,
+        summary,
+        algorithm,
+        resumable: false,
+        parse: parse::<C>,
+        schema: |generator| C::json_schema(generator),
+    }
 }
 
 fn parse<C: Stage + DeserializeOwned + 'static>(value: Value) -> Result<Box<dyn Stage>, ParseError> {

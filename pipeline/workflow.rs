@@ -62,7 +62,9 @@ pub enum Error {
         source: Box<stage::Error>,
     },
     /// Someone asked to stop.
-    #[error("stopped at stage `{stage}`; nothing half-written is left, and the same command goes on from here")]
+    #[error(
+        "stopped at stage `{stage}`; nothing half-written is left, and the same command goes on from here"
+    )]
     Interrupted {
         /// The stage that was running.
         stage: String,

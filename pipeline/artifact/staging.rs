@@ -59,7 +59,12 @@ impl Staging {
 
     /// Syncs and hashes every file, writes the manifest last, and puts the folder in the place of the old one.
     /// Fills in `files` and `content` of the manifest; `volatile` names the files that hold wall times.
-    pub fn publish(self, mut manifest: Manifest, volatile: &[&str], hashes: &Hashes) -> Result<Artifact, Error> {
+    pub fn publish(
+        self,
+        mut manifest: Manifest,
+        volatile: &[&str],
+        hashes: &Hashes,
+    ) -> Result<Artifact, Error> {
         manifest.files = sync_and_hash(&self.folder, volatile)?;
         manifest.content = content(&manifest);
         let path = self.folder.join(MANIFEST);

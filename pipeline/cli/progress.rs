@@ -57,7 +57,9 @@ fn amount(done: u64, unit: Unit) -> String {
 }
 
 fn metrics(values: &[(String, f64)]) -> String {
-    let number = |v: f64| if v != 0.0 && (v.abs() < 1e-3 || v.abs() >= 1e6) { format!("{v:.3e}") } else { format!("{v:.4}") };
+    let number = |v: f64| {
+        if v != 0.0 && (v.abs() < 1e-3 || v.abs() >= 1e6) { format!("{v:.3e}") } else { format!("{v:.4}") }
+    };
     values.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect::<Vec<_>>().join("  ")
 }
 
@@ -91,7 +93,9 @@ impl Observer for Plain {
         match event {
             Event::StageStarted { stage, reason } => say(&format!("{stage}: runs: {reason}")),
             Event::StageReused { stage } => say(&format!("{stage}: reused")),
-            Event::StageFinished { stage, seconds, summary } => say(&format!("{stage}: done in {seconds:.1} s: {summary}")),
+            Event::StageFinished { stage, seconds, summary } => {
+                say(&format!("{stage}: done in {seconds:.1} s: {summary}"))
+            }
             Event::Note { stage: Some(stage), message } => say(&format!("{stage}: {message}")),
             Event::Note { stage: None, message } => say(message),
             Event::Metrics { stage, step, values } => {
@@ -177,7 +181,9 @@ impl Bars {
 fn style(bounded: bool, unit: Unit) -> ProgressStyle {
     let name = unit_name(unit);
     let template = if bounded {
-        format!("{{prefix:12}} {{bar:30}} {{human_pos}}/{{human_len}} {name}  {{per_sec}}  {{eta}} to go  {{msg}}")
+        format!(
+            "{{prefix:12}} {{bar:30}} {{human_pos}}/{{human_len}} {name}  {{per_sec}}  {{eta}} to go  {{msg}}"
+        )
     } else {
         format!("{{prefix:12}} {{spinner}} {{human_pos}} {name}  {{per_sec}}  {{elapsed}}")
     };
@@ -204,7 +210,9 @@ impl Observer for Bars {
                     bar.set_message(metrics(values));
                 }
             }
-            Event::Progress { stage, done, total, unit } => self.bar(stage, *total, *unit).set_position(*done),
+            Event::Progress { stage, done, total, unit } => {
+                self.bar(stage, *total, *unit).set_position(*done)
+            }
         }
     }
 }

@@ -55,12 +55,25 @@ fn info(folder: &Path, json: bool) -> Result<(), Error> {
     }
     let details = &set.details;
     writeln!(out, "{}  context {} tokens of {} bytes", details.schema, details.context, details.token_bytes)?;
-    writeln!(out, "vocabulary {}  tokenizer {}", details.vocabulary_size, &details.tokenizer_fingerprint[..12.min(details.tokenizer_fingerprint.len())])?;
-    writeln!(out, "{:<12} {:>10} {:>14} {:>14} {:>9} {:>6} {:>12}", "split", "rows", "tokens", "bases", "padding", "files", "bytes")?;
+    writeln!(
+        out,
+        "vocabulary {}  tokenizer {}",
+        details.vocabulary_size,
+        &details.tokenizer_fingerprint[..12.min(details.tokenizer_fingerprint.len())]
+    )?;
+    writeln!(
+        out,
+        "{:<12} {:>10} {:>14} {:>14} {:>9} {:>6} {:>12}",
+        "split", "rows", "tokens", "bases", "padding", "files", "bytes"
+    )?;
     for (name, split) in &details.splits {
         let bytes: u64 = split.files.iter().map(|file| file.bytes).sum();
         let files = split.files.len();
-        writeln!(out, "{name:<12} {:>10} {:>14} {:>14} {:>9} {files:>6} {bytes:>12}", split.rows, split.tokens, split.bases, split.padding)?;
+        writeln!(
+            out,
+            "{name:<12} {:>10} {:>14} {:>14} {:>9} {files:>6} {bytes:>12}",
+            split.rows, split.tokens, split.bases, split.padding
+        )?;
     }
     Ok(())
 }
@@ -76,12 +89,18 @@ fn head(folder: &Path, split: &str, count: u64) -> Result<(), Error> {
         if row >= count {
             break;
         }
-        for segments in set.segments(file)?.into_iter().take(usize::try_from(count - row).unwrap_or(usize::MAX)) {
+        for segments in
+            set.segments(file)?.into_iter().take(usize::try_from(count - row).unwrap_or(usize::MAX))
+        {
             let tokens = rows.get(row).to_vec();
             writeln!(out, "row {row}")?;
             writeln!(out, "  tokens {}", spelled(tokenizer.as_ref(), &tokens))?;
             for s in &segments {
-                writeln!(out, "  {}-{}  {}:{}-{}:{}  ({})", s.token_start, s.token_end, s.record, s.start, s.end, s.strand, s.source)?;
+                writeln!(
+                    out,
+                    "  {}-{}  {}:{}-{}:{}  ({})",
+                    s.token_start, s.token_end, s.record, s.start, s.end, s.strand, s.source
+                )?;
             }
             row += 1;
         }
@@ -96,6 +115,9 @@ fn spelled(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> String {
 
 fn check(folder: &Path) -> Result<(), Error> {
     let checked = verify::verify(&Artifact::open(folder)?)?;
-    let verdict = format!("{} files, {} rows, {} tokens: all as the manifest says", checked.files, checked.rows, checked.tokens);
+    let verdict = format!(
+        "{} files, {} rows, {} tokens: all as the manifest says",
+        checked.files, checked.rows, checked.tokens
+    );
     Ok(writeln!(io::stdout(), "{verdict}")?)
 }

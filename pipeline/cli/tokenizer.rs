@@ -49,7 +49,10 @@ fn info(file: &Path) -> Result<(), Error> {
     let size = tokenizer.vocabulary_size();
     writeln!(out, "vocabulary   {size}")?;
     writeln!(out, "fingerprint  {}", tokenizer.fingerprint().to_hex())?;
-    let special: Vec<String> = (0..size).filter(|&id| tokenizer.bases(id) == 0).filter_map(|id| Some(format!("{} {id}", tokenizer.text(id)?))).collect();
+    let special: Vec<String> = (0..size)
+        .filter(|&id| tokenizer.bases(id) == 0)
+        .filter_map(|id| Some(format!("{} {id}", tokenizer.text(id)?)))
+        .collect();
     writeln!(out, "special      {}", special.join(", "))?;
     let mut ids: Vec<u32> = (0..size).collect();
     ids.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
@@ -75,7 +78,9 @@ fn encode(file: &Path, bases: Option<&str>, text: bool) -> Result<(), Error> {
         let mut line = line?.into_bytes();
         if let Some(position) = alphabet::first_invalid(&line) {
             let found = char::from(line[position]);
-            return Err(Error::Other(format!("cannot encode line {number}: `{found}` at base {position} is no IUPAC code")));
+            return Err(Error::Other(format!(
+                "cannot encode line {number}: `{found}` at base {position} is no IUPAC code"
+            )));
         }
         alphabet::normalize(&mut line);
         let mut ids = Vec::new();

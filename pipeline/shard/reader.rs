@@ -94,7 +94,13 @@ impl ShardSet {
             }
             files.push(map);
         }
-        let rows = Rows { files, pages, rows: first, context: self.details.context, wide: self.details.token_bytes == 4 };
+        let rows = Rows {
+            files,
+            pages,
+            rows: first,
+            context: self.details.context,
+            wide: self.details.token_bytes == 4,
+        };
         Ok(rows)
     }
 
@@ -137,12 +143,18 @@ fn map(path: &Path, entry: &ShardFile, row_bytes: u64) -> Result<Mmap, Error> {
     let bytes = file.metadata().map_err(fs::error("read", path))?.len();
     let damaged = |offset, reason| Error::Damaged { path: path.to_owned(), offset, reason };
     if bytes != entry.bytes {
-        return Err(damaged(bytes.min(entry.bytes), format!("it has {bytes} bytes, its manifest says {}", entry.bytes)));
+        return Err(damaged(
+            bytes.min(entry.bytes),
+            format!("it has {bytes} bytes, its manifest says {}", entry.bytes),
+        ));
     }
     for page in &entry.pages {
         let end = page.rows.checked_mul(row_bytes).and_then(|length| length.checked_add(page.offset));
         if end.is_none_or(|end| end > bytes) || page.offset % ALIGNMENT != 0 {
-            return Err(damaged(page.offset, format!("a page of {} rows does not lie within the file's {bytes} bytes", page.rows)));
+            return Err(damaged(
+                page.offset,
+                format!("a page of {} rows does not lie within the file's {bytes} bytes", page.rows),
+            ));
         }
     }
     // SAFETY: the map is read-only and its file is a published artifact, which nobody changes in place (see above).

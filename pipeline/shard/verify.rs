@@ -34,14 +34,21 @@ fn verify_tokens(set: &ShardSet, name: &str, split: &Split, checked: &mut Checke
     if rows.len() != split.rows {
         return Err(Error::NotShards {
             path: set.folder.clone(),
-            reason: format!("split `{name}` has {} rows in its pages, its manifest says {}", rows.len(), split.rows),
+            reason: format!(
+                "split `{name}` has {} rows in its pages, its manifest says {}",
+                rows.len(),
+                split.rows
+            ),
         });
     }
     for row in 0..rows.len() {
         if let Some(token) = rows.get(row).to_vec().into_iter().find(|&t| t >= set.details.vocabulary_size) {
             return Err(Error::NotShards {
                 path: set.folder.clone(),
-                reason: format!("row {row} of `{name}` holds token {token}, the vocabulary has {}", set.details.vocabulary_size),
+                reason: format!(
+                    "row {row} of `{name}` holds token {token}, the vocabulary has {}",
+                    set.details.vocabulary_size
+                ),
             });
         }
     }
@@ -54,13 +61,24 @@ fn verify_segments(set: &ShardSet, file: &ShardFile) -> Result<(), Error> {
     let rows = set.segments(file)?;
     let wrong = |reason: String| Error::Damaged { path: set.folder.join(&file.path), offset: 0, reason };
     if rows.len() as u64 != file.rows {
-        return Err(wrong(format!("it has provenance for {} rows, its manifest says {}", rows.len(), file.rows)));
+        return Err(wrong(format!(
+            "it has provenance for {} rows, its manifest says {}",
+            rows.len(),
+            file.rows
+        )));
     }
     for (row, segments) in rows.iter().enumerate() {
         let mut last = 0;
         for s in segments {
-            if s.token_start < last || s.token_end < s.token_start || s.token_end as usize > set.details.context || s.end < s.start {
-                return Err(wrong(format!("row {row} has a segment of tokens {}-{} that does not fit", s.token_start, s.token_end)));
+            if s.token_start < last
+                || s.token_end < s.token_start
+                || s.token_end as usize > set.details.context
+                || s.end < s.start
+            {
+                return Err(wrong(format!(
+                    "row {row} has a segment of tokens {}-{} that does not fit",
+                    s.token_start, s.token_end
+                )));
             }
             last = s.token_end;
         }

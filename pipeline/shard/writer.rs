@@ -115,7 +115,8 @@ impl FileWriter {
         let schema = schema(layout);
         let properties = Arc::new(properties(layout).map_err(fail)?);
         let parquet = ArrowSchemaConverter::new().convert(&schema).map_err(fail)?;
-        let inner = SerializedFileWriter::new(fs::create(&path)?, parquet.root_schema_ptr(), properties).map_err(fail)?;
+        let inner = SerializedFileWriter::new(fs::create(&path)?, parquet.root_schema_ptr(), properties)
+            .map_err(fail)?;
         let factory = ArrowRowGroupWriterFactory::new(&inner, schema.clone());
         let (tokens, segments, pages) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { path, name, layout, schema, inner, factory, tokens, segments, pages, rows: 0 })
@@ -164,7 +165,8 @@ impl FileWriter {
         let mut chunks = Vec::new();
         for (field, column) in self.schema.fields().iter().zip(&columns) {
             for leaf in compute_leaves(field, column)? {
-                let mut writer = writers.next().ok_or_else(|| ParquetError::General("no writer".to_owned()))?;
+                let mut writer =
+                    writers.next().ok_or_else(|| ParquetError::General("no writer".to_owned()))?;
                 writer.write(&leaf)?;
                 chunks.push(writer.close()?);
             }

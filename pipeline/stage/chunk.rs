@@ -75,10 +75,10 @@ impl Stage for Config {
             problems.push(("window", "is 0, expected at least 1 base".to_owned()));
         }
         if self.stride() == 0 || self.stride() > self.window {
-            problems.push(("stride", format!("is {}, expected 1 to {} (the window)", self.stride(), self.window)));
-        }
-        for split in self.reverse_complement.iter().filter(|s| !["train", "validation", "test"].contains(&s.as_str())) {
-            problems.push(("reverse_complement", format!("no split is called `{split}`; there are `train`, `validation`, `test`")));
+            problems.push((
+                "stride",
+                format!("is {}, expected 1 to {} (the window)", self.stride(), self.window),
+            ));
         }
         problems
     }
@@ -96,7 +96,8 @@ impl Stage for Config {
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let tally = splits.entry(stretch.split.clone()).or_default();
             let both = self.reverse_complement.contains(&stretch.split);
-            let strands: &[Strand] = if both { &[Strand::Forward, Strand::Reverse] } else { &[Strand::Forward] };
+            let strands: &[Strand] =
+                if both { &[Strand::Forward, Strand::Reverse] } else { &[Strand::Forward] };
             let mut covered = stretch.interval.start;
             for interval in self.windows(stretch.interval) {
                 covered = interval.end;
@@ -113,12 +114,23 @@ impl Stage for Config {
             task.check()
         })?;
         writer.finish()?;
+        if let Some(name) = self.reverse_complement.iter().find(|name| !splits.contains_key(*name)) {
+            let known = splits.keys().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!("no split is called `{name}`; there are {known}");
+            return Err(Error::Config { key: "reverse_complement", reason });
+        }
         let windows = splits.values().map(|tally| tally.windows).sum();
         counts.set("windows", windows);
         let lengths: Vec<(u64, u64)> = lengths.into_iter().collect();
         let details = json!({ "splits": splits, "lengths": lengths });
         let references = input.manifest.references.clone();
-        Ok(Outcome { counts, references, details, summary: format!("{windows} windows"), ..Outcome::default() })
+        Ok(Outcome {
+            counts,
+            references,
+            details,
+            summary: format!("{windows} windows"),
+            ..Outcome::default()
+        })
     }
 }
 
@@ -144,7 +156,13 @@ mod tests {
             (9, 9, Tail::Keep, (5, 6), vec![(5, 6)]),
         ];
         for (window, stride, tail, (start, end), expected) in cases {
-            let config = Config { from: String::new(), window, stride: Some(stride), tail, reverse_complement: vec![] };
+            let config = Config {
+                from: String::new(),
+                window,
+                stride: Some(stride),
+                tail,
+                reverse_complement: vec![],
+            };
             let found: Vec<_> = config.windows(Interval::new(start, end)).map(|w| (w.start, w.end)).collect();
             assert_eq!(found, expected, "window {window} stride {stride} of {start}-{end}");
         }

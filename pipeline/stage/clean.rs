@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::records::{
-    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch, StretchWriter,
-    read_records,
+    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch,
+    StretchWriter, read_records,
 };
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::Counts;
@@ -68,7 +68,11 @@ impl Stage for Config {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        if self.n_run == Some(0) { vec![("n_run", "is 0, expected at least 1, or null".to_owned())] } else { vec![] }
+        if self.n_run == Some(0) {
+            vec![("n_run", "is 0, expected at least 1, or null".to_owned())]
+        } else {
+            vec![]
+        }
     }
 
     fn resolved(&self) -> Value {
@@ -101,7 +105,10 @@ impl Config {
     fn check_sources(&self, records: &[Record]) -> Result<(), Error> {
         let unknown = self.sources.keys().find(|name| !records.iter().any(|record| record.source == **name));
         unknown.map_or(Ok(()), |name| {
-            Err(Error::Config { key: "sources", reason: format!("no record comes from a source called `{name}`") })
+            Err(Error::Config {
+                key: "sources",
+                reason: format!("no record comes from a source called `{name}`"),
+            })
         })
     }
 }
@@ -149,7 +156,8 @@ impl<'a> Clean<'a> {
     }
 
     fn write_decided(&mut self, record: u64) -> Result<(), Error> {
-        let stretch = |interval: Interval| Stretch { record, interval, strand: Strand::Forward, split: String::new() };
+        let stretch =
+            |interval: Interval| Stretch { record, interval, strand: Strand::Forward, split: String::new() };
         for interval in self.decided.kept.drain(..) {
             self.intervals.push(stretch(interval))?;
             *self.counts.other.entry("intervals".to_owned()).or_default() += 1;
@@ -167,7 +175,8 @@ impl<'a> Clean<'a> {
         self.masks.finish()?;
         self.counts.set("records", records as u64);
         self.counts.set("codes replaced by N", self.replaced);
-        let summary = format!("{} bases kept, {} dropped", self.counts.bases_out, self.counts.dropped_bases());
+        let summary =
+            format!("{} bases kept, {} dropped", self.counts.bases_out, self.counts.dropped_bases());
         Ok(Outcome { counts: self.counts, summary, ..Outcome::default() })
     }
 }

@@ -75,7 +75,8 @@ impl Stage for Config {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self.markov_order > LARGEST_ORDER {
-            problems.push(("markov_order", format!("is {}, expected 0 to {LARGEST_ORDER}", self.markov_order)));
+            problems
+                .push(("markov_order", format!("is {}, expected 0 to {LARGEST_ORDER}", self.markov_order)));
         }
         if self.batch_rows == 0 {
             problems.push(("batch_rows", "is 0, expected at least 1".to_owned()));
@@ -140,7 +141,14 @@ impl Config {
         Ok(counts.finish())
     }
 
-    fn evaluation(&self, task: &Task, set: &ShardSet, split: &str, baselines: &Baselines, rows: &[Score]) -> Result<Evaluation, Error> {
+    fn evaluation(
+        &self,
+        task: &Task,
+        set: &ShardSet,
+        split: &str,
+        baselines: &Baselines,
+        rows: &[Score],
+    ) -> Result<Evaluation, Error> {
         let mut sum = Score::new(baselines.max_order());
         rows.iter().for_each(|row| sum.merge(row));
         let mut evaluation = Evaluation {
@@ -180,13 +188,24 @@ impl Config {
     }
 
     #[cfg(feature = "train")]
-    fn model_score(&self, task: &Task, set: &ShardSet, so_far: &Evaluation, rows: &[Score]) -> Result<ModelScore, Error> {
+    fn model_score(
+        &self,
+        task: &Task,
+        set: &ShardSet,
+        so_far: &Evaluation,
+        rows: &[Score],
+    ) -> Result<ModelScore, Error> {
         use crate::evaluate::{self, likelihoods};
         use crate::model::Likelihood;
 
         let model = task.input_of("model", &["train"])?;
         let config = evaluate::Config { batch_rows: self.batch_rows, ..evaluate::Config::default() };
-        let hooks = crate::train::Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
+        let hooks = crate::train::Hooks {
+            observer: task.observer,
+            stage: task.stage,
+            stop: task.stop,
+            threads: task.threads,
+        };
         let vocabulary = super::train::vocabulary(set)?;
         let found = likelihoods(&model.folder, &set.rows(&so_far.split)?, &vocabulary, &config, hooks);
         task.check()?;
@@ -234,7 +253,13 @@ fn continues(last: &Segment, next: &Segment) -> bool {
 }
 
 /// Code lengths of each row of a split. The first token of a row is context only, as it is for a model.
-fn baseline_rows(task: &Task, set: &ShardSet, tokenizer: &dyn Tokenizer, split: &str, baselines: &Baselines) -> Result<Vec<Score>, Error> {
+fn baseline_rows(
+    task: &Task,
+    set: &ShardSet,
+    tokenizer: &dyn Tokenizer,
+    split: &str,
+    baselines: &Baselines,
+) -> Result<Vec<Score>, Error> {
     let mut scores: BTreeMap<u64, Score> = BTreeMap::new();
     let mut piece = Vec::new();
     let total = set.rows(split)?.len();
@@ -248,10 +273,16 @@ fn baseline_rows(task: &Task, set: &ShardSet, tokenizer: &dyn Tokenizer, split: 
         task.progress(row, Some(total), Unit::Items);
         task.check()
     })?;
-    Ok((0..total).map(|row| scores.remove(&row).unwrap_or_else(|| Score::new(baselines.max_order()))).collect())
+    Ok((0..total)
+        .map(|row| scores.remove(&row).unwrap_or_else(|| Score::new(baselines.max_order())))
+        .collect())
 }
 
-fn for_each_segment(set: &ShardSet, split: &str, mut each: impl FnMut(&Rows, u64, &Segment) -> Result<(), Error>) -> Result<(), Error> {
+fn for_each_segment(
+    set: &ShardSet,
+    split: &str,
+    mut each: impl FnMut(&Rows, u64, &Segment) -> Result<(), Error>,
+) -> Result<(), Error> {
     let rows = set.rows(split)?;
     let files = set.details.splits.get(split).map(|split| split.files.clone()).unwrap_or_default();
     let mut row = 0;
@@ -264,7 +295,13 @@ fn for_each_segment(set: &ShardSet, split: &str, mut each: impl FnMut(&Rows, u64
     Ok(())
 }
 
-fn decode(tokenizer: &dyn Tokenizer, rows: &Rows, row: u64, segment: &Segment, out: &mut Vec<u8>) -> Result<(), Error> {
+fn decode(
+    tokenizer: &dyn Tokenizer,
+    rows: &Rows,
+    row: u64,
+    segment: &Segment,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
     let tokens = rows.get(row).to_vec();
     Ok(tokenizer.decode_into(&tokens[segment.token_start as usize..segment.token_end as usize], out)?)
 }

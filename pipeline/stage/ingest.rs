@@ -45,7 +45,8 @@ impl Source {
     }
 
     fn name(&self) -> String {
-        let file = self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let file =
+            self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let stem = file.split('.').next().unwrap_or_default().to_owned();
         self.name.clone().unwrap_or(stem)
     }
@@ -73,7 +74,10 @@ impl Stage for Config {
                 problems.push(("sources", format!("source {} has `reads`, which only `bam` takes", i + 1)));
             }
             if self.sources[..i].iter().any(|other| other.name() == source.name()) {
-                problems.push(("sources", format!("two sources are called `{}`; give one a `name`", source.name())));
+                problems.push((
+                    "sources",
+                    format!("two sources are called `{}`; give one a `name`", source.name()),
+                ));
             }
         }
         problems
@@ -214,7 +218,9 @@ fn n50(lengths: &[u64], bases: u64) -> Option<u64> {
 mod tests {
     #[test]
     fn n50_weighs_by_bases() {
-        for (lengths, expected) in [(vec![], None), (vec![7], Some(7)), (vec![1, 1, 2, 4], Some(4)), (vec![2, 3, 4], Some(3))] {
+        for (lengths, expected) in
+            [(vec![], None), (vec![7], Some(7)), (vec![1, 1, 2, 4], Some(4)), (vec![2, 3, 4], Some(3))]
+        {
             assert_eq!(super::n50(&lengths, lengths.iter().sum()), expected, "{lengths:?}");
         }
     }

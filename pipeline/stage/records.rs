@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder,
+};
 use arrow::datatypes::DataType;
 
 use super::tables::{Error, Reader, Writer};
@@ -47,7 +49,13 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), Error> {
     let text = DataType::Utf8;
     let mut writer = Writer::create(
         path,
-        &[("record", DataType::UInt64), ("source", text.clone()), ("name", text.clone()), ("contig", text), ("bases", DataType::UInt64)],
+        &[
+            ("record", DataType::UInt64),
+            ("source", text.clone()),
+            ("name", text.clone()),
+            ("contig", text),
+            ("bases", DataType::UInt64),
+        ],
     )?;
     for (batch, part) in records.chunks(BATCH_ROWS).enumerate() {
         let first = (batch * BATCH_ROWS) as u64;
@@ -91,7 +99,8 @@ pub struct SequenceWriter {
 impl SequenceWriter {
     /// Creates the table.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let columns = [("record", DataType::UInt64), ("start", DataType::UInt64), ("bases", DataType::Binary)];
+        let columns =
+            [("record", DataType::UInt64), ("start", DataType::UInt64), ("bases", DataType::Binary)];
         Ok(Self {
             writer: Writer::create(path, &columns)?,
             record: UInt64Builder::new(),
@@ -262,7 +271,10 @@ impl StretchWriter {
 }
 
 /// Calls `each` for every stretch of a table, in order.
-pub fn for_each_stretch<E: From<Error>>(path: &Path, mut each: impl FnMut(Stretch) -> Result<(), E>) -> Result<(), E> {
+pub fn for_each_stretch<E: From<Error>>(
+    path: &Path,
+    mut each: impl FnMut(Stretch) -> Result<(), E>,
+) -> Result<(), E> {
     let mut reader = Reader::open(path, BATCH_ROWS)?;
     while let Some(batch) = reader.next_batch()? {
         let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
@@ -295,7 +307,9 @@ mod tests {
         writer.finish().unwrap();
         let mut reader = SequenceReader::open(&path).unwrap();
         let mut out = Vec::new();
-        for (record, start, end, expected) in [(0, 2, 6, "GTTT"), (0, 3, 8, "TTTTT"), (1, 0, 2, "GG"), (2, 1, 3, "AT")] {
+        for (record, start, end, expected) in
+            [(0, 2, 6, "GTTT"), (0, 3, 8, "TTTTT"), (1, 0, 2, "GG"), (2, 1, 3, "AT")]
+        {
             assert!(reader.fetch(record, Interval::new(start, end), &mut out).unwrap());
             assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
         }

@@ -11,8 +11,8 @@ use super::{Error, Outcome, Stage, Task, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split, Stage as Row,
-    Status, Token, TokenLength, Tokens, Training, render,
+    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split,
+    Stage as Row, Status, Token, TokenLength, Tokens, Training, render,
 };
 use crate::shard::{Details, ShardSet};
 use crate::tokenizer::Tokenizer;
@@ -39,7 +39,11 @@ impl Stage for Config {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        if self.from.is_empty() { vec![("from", "there is none, expected at least one stage".to_owned())] } else { vec![] }
+        if self.from.is_empty() {
+            vec![("from", "there is none, expected at least one stage".to_owned())]
+        } else {
+            vec![]
+        }
     }
 
     fn resolved(&self) -> Value {
@@ -52,11 +56,19 @@ impl Stage for Config {
         let page = task.out.join(PAGE);
         std::fs::write(&page, render(&data)?).map_err(fs::error("write", &page))?;
         let json = task.out.join("data.json");
-        let text = serde_json::to_vec_pretty(&data).map_err(std::io::Error::other).map_err(fs::error("write", &json))?;
+        let text = serde_json::to_vec_pretty(&data)
+            .map_err(std::io::Error::other)
+            .map_err(fs::error("write", &json))?;
         std::fs::write(&json, text).map_err(fs::error("write", &json))?;
         let summary = task.work.join(task.stage).join(PAGE).display().to_string();
         let volatile = vec![PAGE, "data.json"];
-        Ok(Outcome { counts: Counts::default(), volatile, details: json!({ "page": PAGE }), summary, ..Outcome::default() })
+        Ok(Outcome {
+            counts: Counts::default(),
+            volatile,
+            details: json!({ "page": PAGE }),
+            summary,
+            ..Outcome::default()
+        })
     }
 }
 
@@ -115,7 +127,8 @@ fn stage(task: &Task, artifact: &Artifact) -> Row {
         before: Some(counts.bases_in),
         after: Some(counts.bases_out),
     });
-    let others = counts.other.iter().map(|(unit, &n)| Count { unit: unit.clone(), before: None, after: Some(n) });
+    let others =
+        counts.other.iter().map(|(unit, &n)| Count { unit: unit.clone(), before: None, after: Some(n) });
     let dropped = counts.dropped.iter().map(|(reason, &count)| Dropped {
         reason: reason.clone(),
         unit: "bases".to_owned(),
@@ -181,13 +194,17 @@ fn splits(artifact: &Artifact, artifacts: &[Artifact]) -> Vec<Split> {
 }
 
 fn shards(details: &Details) -> Vec<Shard> {
-    let files = details.splits.iter().flat_map(|(name, split)| split.files.iter().map(move |file| (name, split, file)));
+    let files = details
+        .splits
+        .iter()
+        .flat_map(|(name, split)| split.files.iter().map(move |file| (name, split, file)));
     files
         .map(|(name, split, file)| Shard {
             file: file.path.clone(),
             split: name.clone(),
             rows: file.rows,
-            tokens: file.rows * details.context as u64 - if split.files.len() == 1 { split.padding } else { 0 },
+            tokens: file.rows * details.context as u64
+                - if split.files.len() == 1 { split.padding } else { 0 },
             bases: (split.files.len() == 1).then_some(split.bases),
             bytes: file.bytes,
         })
@@ -205,15 +222,26 @@ fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
     }
     let trained = artifacts.iter().find(|artifact| artifact.manifest.kind == "tokenizer");
     let model = trained.map(|artifact| artifact.manifest.config["model"].clone()).unwrap_or_default();
-    let kind = model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
+    let kind =
+        model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
     let bases = trained.and_then(|artifact| artifact.manifest.details["trained_on_bases"].as_u64());
     Ok(describe_tokens(tokenizer.as_ref(), &frequencies, kind, bases.filter(|b| *b > 0), split))
 }
 
-fn describe_tokens(tokenizer: &dyn Tokenizer, frequencies: &[u64], kind: Option<String>, bases: Option<u64>, split: &str) -> Tokens {
+fn describe_tokens(
+    tokenizer: &dyn Tokenizer,
+    frequencies: &[u64],
+    kind: Option<String>,
+    bases: Option<u64>,
+    split: &str,
+) -> Tokens {
     let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
     let count = |id: u32| frequencies[id as usize];
-    let token = |id: u32| Token { id: id.into(), text: tokenizer.text(id).unwrap_or_default().to_owned(), count: count(id) };
+    let token = |id: u32| Token {
+        id: id.into(),
+        text: tokenizer.text(id).unwrap_or_default().to_owned(),
+        count: count(id),
+    };
     let mut lengths: BTreeMap<u64, TokenLength> = BTreeMap::new();
     for id in ids() {
         let bases = u64::from(tokenizer.bases(id));
@@ -263,7 +291,11 @@ fn training(artifact: &Artifact) -> Result<Training, Error> {
         steps: details["steps"].as_u64().unwrap_or(0),
         tokens: details["tokens"].as_u64().unwrap_or(0),
         wall_seconds: history.last().map(|record| record.seconds),
-        facts: facts.iter().filter(|key| !config[**key].is_null()).map(|key| fact(key, &config[*key])).collect(),
+        facts: facts
+            .iter()
+            .filter(|key| !config[**key].is_null())
+            .map(|key| fact(key, &config[*key]))
+            .collect(),
         train_loss: points(|r| Some(r.loss)),
         validation_loss: points(|r| r.validation_loss),
         learning_rate: points(|r| Some(r.learning_rate)),

@@ -110,7 +110,12 @@ impl Stage for Config {
         counts.set("tokens", splits.values().map(|split| split.tokens).sum());
         counts.set("padding tokens", splits.values().map(|split| split.padding).sum());
         let details = to_json(&self.details(tokenizer.as_ref(), splits));
-        Ok(Outcome { counts, details, summary: format!("{rows} rows of {} tokens", self.context), ..Outcome::default() })
+        Ok(Outcome {
+            counts,
+            details,
+            summary: format!("{rows} rows of {} tokens", self.context),
+            ..Outcome::default()
+        })
     }
 }
 
@@ -130,7 +135,13 @@ impl Config {
         }
     }
 
-    fn split(&self, task: &Task, tokenizer: &dyn Tokenizer, name: &str, counts: &mut Counts) -> Result<Split, Error> {
+    fn split(
+        &self,
+        task: &Task,
+        tokenizer: &dyn Tokenizer,
+        name: &str,
+        counts: &mut Counts,
+    ) -> Result<Split, Error> {
         let input = task.input("from")?;
         let context = self.context as usize;
         let writer = SplitWriter::new(task.out, name, context, token_bytes(tokenizer), self.file_mib << 20);

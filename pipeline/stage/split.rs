@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::records::{INTERVALS, RECORDS, Record, Stretch, StretchWriter, for_each_stretch, index, read_records};
+use super::records::{
+    INTERVALS, RECORDS, Record, Stretch, StretchWriter, for_each_stretch, index, read_records,
+};
 use super::{Error, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::Counts;
 use crate::units::Interval;
@@ -41,6 +43,10 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     block: Option<u64>,
+    /// For single sources, a name in place of `train`, `validation` or `test`; null leaves that part out. So reads can be
+    /// kept from training and tested by themselves: `reads: {train: null, validation: null, test: reads}`.
+    #[serde(default)]
+    sources: BTreeMap<String, BTreeMap<String, Option<String>>>,
     /// What happens to reads that are aligned to no contig: `exclude` (default, for they may come from a held-out
     /// one) or `train`.
     #[serde(default)]
@@ -58,6 +64,9 @@ enum Unplaced {
     Train,
 }
 
+/// The parts that contigs are assigned to.
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
 /// Where a record goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -69,7 +78,11 @@ impl Config {
     /// `place` says what is drawn: a contig, or a block of one.
     fn place(&self, record: &Record, drawn: &str) -> Place {
         let Some(contig) = &record.contig else {
-            return if self.unplaced == Unplaced::Train { Place::Split("train") } else { Place::Dropped("unplaced read") };
+            return if self.unplaced == Unplaced::Train {
+                Place::Split("train")
+            } else {
+                Place::Dropped("unplaced read")
+            };
         };
         if self.exclude.contains(contig) {
             return Place::Dropped("excluded contig");
@@ -97,12 +110,21 @@ impl Config {
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// The name of a record's split, after the renaming that its source asks for.
+    fn renamed<'a>(&'a self, record: &Record, split: &'a str) -> Option<&'a str> {
+        match self.sources.get(&record.source).and_then(|names| names.get(split)) {
+            Some(name) => name.as_deref(),
+            None => Some(split),
+        }
+    }
+
     /// The parts of an interval that are drawn together, each with the name that it is drawn by.
     fn parts(&self, record: &Record, interval: Interval) -> Vec<(String, Interval)> {
         let contig = record.contig.clone().unwrap_or_default();
         let Some(block) = self.block else { return vec![(contig, interval)] };
         let blocks = interval.start / block..interval.end.div_ceil(block);
-        let part = |b: u64| Interval::new((b * block).max(interval.start), ((b + 1) * block).min(interval.end));
+        let part =
+            |b: u64| Interval::new((b * block).max(interval.start), ((b + 1) * block).min(interval.end));
         blocks.map(|b| (format!("{contig}:{b}"), part(b))).collect()
     }
 
@@ -111,10 +133,23 @@ impl Config {
         match (self.block, read) {
             (Some(_), Some(read)) => Err(Error::Config {
                 key: "block",
-                reason: format!("read `{}` of `{}` has no block; split reads by whole contigs", read.name, read.source),
+                reason: format!(
+                    "read `{}` of `{}` has no block; split reads by whole contigs",
+                    read.name, read.source
+                ),
             }),
             _ => Ok(()),
         }
+    }
+
+    fn check_sources(&self, records: &[Record]) -> Result<(), Error> {
+        let unknown = self.sources.keys().find(|name| !records.iter().any(|record| record.source == **name));
+        unknown.map_or(Ok(()), |name| {
+            Err(Error::Config {
+                key: "sources",
+                reason: format!("no record comes from a source called `{name}`"),
+            })
+        })
     }
 
     fn check_names(&self, records: &[Record]) -> Result<(), Error> {
@@ -125,7 +160,10 @@ impl Config {
                 contigs.sort_unstable();
                 contigs.dedup();
                 let some = contigs.iter().take(20).map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ");
-                return Err(Error::Config { key, reason: format!("no contig is called `{name}`; there are {some}") });
+                return Err(Error::Config {
+                    key,
+                    reason: format!("no contig is called `{name}`; there are {some}"),
+                });
             }
         }
         Ok(())
@@ -145,6 +183,21 @@ impl Stage for Config {
         let sum = self.validation_fraction + self.test_fraction;
         if self.validation_fraction < 0.0 || self.test_fraction < 0.0 || sum.is_nan() || sum >= 1.0 {
             problems.push(("test_fraction", format!("the fractions add up to {sum}, expected 0 to below 1")));
+        }
+        for (source, names) in &self.sources {
+            let parts = names.keys().map(String::as_str).filter(|part| !SPLITS.contains(part));
+            problems.extend(parts.map(|part| {
+                (
+                    "sources",
+                    format!(
+                        "source `{source}` renames `{part}`, expected one of `train`, `validation`, `test`"
+                    ),
+                )
+            }));
+            let taken = names.iter().filter_map(|(part, name)| {
+                name.as_deref().filter(|name| part != name && SPLITS.contains(name))
+            });
+            problems.extend(taken.map(|name| ("sources", format!("source `{source}` gives another part the name `{name}`, which would mix held-out contigs"))));
         }
         for name in &self.test {
             if self.validation.contains(name) || self.exclude.contains(name) {
@@ -166,19 +219,26 @@ impl Stage for Config {
         let records = read_records(&input.path(RECORDS))?;
         self.check_names(&records)?;
         self.check_block(&records)?;
+        self.check_sources(&records)?;
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
-        let mut splits: BTreeMap<&str, Tally> = BTreeMap::new();
+        let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let record = &records[index(stretch.record)];
             for (drawn, interval) in self.parts(record, stretch.interval) {
                 let bases = interval.len();
                 counts.bases_in += bases;
-                match self.place(record, &drawn) {
-                    Place::Dropped(reason) => counts.drop_bases(reason, bases),
-                    Place::Split(split) => {
+                let split = match self.place(record, &drawn) {
+                    Place::Dropped(reason) => Err(reason.to_owned()),
+                    Place::Split(split) => self
+                        .renamed(record, split)
+                        .ok_or_else(|| format!("{split} part of source {}", record.source)),
+                };
+                match split {
+                    Err(reason) => counts.drop_bases(&reason, bases),
+                    Ok(split) => {
                         counts.bases_out += bases;
-                        splits.entry(split).or_default().add(record, bases);
+                        splits.entry(split.to_owned()).or_default().add(record, bases);
                         writer.push(Stretch { split: split.to_owned(), interval, ..stretch.clone() })?;
                     }
                 }
@@ -189,7 +249,13 @@ impl Stage for Config {
         let summary = splits.iter().map(|(name, tally)| format!("{name} {} bases", tally.bases));
         let summary = summary.collect::<Vec<_>>().join(", ");
         let details = json!({ "splits": splits });
-        Ok(Outcome { counts, references: vec![reference("sequence", input)], details, summary, ..Outcome::default() })
+        Ok(Outcome {
+            counts,
+            references: vec![reference("sequence", input)],
+            details,
+            summary,
+            ..Outcome::default()
+        })
     }
 }
 
@@ -231,6 +297,20 @@ mod tests {
         assert_eq!(place(Some("c")), Place::Split("test"));
         assert_eq!(place(Some("d")), Place::Dropped("excluded contig"));
         assert_eq!(place(None), Place::Dropped("unplaced read"));
+    }
+
+    #[test]
+    fn a_source_can_rename_its_parts_but_not_mix_them() {
+        let text = r#"{"from": "x", "sources": {"reads": {"train": null, "test": "reads"}}}"#;
+        let config = config(text);
+        let record =
+            |source: &str| Record { source: source.into(), name: "n".into(), contig: None, bases: 1 };
+        assert_eq!(config.renamed(&record("reads"), "train"), None);
+        assert_eq!(config.renamed(&record("reads"), "test"), Some("reads"));
+        assert_eq!(config.renamed(&record("genome"), "test"), Some("test"));
+        assert!(config.problems().is_empty());
+        let mixed: Config = serde_json::from_str(&text.replace(r#""reads"}}"#, r#""train"}}"#)).unwrap();
+        assert!(mixed.problems()[0].1.contains("would mix held-out contigs"));
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Writer {
 
     /// Appends a batch, its columns in the order of [`Writer::create`].
     pub fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(parquet("write", &self.path))?;
+        let batch =
+            RecordBatch::try_new(self.schema.clone(), columns).map_err(parquet("write", &self.path))?;
         self.inner.write(&batch).map_err(parquet("write", &self.path))
     }
 
@@ -97,7 +98,8 @@ pub struct Reader {
 impl Reader {
     /// Opens a table to be read in batches of at most `rows` rows.
     pub fn open(path: &Path, rows: usize) -> Result<Self, Error> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))?;
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let inner = builder.with_batch_size(rows).build().map_err(parquet("read", path))?;
         Ok(Self { path: path.to_owned(), rows: total, inner })

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::WINDOWS;
-use super::records::{RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index, read_records};
+use super::records::{
+    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index, read_records,
+};
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
 use super::{Error, Outcome, Stage, Task, to_json};
@@ -207,12 +209,17 @@ pub struct Document {
 }
 
 /// Calls `each` for every window of a table, in order.
-pub fn for_each_document(path: &Path, mut each: impl FnMut(Document) -> Result<(), Error>) -> Result<(), Error> {
+pub fn for_each_document(
+    path: &Path,
+    mut each: impl FnMut(Document) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut reader = Reader::open(path, 1024)?;
     while let Some(batch) = reader.next_batch()? {
-        let (record, source) = (batch.column::<StringArray>("record")?, batch.column::<StringArray>("source")?);
+        let (record, source) =
+            (batch.column::<StringArray>("record")?, batch.column::<StringArray>("source")?);
         let (start, end) = (batch.column::<UInt64Array>("start")?, batch.column::<UInt64Array>("end")?);
-        let (strand, tokens) = (batch.column::<StringArray>("strand")?, batch.column::<BinaryArray>("tokens")?);
+        let (strand, tokens) =
+            (batch.column::<StringArray>("strand")?, batch.column::<BinaryArray>("tokens")?);
         for i in 0..batch.rows() {
             let bytes = tokens.value(i).chunks_exact(4);
             each(Document {

@@ -115,7 +115,12 @@ impl Stage for Config {
 }
 
 impl Config {
-    fn train(&self, config: &BpeConfig, task: &Task, counts: &mut Counts) -> Result<tokenizers::bpe::Bpe, Error> {
+    fn train(
+        &self,
+        config: &BpeConfig,
+        task: &Task,
+        counts: &mut Counts,
+    ) -> Result<tokenizers::bpe::Bpe, Error> {
         let input = task.input_of("from", &["split", "chunk"])?;
         let chunks = input.manifest.kind == "chunk";
         if chunks != (self.pieces == Pieces::Chunks) {
@@ -160,7 +165,12 @@ impl Config {
 }
 
 /// The forward bases of a stretch.
-pub fn fetch(reader: &mut SequenceReader, stretch: &Stretch, sequence: &Artifact, out: &mut Vec<u8>) -> Result<(), Error> {
+pub fn fetch(
+    reader: &mut SequenceReader,
+    stretch: &Stretch,
+    sequence: &Artifact,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
     if reader.fetch(stretch.record, stretch.interval, out)? {
         return Ok(());
     }

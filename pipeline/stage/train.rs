@@ -25,7 +25,8 @@ struct Wiring {
 /// Reads `from` and leaves the rest, strictly, to the trainer's own configuration.
 pub fn parse(mut value: Value) -> Result<Box<dyn Stage>, ParseError> {
     let from = value.as_object_mut().and_then(|map| map.shift_remove("from"));
-    let wiring: Value = from.into_iter().map(|from| ("from".to_owned(), from)).collect::<serde_json::Map<_, _>>().into();
+    let wiring: Value =
+        from.into_iter().map(|from| ("from".to_owned(), from)).collect::<serde_json::Map<_, _>>().into();
     let wiring: Wiring = serde_path_to_error::deserialize(wiring)?;
     let training = serde_path_to_error::deserialize(value)?;
     Ok(Box::new(Config { from: wiring.from, training }))
@@ -70,15 +71,20 @@ impl Stage for Config {
         let input = task.input_of("from", &["shard"])?;
         let set = ShardSet::from_artifact(input)?;
         let rows = set.rows("train")?;
-        let validation = set.details.splits.contains_key("validation").then(|| set.rows("validation")).transpose()?;
+        let validation =
+            set.details.splits.contains_key("validation").then(|| set.rows("validation")).transpose()?;
         let vocabulary = vocabulary(&set)?;
         let data = Data {
             rows: &rows,
-            validation: validation.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows as &dyn TokenRows),
+            validation: validation
+                .as_ref()
+                .filter(|rows| !rows.is_empty())
+                .map(|rows| rows as &dyn TokenRows),
             vocabulary: &vocabulary,
             fingerprint: &input.manifest.content,
         };
-        let hooks = Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
+        let hooks =
+            Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
         let summary = train::run(&self.training, data, task.out, hooks).map_err(|error| match error {
             train::Error::Stopped { .. } => Error::Interrupted,
             error => error.into(),

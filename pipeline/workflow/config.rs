@@ -153,7 +153,8 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, span: impl Into<Option<Span>>, message: String, help: Option<String>) {
-        let source_code = NamedSource::new(self.path.to_string_lossy(), self.text.to_owned()).with_language("yaml");
+        let source_code =
+            NamedSource::new(self.path.to_string_lossy(), self.text.to_owned()).with_language("yaml");
         self.problems.push(Problem { message, help, span: span.into(), source_code });
     }
 
@@ -173,7 +174,11 @@ impl<'a> Reader<'a> {
 
     fn workflow(&mut self, document: &Item) -> Option<Workflow> {
         let Node::Map(entries) = &document.node else {
-            self.problem(document.span, format!("expected a map with `name` and `stages`, found {}", document.kind()), None);
+            self.problem(
+                document.span,
+                format!("expected a map with `name` and `stages`, found {}", document.kind()),
+                None,
+            );
             return None;
         };
         for (key, span, _) in entries {
@@ -202,7 +207,10 @@ impl<'a> Reader<'a> {
         match item.to_json() {
             Value::String(name) if is_name(&name) => Some(name),
             other => {
-                let message = format!("expected a name of letters, digits, `-`, `_` and `.`, found `{}`", plain(&other));
+                let message = format!(
+                    "expected a name of letters, digits, `-`, `_` and `.`, found `{}`",
+                    plain(&other)
+                );
                 self.problem(item.span, message, None);
                 None
             }
@@ -230,13 +238,18 @@ impl<'a> Reader<'a> {
             return None;
         };
         let Node::Map(entries) = &item.node else {
-            self.problem(item.span, format!("`stages` is a map from names to stages, found {}", item.kind()), None);
+            self.problem(
+                item.span,
+                format!("`stages` is a map from names to stages, found {}", item.kind()),
+                None,
+            );
             return None;
         };
         let mut stages = Vec::new();
         for (name, span, item) in entries {
             if !is_name(name) {
-                let message = format!("expected a stage name of letters, digits, `-` and `_`, found `{name}`");
+                let message =
+                    format!("expected a stage name of letters, digits, `-` and `_`, found `{name}`");
                 self.problem(*span, message, None);
             }
             if let Some(entry) = self.stage(name, *span, item, params) {
@@ -246,13 +259,23 @@ impl<'a> Reader<'a> {
         Some(stages)
     }
 
-    fn stage(&mut self, name: &str, span: Span, item: &Item, params: &BTreeMap<String, Value>) -> Option<Entry> {
+    fn stage(
+        &mut self,
+        name: &str,
+        span: Span,
+        item: &Item,
+        params: &BTreeMap<String, Value>,
+    ) -> Option<Entry> {
         let Node::Map(_) = &item.node else {
             self.problem(span, format!("stage `{name}` is a map with `uses`, found {}", item.kind()), None);
             return None;
         };
         let kind = self.uses(name, span, item)?;
+        let before = self.problems.len();
         let mut value = self.interpolated(item, params);
+        if self.problems.len() > before {
+            return None;
+        }
         for over in self.overrides.iter().filter(|over| over.path[0] == name) {
             set(&mut value, &over.path[1..], &over.value);
         }
@@ -284,7 +307,11 @@ impl<'a> Reader<'a> {
         let kind = names.iter().position(|kind| *kind == found);
         if kind.is_none() {
             let help = similar(&found, names.iter().copied()).map(|hint| format!("did you mean `{hint}`?"));
-            self.problem(uses.span, format!("no stage is called `{found}`; there are {}", list(&names)), help);
+            self.problem(
+                uses.span,
+                format!("no stage is called `{found}`; there are {}", list(&names)),
+                help,
+            );
         }
         kind
     }
@@ -292,7 +319,9 @@ impl<'a> Reader<'a> {
     /// The value with `${params.x}` replaced: whole texts keep the parameter's type, parts of texts its wording.
     fn interpolated(&mut self, item: &Item, params: &BTreeMap<String, Value>) -> Value {
         match &item.node {
-            Node::Scalar(Value::String(text)) if text.contains("${") => self.interpolate(text, item.span, params),
+            Node::Scalar(Value::String(text)) if text.contains("${") => {
+                self.interpolate(text, item.span, params)
+            }
             Node::Scalar(value) => value.clone(),
             Node::List(items) => items.iter().map(|item| self.interpolated(item, params)).collect(),
             Node::Map(entries) => {
@@ -334,11 +363,22 @@ impl<'a> Reader<'a> {
     /// A value that does not fit its type: finds the place that the path leads to.
     fn mismatch(&mut self, name: &str, span: Span, item: &Item, error: &stage::ParseError) {
         let (message, help, unknown) = reword(&error.inner().to_string());
-        let path = error.path().iter().map(ToString::to_string).filter(|part| part != "?").collect::<Vec<_>>();
-        let overridden = self.overrides.iter().any(|over| over.path[0] == name && same_path(&over.path[1..], &path, unknown.as_deref()));
+        let path =
+            error.path().iter().map(ToString::to_string).filter(|part| part != "?").collect::<Vec<_>>();
+        let overridden = self
+            .overrides
+            .iter()
+            .any(|over| over.path[0] == name && same_path(&over.path[1..], &path, unknown.as_deref()));
         let place = (!overridden).then(|| place(item, &path, unknown.as_deref()).unwrap_or(span));
-        let key = path.iter().filter(|part| Some(*part) != unknown.as_ref()).cloned().collect::<Vec<_>>().join(".").replace(".[", "[");
-        let whose = if key.is_empty() { format!("stage `{name}`") } else { format!("`{key}` of stage `{name}`") };
+        let key = path
+            .iter()
+            .filter(|part| Some(*part) != unknown.as_ref())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(".")
+            .replace(".[", "[");
+        let whose =
+            if key.is_empty() { format!("stage `{name}`") } else { format!("`{key}` of stage `{name}`") };
         let whose = if overridden { format!("--set, {whose}") } else { whose };
         self.problem(place, format!("{whose}: {message}"), help);
     }
@@ -348,7 +388,8 @@ impl<'a> Reader<'a> {
         for over in self.overrides {
             let found = over.path[0].as_str();
             if found != "params" && !names.contains(&found) && self.problems.is_empty() {
-                let help = similar(found, names.iter().copied()).map(|hint| format!("did you mean `{hint}`?"));
+                let help =
+                    similar(found, names.iter().copied()).map(|hint| format!("did you mean `{hint}`?"));
                 self.problem(None, format!("--set names stage `{found}`, which is not there"), help);
             }
         }
@@ -366,16 +407,23 @@ impl<'a> Reader<'a> {
                 if let Some(j) = stages.iter().position(|(other, _)| other.name == input) {
                     graph.update_edge(nodes[j], nodes[i], ());
                 } else if !written.contains(&input) {
-                    let help = similar(&input, written.iter().map(String::as_str)).map(|hint| format!("did you mean `{hint}`?"));
+                    let help = similar(&input, written.iter().map(String::as_str))
+                        .map(|hint| format!("did you mean `{hint}`?"));
                     let place = item.entry(&role).map_or(item.span, |(_, value)| value.span);
-                    self.problem(place, format!("stage `{}` reads from `{input}`, which is not there", entry.name), help);
+                    self.problem(
+                        place,
+                        format!("stage `{}` reads from `{input}`, which is not there", entry.name),
+                        help,
+                    );
                 }
             }
         }
         if let Ok(order) = toposort(&graph, None) {
             return Some(arranged(stages, &order.iter().map(|node| graph[*node]).collect::<Vec<_>>()));
         }
-        let cycle = tarjan_scc(&graph).into_iter().find(|part| part.len() > 1 || graph.contains_edge(part[0], part[0]));
+        let cycle = tarjan_scc(&graph)
+            .into_iter()
+            .find(|part| part.len() > 1 || graph.contains_edge(part[0], part[0]));
         let mut cycle: Vec<usize> = cycle.unwrap_or_default().iter().map(|node| graph[*node]).collect();
         cycle.sort_unstable();
         let names: Vec<&str> = cycle.iter().map(|i| stages[*i].0.name.as_str()).collect();
@@ -395,7 +443,8 @@ fn arranged(stages: Vec<(Entry, Item)>, order: &[usize]) -> Vec<Entry> {
             }
         }
     }
-    let mut ranked: Vec<(usize, Entry)> = depth.into_iter().zip(stages.into_iter().map(|(entry, _)| entry)).collect();
+    let mut ranked: Vec<(usize, Entry)> =
+        depth.into_iter().zip(stages.into_iter().map(|(entry, _)| entry)).collect();
     ranked.sort_by_key(|(depth, _)| *depth);
     ranked.into_iter().map(|(_, entry)| entry).collect()
 }
@@ -422,7 +471,8 @@ fn set(value: &mut Value, path: &[String], new: &Value) {
 fn place(item: &Item, path: &[String], unknown: Option<&str>) -> Option<Span> {
     let mut item = item;
     for part in path {
-        let index = part.strip_prefix('[').and_then(|p| p.strip_suffix(']')).and_then(|p| p.parse::<usize>().ok());
+        let index =
+            part.strip_prefix('[').and_then(|p| p.strip_suffix(']')).and_then(|p| p.parse::<usize>().ok());
         let next = match (&item.node, index) {
             (Node::List(items), Some(index)) => items.get(index),
             _ => item.entry(part).map(|(_, value)| value),
@@ -440,12 +490,14 @@ fn reword(message: &str) -> (String, Option<String>, Option<String>) {
     let ticked: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let found = ticked.first().copied().unwrap_or_default();
-        let help = similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
+        let help =
+            similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
         return (format!("unknown key {rest}"), help, Some(found.to_owned()));
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
         let found = ticked.first().copied().unwrap_or_default();
-        let help = similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
+        let help =
+            similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
         return (format!("unknown value {rest}"), help, None);
     }
     if let Some(rest) = message.strip_prefix("missing field ") {
@@ -469,5 +521,9 @@ fn plain(value: &Value) -> String {
 }
 
 fn list(words: &[&str]) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ") }
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ")
+    }
 }

@@ -130,8 +130,12 @@ impl Run<'_> {
     }
 
     fn work(&self, entry: &Entry, inputs: &BTreeMap<String, Artifact>, out: &Path) -> Result<Outcome, Error> {
-        let reused: Vec<String> =
-            self.decisions.iter().filter(|(_, d)| *d == Decision::Reuse).map(|(name, _)| name.clone()).collect();
+        let reused: Vec<String> = self
+            .decisions
+            .iter()
+            .filter(|(_, d)| *d == Decision::Reuse)
+            .map(|(name, _)| name.clone())
+            .collect();
         let task = Task {
             stage: &entry.name,
             inputs,
@@ -152,7 +156,13 @@ impl Run<'_> {
         if outcome.counts.balances() { Ok(outcome) } else { Err(unbalanced(entry, &outcome)) }
     }
 
-    fn publish(&self, entry: &Entry, staging: Staging, from: &MadeFrom, outcome: Outcome) -> Result<(), Error> {
+    fn publish(
+        &self,
+        entry: &Entry,
+        staging: Staging,
+        from: &MadeFrom,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
         let manifest = Manifest {
             schema: artifact::SCHEMA.to_owned(),
             tool: TOOL.to_owned(),

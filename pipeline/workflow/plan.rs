@@ -44,7 +44,12 @@ pub struct Plan {
 
 impl Plan {
     /// Compares the workflow with what is in the work folder, without changing anything there.
-    pub fn new(workflow: &Workflow, work: &Path, selection: &Selection, hashes: &Hashes) -> Result<Self, Error> {
+    pub fn new(
+        workflow: &Workflow,
+        work: &Path,
+        selection: &Selection,
+        hashes: &Hashes,
+    ) -> Result<Self, Error> {
         let chosen = choose(workflow, selection)?;
         let mut stages: Vec<(String, Decision)> = Vec::new();
         for (entry, choice) in workflow.stages.iter().zip(chosen) {
@@ -53,7 +58,9 @@ impl Plan {
             let decision = match (choice, upstream) {
                 (Choice::Skip, _) => Decision::Skip,
                 (Choice::Force(reason), _) => Decision::Run(reason),
-                (Choice::Consider, Some((_, input))) => Decision::Run(format!("its input `{input}` is made anew")),
+                (Choice::Consider, Some((_, input))) => {
+                    Decision::Run(format!("its input `{input}` is made anew"))
+                }
                 (Choice::Consider, None) => consider(workflow, entry, work, hashes)?,
             };
             stages.push((entry.name.clone(), decision));
@@ -74,7 +81,11 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
     let mut choices = vec![Choice::Consider; workflow.stages.len()];
     if let Some(until) = &selection.until {
         let needed = ancestors(workflow, workflow.position(until)?);
-        choices.iter_mut().zip(needed).filter(|(_, needed)| !needed).for_each(|(choice, _)| *choice = Choice::Skip);
+        choices
+            .iter_mut()
+            .zip(needed)
+            .filter(|(_, needed)| !needed)
+            .for_each(|(choice, _)| *choice = Choice::Skip);
     }
     if let Some(only) = &selection.only {
         let position = workflow.position(only)?;
@@ -115,7 +126,12 @@ fn ancestors(workflow: &Workflow, position: usize) -> Vec<bool> {
 }
 
 /// Whether the artifact of a stage is whole and made from what is there now; in words.
-pub(super) fn consider(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
+pub(super) fn consider(
+    workflow: &Workflow,
+    entry: &Entry,
+    work: &Path,
+    hashes: &Hashes,
+) -> Result<Decision, Error> {
     let folder = work.join(&entry.name);
     let Ok(artifact) = Artifact::open(&folder) else {
         return Ok(Decision::Run(absence(&folder)));
@@ -160,7 +176,11 @@ impl MadeFrom {
         });
         let sources = entry.stage.files().into_iter().map(|path| source(workflow, &path, hashes));
         let config = entry.stage.resolved();
-        Ok(Self { inputs: inputs.collect::<Result<_, _>>()?, sources: sources.collect::<Result<_, _>>()?, config })
+        Ok(Self {
+            inputs: inputs.collect::<Result<_, _>>()?,
+            sources: sources.collect::<Result<_, _>>()?,
+            config,
+        })
     }
 
     /// The hash of kind, algorithm, configuration and contents; names of stages and paths of files are no part of it.

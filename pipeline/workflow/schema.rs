@@ -48,7 +48,8 @@ fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -
         if let Some(properties) = properties.as_object_mut() {
             for property in properties.values_mut() {
                 let inner = property.take();
-                *property = json!({ "anyOf": [inner, { "type": "string", "pattern": "^\\$\\{params\\.[^}]+\\}$" }] });
+                *property =
+                    json!({ "anyOf": [inner, { "type": "string", "pattern": "^\\$\\{params\\.[^}]+\\}$" }] });
             }
             properties.insert("uses".to_owned(), json!({ "const": kind.name, "description": kind.summary }));
         }

@@ -42,7 +42,9 @@ impl Item {
         match &self.node {
             Node::Scalar(value) => value.clone(),
             Node::List(items) => items.iter().map(Self::to_json).collect(),
-            Node::Map(entries) => entries.iter().map(|(key, _, item)| (key.clone(), item.to_json())).collect(),
+            Node::Map(entries) => {
+                entries.iter().map(|(key, _, item)| (key.clone(), item.to_json())).collect()
+            }
         }
     }
 

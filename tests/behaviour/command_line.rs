@@ -23,7 +23,8 @@ fn exit_codes_tell_success_failure_and_usage_apart() {
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let command = format!("{} schema workflow | head -c 10", env!("CARGO_BIN_EXE_genomill"));
-    let output = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &command]).output().unwrap();
+    let output =
+        std::process::Command::new("bash").args(["-o", "pipefail", "-c", &command]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
 }
@@ -58,8 +59,11 @@ fn a_token_row_decodes_to_the_genome_at_its_provenance() {
             let tokens = rows.get(row).to_vec();
             for s in segments {
                 let mut found = Vec::new();
-                tokenizer.decode_into(&tokens[s.token_start as usize..s.token_end as usize], &mut found).unwrap();
-                let mut expected = genome[usize::try_from(s.start).unwrap()..usize::try_from(s.end).unwrap()].to_vec();
+                tokenizer
+                    .decode_into(&tokens[s.token_start as usize..s.token_end as usize], &mut found)
+                    .unwrap();
+                let mut expected =
+                    genome[usize::try_from(s.start).unwrap()..usize::try_from(s.end).unwrap()].to_vec();
                 if s.strand == genomill::units::Strand::Reverse {
                     genomill::sequence::complement::reverse_complement(&mut expected);
                 }
@@ -93,5 +97,8 @@ fn tokenizers_are_shown_and_used() {
     let ids: Vec<&str> = ids.split_whitespace().collect();
     assert_eq!(run(&[&["decode"], ids.as_slice()].concat()).1, "ACGTACGTTTGACA\n");
     let (code, _, message) = run(&["encode", "ACG!"]);
-    assert_eq!((code, message.as_str()), (Some(1), "error: cannot encode line 1: `!` at base 3 is no IUPAC code\n"));
+    assert_eq!(
+        (code, message.as_str()),
+        (Some(1), "error: cannot encode line 1: `!` at base 3 is no IUPAC code\n")
+    );
 }

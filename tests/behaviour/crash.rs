@@ -16,11 +16,13 @@ fn ecoli() -> Scratch {
 
 /// Starts a run and waits until a stage begins.
 fn start_until(scratch: &Scratch, stage: &str) -> Child {
-    let mut child =
-        scratch.command("run", &["--progress", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = scratch.command("run", &["--progress", "json"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let begun = format!("\"stage\":\"{stage}\"");
-    let found = lines.by_ref().map_while(Result::ok).any(|line| line.contains("stage_started") && line.contains(&begun));
+    let found = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("stage_started") && line.contains(&begun));
     assert!(found, "stage {stage} never began");
     std::thread::spawn(move || lines.for_each(drop));
     child

@@ -6,8 +6,24 @@ use crate::support::{genomill, root};
 
 /// From the top of the house to the ground.
 const ROOMS: [&str; 18] = [
-    "cli", "workflow", "stage", "report", "evaluate", "train", "model", "task", "metric", "loader", "shard", "tokenizer",
-    "source", "sequence", "artifact", "observer", "units", "fs",
+    "cli",
+    "workflow",
+    "stage",
+    "report",
+    "evaluate",
+    "train",
+    "model",
+    "task",
+    "metric",
+    "loader",
+    "shard",
+    "tokenizer",
+    "source",
+    "sequence",
+    "artifact",
+    "observer",
+    "units",
+    "fs",
 ];
 
 /// Rooms that may name tensors.
@@ -46,7 +62,9 @@ fn rooms_import_only_rooms_below_them() {
                 let names = rest.strip_prefix('{').unwrap_or(rest);
                 let several = rest.starts_with('{');
                 let names: Vec<&str> = if several { names.split(',').collect() } else { vec![names] };
-                names.into_iter().map(|name| name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned())
+                names.into_iter().map(|name| {
+                    name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned()
+                })
             });
             for name in imported {
                 if ROOMS.iter().position(|other| *other == name).is_some_and(|other| other < room) {
@@ -69,7 +87,9 @@ fn tensors_stay_in_their_rooms() {
 #[test]
 fn the_library_does_not_print() {
     for (room, path, text) in rooms() {
-        let prints = text.lines().any(|line| ["println!", "eprintln!", "dbg!", "process::exit"].iter().any(|word| line.contains(word)));
+        let prints = text.lines().any(|line| {
+            ["println!", "eprintln!", "dbg!", "process::exit"].iter().any(|word| line.contains(word))
+        });
         assert!(!prints || ROOMS[room] == "cli", "{} prints", path.display());
     }
 }
@@ -80,6 +100,10 @@ fn schemas_are_what_the_types_say() {
         let output = genomill().args(["schema", of]).output().unwrap();
         let path = root().join(format!("schemas/{of}.schema.json"));
         let kept = std::fs::read_to_string(&path).unwrap();
-        assert!(kept == String::from_utf8(output.stdout).unwrap(), "{} is old: run `make schemas`", path.display());
+        assert!(
+            kept == String::from_utf8(output.stdout).unwrap(),
+            "{} is old: run `make schemas`",
+            path.display()
+        );
     }
 }

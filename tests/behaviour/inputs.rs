@@ -17,7 +17,10 @@ fn every_bad_specimen_is_refused_with_its_message_and_leaves_no_artifact() {
             _ => continue,
         };
         let specimen = root().join("tests/specimens").join(file);
-        let yaml = format!("name: flow\nstages:\n  raw: {{uses: ingest, sources: [{{{key}: {}}}]}}\n", specimen.display());
+        let yaml = format!(
+            "name: flow\nstages:\n  raw: {{uses: ingest, sources: [{{{key}: {}}}]}}\n",
+            specimen.display()
+        );
         let scratch = Scratch::new(&yaml);
         let output = scratch.run(&[]);
         if label == "valid" {
@@ -37,7 +40,11 @@ fn every_bad_specimen_is_refused_with_its_message_and_leaves_no_artifact() {
 
 #[test]
 fn reads_equal_what_samtools_gives() {
-    let Ok(samtools) = Command::new("samtools").args(["view", "-c", "-F", "0xF00", "-q", "30"]).arg(data("yeast_atac_sacCer3.bam")).output() else {
+    let Ok(samtools) = Command::new("samtools")
+        .args(["view", "-c", "-F", "0xF00", "-q", "30"])
+        .arg(data("yeast_atac_sacCer3.bam"))
+        .output()
+    else {
         eprintln!("skipped: samtools is not installed");
         return;
     };

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Scratch, stderr, LAMBDA};
+use crate::support::{LAMBDA, Scratch, stderr};
 
 fn page() -> (Scratch, std::path::PathBuf) {
     let yaml = format!(
@@ -32,8 +32,20 @@ fn the_report_opens_in_chromium() {
     let (_scratch, page) = page();
     let profile = tempfile::tempdir().unwrap();
     let shown = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--enable-logging=stderr",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--dump-dom",
+        ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("file://{}", page.display()))
         .output();

@@ -42,7 +42,12 @@ fn comments_order_and_names_of_files_change_nothing() {
     scratch.write(&yaml.replace("name: lambda, ", ""));
     // The source is named after its file, so `raw` runs; with the old name nothing would.
     assert!(scratch.ran(&[]).contains(&"raw".to_owned()));
-    scratch.write(&LAMBDA.replace("{uses: shard, from: tokens, context: 64}", "{context: 64, from: tokens, uses: shard} # c"));
+    scratch.write(
+        &LAMBDA.replace(
+            "{uses: shard, from: tokens, context: 64}",
+            "{context: 64, from: tokens, uses: shard} # c",
+        ),
+    );
     fs::rename(scratch.path("renamed.fa.gz"), scratch.path("lambda.fa.gz")).unwrap();
     scratch.ran(&[]);
     scratch.write(LAMBDA);
@@ -79,10 +84,18 @@ fn selections_choose_stages() {
     assert_eq!(scratch.ran(&["--force", "raw"]), ["raw"], "what comes out is the same, so nothing else runs");
     let output = scratch.run(&["--only", "tokns"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no stage `tokns` in `flow.yaml`; did you mean `tokens`?"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no stage `tokns` in `flow.yaml`; did you mean `tokens`?"),
+        "{}",
+        stderr(&output)
+    );
     fs::remove_dir_all(scratch.artifact("windows")).unwrap();
     let output = scratch.run(&["--only", "tokens"]);
-    assert!(stderr(&output).contains("stage `tokens` needs `windows`, which is not there"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("stage `tokens` needs `windows`, which is not there"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -101,9 +114,11 @@ fn bases_in_are_bases_out_and_dropped_in_every_manifest() {
     let mut dropped = 0;
     for stage in ["raw", "clean", "split", "windows", "bpe", "tokens", "shards"] {
         let text = fs::read(scratch.artifact(stage).join("manifest.json")).unwrap();
-        let counts: serde_json::Value = serde_json::from_slice::<serde_json::Value>(&text).unwrap()["counts"].take();
+        let counts: serde_json::Value =
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap()["counts"].take();
         let lost: u64 = counts["dropped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
-        let (bases_in, bases_out) = (counts["bases_in"].as_u64().unwrap(), counts["bases_out"].as_u64().unwrap());
+        let (bases_in, bases_out) =
+            (counts["bases_in"].as_u64().unwrap(), counts["bases_out"].as_u64().unwrap());
         assert_eq!(bases_in, bases_out + lost, "{stage}: {counts}");
         dropped += lost;
     }

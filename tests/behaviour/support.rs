@@ -73,7 +73,10 @@ impl Scratch {
     /// `genomill COMMAND flow.yaml --work work ARGUMENTS`, started in the folder.
     pub fn command(&self, command: &str, arguments: &[&str]) -> Command {
         let mut process = genomill();
-        process.current_dir(self.folder.path()).args([command, "flow.yaml", "--work", "work"]).args(arguments);
+        process
+            .current_dir(self.folder.path())
+            .args([command, "flow.yaml", "--work", "work"])
+            .args(arguments);
         process
     }
 

@@ -4,17 +4,54 @@ use crate::support::{LAMBDA, Scratch, stderr};
 
 /// An edit of a good workflow, and what the message must say.
 const MISTAKES: [(&str, &str, &[&str]); 16] = [
-    ("context: 64", "contxt: 64", &["unknown key `contxt`", "did you mean `context`?", "flow.yaml:11:40", "the key `context` is missing"]),
-    ("uses: clean", "uses: cleen", &["no stage is called `cleen`", "did you mean `clean`?", "flow.yaml:6:18"]),
+    (
+        "context: 64",
+        "contxt: 64",
+        &[
+            "unknown key `contxt`",
+            "did you mean `context`?",
+            "flow.yaml:11:40",
+            "the key `context` is missing",
+        ],
+    ),
+    (
+        "uses: clean",
+        "uses: cleen",
+        &["no stage is called `cleen`", "did you mean `clean`?", "flow.yaml:6:18"],
+    ),
     ("uses: clean, ", "", &["stage `clean` does not say what it `uses`"]),
-    ("from: tokens", "from: tokns", &["stage `shards` reads from `tokns`, which is not there", "did you mean `tokens`?", "flow.yaml:11:32"]),
-    ("from: raw", "from: shards", &["stages read from each other in a circle: `clean`, `split`, `windows`, `bpe`, `tokens`, `shards`"]),
-    ("window: 1000", "window: many", &["`window` of stage `windows`: expected u64, found string \"many\"", "flow.yaml:8:49"]),
+    (
+        "from: tokens",
+        "from: tokns",
+        &[
+            "stage `shards` reads from `tokns`, which is not there",
+            "did you mean `tokens`?",
+            "flow.yaml:11:32",
+        ],
+    ),
+    (
+        "from: raw",
+        "from: shards",
+        &["stages read from each other in a circle: `clean`, `split`, `windows`, `bpe`, `tokens`, `shards`"],
+    ),
+    (
+        "window: 1000",
+        "window: many",
+        &["`window` of stage `windows`: expected u64, found string \"many\"", "flow.yaml:8:49"],
+    ),
     ("window: 1000", "window: -3", &["expected u64, found integer `-3`"]),
     ("window: 1000", "window: 0", &["`window` of stage `windows`: is 0, expected at least 1 base"]),
-    ("${params.vocabulary}", "${params.vocab}", &["unknown parameter `params.vocab`", "did you mean `${params.vocabulary}`?"]),
+    (
+        "${params.vocabulary}",
+        "${params.vocab}",
+        &["unknown parameter `params.vocab`", "did you mean `${params.vocabulary}`?"],
+    ),
     ("vocabulary: 96", "vocabulary: 3", &["`model` of stage `bpe`", "expected 23"]),
-    ("vocabulary: 96", "vocabulary: [1]", &["`model.bpe.vocabulary_size` of stage `bpe`: expected u32, found sequence"]),
+    (
+        "vocabulary: 96",
+        "vocabulary: [1]",
+        &["`model.bpe.vocabulary_size` of stage `bpe`: expected u32, found sequence"],
+    ),
     ("params:", "parms:", &["unknown key `parms` in the workflow", "did you mean `params`?"]),
     ("name: flow", "name: a/b", &["expected a name of letters, digits, `-`, `_` and `.`, found `a/b`"]),
     ("{fasta: lambda.fa.gz}", "{fasta: a, bam: b}", &["source 1 needs one of `fasta` and `bam`"]),
@@ -40,7 +77,10 @@ fn mistakes_are_named_with_their_place() {
 
 #[test]
 fn all_mistakes_of_a_file_come_at_once() {
-    let yaml = LAMBDA.replace("context: 64", "contxt: 64").replace("window: 1000", "window: ten").replace("from: raw", "from: row");
+    let yaml = LAMBDA
+        .replace("context: 64", "contxt: 64")
+        .replace("window: 1000", "window: ten")
+        .replace("from: raw", "from: row");
     let output = Scratch::new(&yaml).run(&[]);
     let message = stderr(&output);
     for part in ["contxt", "ten", "`row`", "mistakes in workflow `flow.yaml`"] {
@@ -53,14 +93,22 @@ fn a_missing_file_is_named() {
     let scratch = Scratch::new(LAMBDA);
     let output = scratch.run(&[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("cannot read `./lambda.fa.gz`: no such file or directory") || stderr(&output).contains("lambda.fa.gz`: no such file"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("cannot read `./lambda.fa.gz`: no such file or directory")
+            || stderr(&output).contains("lambda.fa.gz`: no such file"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn a_value_from_the_command_line_is_blamed_on_the_command_line() {
     let output = Scratch::lambda().run(&["--set", "windows.window=ten"]);
     let message = stderr(&output);
-    assert!(message.contains("--set, `window` of stage `windows`: expected u64, found string \"ten\""), "{message}");
+    assert!(
+        message.contains("--set, `window` of stage `windows`: expected u64, found string \"ten\""),
+        "{message}"
+    );
     let output = Scratch::lambda().run(&["--set", "window.stride=3"]);
     assert!(stderr(&output).contains("did you mean `windows`?"), "{}", stderr(&output));
 }
