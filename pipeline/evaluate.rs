@@ -3,6 +3,7 @@
 #[cfg(feature = "train")]
 mod bits_per_base;
 mod config;
+#[cfg(any(feature = "train", test))]
 mod interval;
 
 #[cfg(feature = "train")]

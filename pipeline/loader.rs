@@ -40,6 +40,7 @@ pub(crate) mod tests_support {
 
     impl Rows {
         /// Rows of pseudo-random ids below `vocabulary`.
+        #[cfg(feature = "train")]
         pub(crate) fn random(rows: u64, context: u64, vocabulary: u64, seed: u64) -> Self {
             let id = |i: u64| i64::try_from(super::mix(seed ^ super::mix(i)) % vocabulary).unwrap();
             Self((0..rows).map(|r| (0..context).map(|c| id(r * context + c)).collect()).collect())

@@ -7,7 +7,6 @@ const TAILS: [f64; 2] = [0.025, 0.975];
 
 /// The 95 % percentile interval of `sum of numerators / sum of denominators` over `draws` bootstrap samples of the
 /// pairs. Memory: one number per draw.
-#[cfg_attr(not(feature = "train"), expect(dead_code, reason = "only models are scored"))]
 pub(super) fn ratio(pairs: &[(f64, f64)], draws: u32, seed: u64) -> Option<[f64; 2]> {
     let mut ratios =
         (0..u64::from(draws)).map(|draw| resample(pairs, mix(seed ^ mix(draw)))).collect::<Vec<_>>();

@@ -204,7 +204,7 @@ mod tests {
 
     fn families() -> [Overrides; 3] {
         let olmo2 = Overrides { family: Some(Family::Olmo2), ..Overrides::default() };
-        let grouped = Overrides { kv_heads: Some(1), tied_head: Some(false), ..olmo2.clone() };
+        let grouped = Overrides { kv_heads: Some(1), tied_head: Some(false), ..olmo2 };
         [Overrides::default(), olmo2, grouped]
     }
 
@@ -218,7 +218,7 @@ mod tests {
     fn the_first_loss_is_that_of_guessing() {
         let inits = [(Init::Normal, 0.0, 0.1), (Init::Mitchell, 0.5, 0.45)];
         for (overrides, (init, above, tolerance)) in families().iter().flat_map(|f| inits.map(|i| (f, i))) {
-            let model = model(&Overrides { init: Some(init), ..overrides.clone() });
+            let model = model(&Overrides { init: Some(init), ..*overrides });
             let targets = (ids() * 7 + 3).remainder(100);
             let loss = model.nats(&ids(), &targets).unwrap().mean(Kind::Float).double_value(&[]);
             let expected = f64::ln(100.0) + above;

@@ -1,6 +1,6 @@
 //! Tensors that follow a model's layout: its weights, their gradients, an optimizer's moments; on disk safetensors.
 //!
-//! Writing and reading hold one tensor at a time beside the model.
+//! Memory beside the model: one tensor while writing, the file while reading.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -297,6 +297,20 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_explains_every_key() {
+        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        assert_eq!(properties.len(), 19);
+        for (key, property) in properties {
+            assert!(
+                property["description"].as_str().is_some_and(|text| text.len() > 20),
+                "{key}: {property}"
+            );
+        }
+        assert_eq!(schema["additionalProperties"], false);
+    }
+
+    #[test]
     fn wrong_keys_and_numbers_are_refused() {
         let cases = [
             (r#"{"preset": "olmo-2m"}"#, "unknown variant `olmo-2m`"),

@@ -498,6 +498,19 @@ mod tests {
     }
 
     #[test]
+    fn half_written_checkpoints_are_passed_over_and_removed() {
+        let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
+        let folder = out.path().join("checkpoints");
+        for name in ["part-abc", "step-00000009"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+            std::fs::write(folder.join(name).join("model.safetensors"), b"half").unwrap();
+        }
+        let summary = train(&config(1), &rows, out.path(), 1).unwrap();
+        assert_eq!(summary.checkpoint, folder.join("step-00000001"));
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    }
+
+    #[test]
     fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
         let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
         let summary = train(&config(1), &rows, out.path(), 1).unwrap();
