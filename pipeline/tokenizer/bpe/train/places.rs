@@ -127,6 +127,9 @@ impl Places {
         let mut kept = 0;
         for index in 0..list.len() {
             let place = list[index];
+            if let Some(&later) = list.get(index + AHEAD) {
+                prefetch(&self.slots, later as usize);
+            }
             if usize::from(self.slots[place as usize]) != scanned {
                 continue;
             }
@@ -173,6 +176,7 @@ impl Places {
     /// Counts the pairs that went and came with a merge.
     fn settle(&mut self, [left, right]: [u16; 2], id: u16) {
         self.counts.remove(join(left, right));
+        self.fetch([left, right], id);
         // A pair right after another is counted as one with `left` after it first, then as one with `id` before it.
         let twins = self.before.get(id);
         for index in 0..self.before.seen.len() {
@@ -192,12 +196,39 @@ impl Places {
         self.after.clear();
     }
 
+    /// Asks for the counts that will change, all at once.
+    fn fetch(&self, [left, right]: [u16; 2], id: u16) {
+        for &token in &self.before.seen {
+            self.counts.fetch(join(token, left));
+            self.counts.fetch(join(token, id));
+        }
+        for &token in &self.after.seen {
+            self.counts.fetch(join(right, token));
+            self.counts.fetch(join(id, token));
+        }
+    }
+
     fn came(&mut self, pair: u32, count: u32) {
         if count > 0 {
             self.counts.insert(pair, count);
             self.enqueue(pair, count);
         }
     }
+}
+
+/// How many places ahead are asked for.
+const AHEAD: usize = 12;
+
+/// Asks for the memory of an element, without waiting for it.
+fn prefetch<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch of an address that is valid, as of any other, changes no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _unused = (slice, index);
 }
 
 const fn widen(token: u8) -> u16 {
@@ -285,6 +316,10 @@ impl Counts {
             at = (at + 1) & (self.table.len() - 1);
         }
         at
+    }
+
+    fn fetch(&self, pair: u32) {
+        prefetch(&self.table, self.home(pair));
     }
 
     fn get(&self, pair: u32) -> u32 {
