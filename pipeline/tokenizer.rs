@@ -13,6 +13,7 @@ use crate::fs;
 
 pub mod bpe;
 pub mod hf_json;
+pub mod info;
 pub mod kmer;
 pub mod nucleotide;
 pub mod parallel;

@@ -53,7 +53,7 @@ impl Counts {
 }
 
 /// Learns merges while their numbers fit; returns what is left to learn from.
-pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, _threads: usize) -> Result<Vec<u8>, Error> {
+pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned) -> Result<Vec<u8>, Error> {
     let wide = wide::is_available();
     let most = if wide { WIDE_TOKENS } else { NARROW_TOKENS };
     let mut counts = Counts::new(&tokens);
