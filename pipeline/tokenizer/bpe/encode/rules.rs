@@ -110,7 +110,9 @@ impl Rules {
             self.start_row(token, &open, &mut row);
             let merging = self.grow_row(token, &lefts, &mut row);
             follows.set_row(token, order.iter().map(|&other| row[other as usize]));
-            merging.iter().for_each(|&other| row[other as usize] = true);
+            for other in merging {
+                row[other as usize] = true;
+            }
             open.set_row(token, row.iter().copied());
         }
         follows

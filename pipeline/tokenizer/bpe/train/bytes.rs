@@ -19,7 +19,9 @@ struct Counts(Vec<u64>);
 impl Counts {
     fn new(tokens: &[u8]) -> Self {
         let mut counts = Self(vec![0; 1 << 16]);
-        tokens.array_windows().for_each(|&[left, right]| *counts.at(left, right) += 1);
+        for pair in tokens.windows(2) {
+            *counts.at(pair[0], pair[1]) += 1;
+        }
         counts
     }
 

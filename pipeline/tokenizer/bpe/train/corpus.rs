@@ -167,7 +167,7 @@ impl Sample {
             let rest = &tokens[read..];
             let length = rest.iter().position(|&token| token == bytes::SEPARATOR).unwrap_or(rest.len());
             if mask::hash(&rest[..length]) < self.limit {
-                tokens.copy_within(read..read + length + 1, write);
+                tokens.copy_within(read..=read + length, write);
                 write += length + 1;
             } else {
                 self.kept -= length as u64;
@@ -210,7 +210,9 @@ mod tests {
             if reversed == 1 {
                 pieces.reverse();
             }
-            pieces.iter().for_each(|piece| corpus.push(piece));
+            for piece in &pieces {
+                corpus.push(piece);
+            }
             assert!((3500..=5000).contains(&corpus.bases()), "{}", corpus.bases());
             assert_eq!(corpus.seen(), 20_000);
             let mut runs: Vec<Vec<u8>> =
@@ -235,7 +237,9 @@ mod tests {
             assert_eq!(corpus.bases(), expected, "{soft_masked:?}");
         }
         let mut corpus = Corpus::new(SoftMasked::Weight(0.25), None);
-        pieces().iter().for_each(|piece| corpus.push(&piece.to_ascii_lowercase()));
+        for piece in pieces() {
+            corpus.push(&piece.to_ascii_lowercase());
+        }
         assert!((3000..7000).contains(&corpus.bases()), "{}", corpus.bases());
     }
 }

@@ -45,7 +45,7 @@ struct Places {
     /// Slots that a token covers.
     widths: Vec<u32>,
     /// First slots of a token, ascending; some are out of date.
-    places: Vec<Vec<u32>>,
+    lists: Vec<Vec<u32>>,
     counts: Counts,
     /// Pairs with at least `threshold` occurrences, under counts that may be too high.
     queue: BinaryHeap<(u32, Reverse<u32>)>,
@@ -63,7 +63,7 @@ impl Places {
         drop(tokens);
         let most = learned.next() as usize + learned.limits.merges - learned.merges.len();
         Ok(Self {
-            places: list_places(&slots, learned.next() as usize),
+            lists: list_places(&slots, learned.next() as usize),
             counts: Counts::new(&slots),
             widths: vec![1; learned.next() as usize],
             queue: BinaryHeap::new(),
@@ -120,9 +120,9 @@ impl Places {
         let [left, right] = pair.map(usize::from);
         let count = self.counts.get(join(pair[0], pair[1]));
         let mut merged = Vec::with_capacity(count as usize);
-        let by_left = self.places[left].len() <= self.places[right].len();
+        let by_left = self.lists[left].len() <= self.lists[right].len();
         let scanned = if by_left { left } else { right };
-        let mut list = std::mem::take(&mut self.places[scanned]);
+        let mut list = std::mem::take(&mut self.lists[scanned]);
         let offset = if by_left { 0 } else { self.widths[left] };
         let mut kept = 0;
         for index in 0..list.len() {
@@ -146,8 +146,8 @@ impl Places {
             list.shrink_to_fit();
         }
         merged.shrink_to_fit();
-        self.places[scanned] = list;
-        self.places.push(merged);
+        self.lists[scanned] = list;
+        self.lists.push(merged);
         self.widths.push(self.widths[left] + self.widths[right]);
         self.settle(pair, id);
     }
@@ -238,7 +238,9 @@ const fn widen(token: u8) -> u16 {
 /// Where each of `count` tokens stands.
 fn list_places(slots: &[u16], count: usize) -> Vec<Vec<u32>> {
     let mut totals = vec![0; usize::from(SEPARATOR) + 1];
-    slots.iter().for_each(|&token| totals[usize::from(token)] += 1);
+    for &token in slots {
+        totals[usize::from(token)] += 1;
+    }
     let mut places: Vec<Vec<u32>> = totals[..count].iter().map(|&total| Vec::with_capacity(total)).collect();
     for (place, &token) in (0..).zip(slots) {
         if let Some(list) = places.get_mut(usize::from(token)) {
@@ -298,8 +300,8 @@ const FREE: u32 = u32::MAX;
 impl Counts {
     fn new(slots: &[u16]) -> Self {
         let mut counts = Self { table: vec![[FREE, 0]; 1 << 12], used: 0 };
-        for &[left, right] in slots.array_windows().filter(|pair| !pair.contains(&SEPARATOR)) {
-            *counts.entry(join(left, right)) += 1;
+        for pair in slots.windows(2).filter(|pair| !pair.contains(&SEPARATOR)) {
+            *counts.entry(join(pair[0], pair[1])) += 1;
         }
         counts
     }
