@@ -3,7 +3,7 @@
 //! Input is upper-case IUPAC bytes ([`IUPAC`]). Every tokenizer tells how many bases a token stands for, so that losses
 //! in nats per token become bits per base and scores of different tokenizers can be compared.
 //!
-//! Three families share the trait: [`nucleotide`] (one token a base, HyenaDNA's ids), [`kmer`] (words of k bases, as
+//! Three families share the trait: [`nucleotide`] (one token a base, `HyenaDNA`'s ids), [`kmer`] (words of k bases, as
 //! DNABERT and Nucleotide Transformer use them) and [`bpe`] (byte pair encoding, trained on a genome). All are written
 //! to and read from Hugging Face's `tokenizer.json` ([`hf_json`]).
 
@@ -13,6 +13,7 @@ use crate::fs;
 
 pub mod bpe;
 pub mod hf_json;
+pub mod info;
 pub mod kmer;
 pub mod nucleotide;
 pub mod parallel;

@@ -58,7 +58,7 @@ impl Staging {
     }
 
     /// Syncs and hashes every file, writes the manifest last, and puts the folder in the place of the old one.
-    /// Fills in `files` and `content` of the manifest; `volatile` names the files that hold wall times.
+    /// Fills in `files` and `content` of the manifest; `volatile` names the files that hold wall times, in whatever folder.
     pub fn publish(
         self,
         mut manifest: Manifest,
@@ -116,7 +116,7 @@ fn seal(folder: &Path, name: String, volatile: &[&str]) -> Result<FileEntry, Err
     file.sync_all().map_err(fs::error("sync", &path))?;
     let bytes = file.metadata().map_err(fs::error("read", &path))?.len();
     let blake3 = hashes::hash_file(&path)?;
-    let volatile = volatile.contains(&name.as_str());
+    let volatile = volatile.iter().any(|volatile| path.ends_with(volatile));
     Ok(FileEntry { path: name, bytes, blake3, volatile })
 }
 

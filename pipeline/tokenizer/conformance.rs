@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::tokenizer::Tokenizer as Oracle;
+use tokenizers::{AddedToken, Trainer as _};
 
 use super::bpe::train::{Alphabet, Config, Trainer};
 use super::bpe::{Bpe, Parts};
@@ -17,7 +17,9 @@ use crate::observer::Stop;
 
 fn train(config: Config, pieces: &[&[u8]], threads: usize) -> Bpe {
     let mut trainer = Trainer::new(config).unwrap();
-    pieces.iter().for_each(|piece| trainer.push(piece));
+    for piece in pieces {
+        trainer.push(piece);
+    }
     trainer.finish(threads, &mut |_, _| {}, &Stop::new()).unwrap()
 }
 
@@ -47,7 +49,6 @@ fn oracle_merges(config: &Config, pieces: &[&[u8]]) -> Vec<(String, String)> {
         )
         .initial_alphabet(config.alphabet.letters().iter().map(|&b| char::from(b)).collect())
         .build();
-    use tokenizers::Trainer as _;
     trainer.feed(words.iter(), |word| Ok(vec![word.to_owned()])).unwrap();
     let mut model = BPE::default();
     trainer.train(&mut model).unwrap();

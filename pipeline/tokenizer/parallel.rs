@@ -42,7 +42,9 @@ pub fn encode(tokenizer: &dyn Tokenizer, pieces: &[&[u8]], threads: usize) -> En
         .map(|pieces| {
             let mut encoded = Encoded::default();
             encoded.ids.reserve(pieces.iter().map(|piece| piece.len()).sum::<usize>() / 3);
-            pieces.iter().for_each(|piece| encoded.push(tokenizer, piece));
+            for piece in pieces {
+                encoded.push(tokenizer, piece);
+            }
             encoded
         })
         .collect();

@@ -1,10 +1,10 @@
 //! Killed, interrupted: nothing half-written is seen, and the next run gives what an uninterrupted one gives.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::support::{LAMBDA, Scratch, data, stderr};
+use crate::support::{LAMBDA, Scratch, data};
 
 /// E. coli, so that a stage takes long enough to be hit.
 fn ecoli() -> Scratch {
@@ -52,13 +52,19 @@ fn kill_9_during_shard_leaves_nothing_half_written_and_the_rerun_equals() {
 #[test]
 fn an_interrupt_stops_cleanly_and_says_how_to_go_on() {
     let scratch = ecoli();
-    let child = scratch.command("run", &["--progress", "none"]).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(150));
+    let mut child = scratch.command("run", &["--progress", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("stage_started") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "no stage began");
+    }
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("nothing half-written is left, and the same command goes on from here"));
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("nothing half-written is left, and the same command goes on from here"), "{rest}");
     assert!(!scratch.artifact(".staging").exists());
     scratch.ran(&[]);
 }

@@ -14,7 +14,7 @@ fn exactly_what_depends_on_an_edit_runs_again() {
         ("split.seed=7", &all[2..]),
         // 48,502 bases are more than either limit: `clean` runs, and what it makes is what was there.
         ("clean.min_length=200", &["clean"]),
-        ("raw.sources=[{name: lambda, fasta: lambda.fa.gz}]", all),
+        ("raw.sources=[{name: phage, fasta: lambda.fa.gz}]", all),
         // A default that is written out is no change.
         ("shards.pack=concat", &[]),
     ];

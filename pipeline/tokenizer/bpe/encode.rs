@@ -11,6 +11,7 @@ use super::Parts;
 use crate::tokenizer::{Error, IUPAC};
 
 mod automaton;
+mod hash;
 mod heap;
 mod rules;
 
@@ -68,7 +69,7 @@ impl Encoder {
         SCRATCH.with_borrow_mut(|scratch| self.encode_with(bases, scratch, ids));
     }
 
-    fn encode_with(&self, bases: &[u8], scratch: &mut Vec<u32>, ids: &mut Vec<u32>) {
+    fn encode_with(&self, bases: &[u8], scratch: &mut Vec<u16>, ids: &mut Vec<u32>) {
         let mut at = 0;
         while at < bases.len() {
             let run = self.run_length(&bases[at..]);
@@ -90,7 +91,7 @@ impl Encoder {
         bases.iter().take_while(|b| merges(b)).count()
     }
 
-    fn encode_run(&self, run: &[u8], scratch: &mut Vec<u32>, ids: &mut Vec<u32>) {
+    fn encode_run(&self, run: &[u8], scratch: &mut Vec<u16>, ids: &mut Vec<u32>) {
         match &self.automaton {
             Some(automaton) if self.only_bases || base_run(run) == run.len() => {
                 automaton.encode_into(run, scratch, ids);
@@ -173,13 +174,13 @@ fn automaton_of(parts: &Parts) -> Option<automaton::Automaton> {
 
 thread_local! {
     /// States of the block that a thread is encoding.
-    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The merges with their results; refuses those without.
 fn resolve(parts: &Parts) -> Result<heap::Merges, Error> {
     let vocabulary = &parts.vocabulary;
-    let mut table = HashMap::with_capacity(parts.merges.len());
+    let mut table = hash::Map::default();
     for (rank, &(left, right)) in (0_u32..).zip(&parts.merges) {
         let text = |id| vocabulary.text(id).unwrap_or_default().to_owned();
         let whole = text(left) + &text(right);

@@ -17,10 +17,14 @@ use crate::tokenizer::{Error, IUPAC};
 
 mod bytes;
 mod corpus;
+mod mask;
 mod places;
 
 /// The most tokens that a vocabulary may have: ids fit 16 bits.
 pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
+
+/// Larger vocabularies take up to 4 bytes a base to learn, others up to 2.
+const MANY_TOKENS: u32 = 16_384;
 
 /// Which single letters are tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +50,21 @@ impl Alphabet {
     }
 }
 
+/// What is learned from soft-masked bases (lower case).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SoftMasked {
+    /// As much as from others.
+    #[default]
+    Keep,
+    /// Nothing: they end a piece.
+    Exclude,
+    /// This share, 0 to 1, of the masked runs, chosen by their sequence.
+    Weight(f64),
+}
+
 /// What to learn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Number of ids, special tokens and letters included; at most 65,536.
@@ -63,6 +80,13 @@ pub struct Config {
     pub alphabet: Alphabet,
     /// Whether every piece is counted on both strands.
     pub reverse_complement: bool,
+    /// What is learned from bases in lower case.
+    pub soft_masked: SoftMasked,
+    /// The most bases to learn from; null: all. Pieces are kept or left out whole, by their sequence, whatever their
+    /// order.
+    pub sample: Option<u64>,
+    /// The most bytes of memory to learn in; null: no bound. What would not fit is left out, as by `sample`.
+    pub memory: Option<u64>,
 }
 
 impl Default for Config {
@@ -74,6 +98,9 @@ impl Default for Config {
             special_tokens: SPECIAL_TOKENS.map(Into::into).to_vec(),
             alphabet: Alphabet::default(),
             reverse_complement: false,
+            soft_masked: SoftMasked::default(),
+            sample: None,
+            memory: None,
         }
     }
 }
@@ -95,7 +122,23 @@ impl Config {
         if self.max_token_length.is_some_and(|length| length < 2) {
             return Err(option("max_token_length", "below 2".into(), "2 bases or more".into()));
         }
+        if let SoftMasked::Weight(weight) = self.soft_masked
+            && !(0.0..=1.0).contains(&weight)
+        {
+            return Err(option("soft_masked.weight", weight.to_string(), "0 to 1".into()));
+        }
         self.check_special_tokens()
+    }
+
+    /// The most bases to learn from, by sample and memory.
+    pub fn most_bases(&self) -> Option<u64> {
+        let strands = if self.reverse_complement { 2 } else { 1 };
+        let bytes = if self.vocabulary_size > MANY_TOKENS { 4 } else { 2 };
+        let fitting = self.memory.map(|memory| memory / (bytes * strands));
+        match (self.sample, fitting) {
+            (Some(sample), Some(fitting)) => Some(sample.min(fitting)),
+            (sample, fitting) => sample.or(fitting),
+        }
     }
 
     fn check_special_tokens(&self) -> Result<(), Error> {
@@ -145,26 +188,31 @@ impl Trainer {
     /// Those of [`Config::check`].
     pub fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { corpus: corpus::Corpus::new(config.reverse_complement), config })
+        Ok(Self { corpus: corpus::Corpus::new(config.soft_masked, config.most_bases()), config })
     }
 
-    /// Adds a piece: upper-case IUPAC bytes. Codes other than A, C, G and T end it and begin another.
+    /// Adds a piece: IUPAC bytes, of which lower case is soft-masked. Codes other than A, C, G and T end it and begin another.
     pub fn push(&mut self, piece: &[u8]) {
         self.corpus.push(piece);
     }
 
-    /// A, C, G and T that were pushed.
+    /// A, C, G and T to learn from: those of the sample.
     pub const fn bases(&self) -> u64 {
         self.corpus.bases()
     }
 
-    /// Learns the merges. `progress` hears how many of how many merges are done.
+    /// A, C, G and T that were pushed, without those that are masked out.
+    pub const fn bases_seen(&self) -> u64 {
+        self.corpus.seen()
+    }
+
+    /// Learns the merges. `progress` hears how many of how many merges are done. `threads` never changes the result.
     ///
     /// # Errors
     /// [`Error::NothingToTrainOn`] without a base; [`Error::Stopped`] when asked to stop.
     pub fn finish(
         self,
-        threads: usize,
+        _threads: usize,
         progress: &mut dyn FnMut(u64, u64),
         stop: &Stop,
     ) -> Result<Bpe, Error> {
@@ -176,7 +224,7 @@ impl Trainer {
             max_length: self.config.max_token_length.unwrap_or(u32::MAX),
             min_frequency: self.config.min_frequency.max(1),
         };
-        let merges = self.corpus.learn(&limits, threads, progress, stop)?;
+        let merges = self.corpus.learn(&limits, self.config.reverse_complement, progress, stop)?;
         assemble(&self.config, &merges)
     }
 }

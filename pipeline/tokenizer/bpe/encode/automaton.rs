@@ -6,25 +6,24 @@
 //! tokens), and for each of them which ends its left neighbour allows. Cuts that no continuation can use are left out,
 //! and neighbours that allow the same ends are one; what remains is small: about 12,000 states for 4,096 tokens.
 //!
-//! Memory: 20 bytes a state and the trie while it is built; one state number a base while a text is encoded, in blocks.
+//! Memory: 16 bytes a state and more and the trie while it is built; one state number a base while a text is encoded, in blocks.
 
-use std::collections::HashMap;
-
+use super::hash::Map;
 use super::rules::{Matrix, NONE, Rules, letter};
 
 /// The most states; a vocabulary that needs more is encoded otherwise.
-const MAX_STATES: usize = 1 << 18;
+const MAX_STATES: usize = 1 << 16;
 /// The most tokens: the rows of neighbours grow with the square.
-const MAX_TOKENS: usize = 12_000;
+const MAX_TOKENS: usize = 17_000;
+/// Parts of a text that are walked side by side, so that none waits for the memory of another.
+const LANES: usize = 4;
+/// Shorter texts are walked alone.
+const LEAST_SPLIT: usize = 256;
 /// Bases whose states are kept at once, unless no cut is certain for longer.
 const BLOCK: usize = 1 << 14;
 
-/// A state's row.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    /// Where each letter leads.
-    next: [u32; 4],
-}
+/// Where each letter leads from a state.
+type Row = [u16; 4];
 
 /// The last token of the prefix that ends in a state.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +67,8 @@ struct Builder<'a> {
     place: Vec<u32>,
     neighbours: Matrix,
     /// Numbers of sets of ends that are larger than a word.
-    large: HashMap<(u32, Vec<u64>), u64>,
-    states: HashMap<Vec<Begun>, u32>,
+    large: Map<(u32, Vec<u64>), u64>,
+    states: Map<Vec<Begun>, u32>,
     sets: Vec<Vec<Begun>>,
     ids: &'a [u32],
     rules: &'a Rules,
@@ -88,21 +87,16 @@ impl Automaton {
             automaton.open.push(set.iter().map(|begun| builder.nodes[begun.node as usize].depth).collect());
             automaton.last.push(builder.last(&set));
             let next = [0, 1, 2, 3].map(|base| builder.step(&set, base));
-            automaton.rows.push(Row { next });
             if builder.sets.len() > MAX_STATES {
                 return None;
             }
+            automaton.rows.push(next.map(|state| u16::try_from(state).unwrap_or_default()));
         }
         Some(automaton)
     }
 
-    /// Number of states.
-    pub const fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// Appends the ids of `run`, which is of A, C, G and T only.
-    pub fn encode_into(&self, run: &[u8], scratch: &mut Vec<u32>, ids: &mut Vec<u32>) {
+    pub fn encode_into(&self, run: &[u8], scratch: &mut Vec<u16>, ids: &mut Vec<u32>) {
         let mut block = BLOCK;
         let (mut cut, mut state) = (0, 0);
         scratch.clear();
@@ -120,20 +114,65 @@ impl Automaton {
     }
 
     /// Appends the state after every base; returns the last.
-    fn walk(&self, mut state: u32, bases: &[u8], states: &mut Vec<u32>) -> u32 {
-        let rows = &self.rows[..];
-        states.extend(bases.iter().map(|&base| {
-            state = rows[state as usize].next[letter(base)];
-            state
-        }));
-        state
+    fn walk(&self, state: u16, bases: &[u8], states: &mut Vec<u16>) -> u16 {
+        let first = states.len();
+        states.resize(first + bases.len(), 0);
+        let states = &mut states[first..];
+        if bases.len() < LEAST_SPLIT {
+            self.walk_alone(state, bases, states);
+        } else {
+            self.walk_abreast(state, bases, states);
+        }
+        states.last().copied().unwrap_or(state)
+    }
+
+    fn walk_alone(&self, mut state: u16, bases: &[u8], states: &mut [u16]) {
+        for (&base, after) in bases.iter().zip(states) {
+            state = self.rows[usize::from(state)][letter(base)];
+            *after = state;
+        }
+    }
+
+    /// Walks parts of the text side by side, each as if it began the text; then every part is walked again from the
+    /// true state until the two agree, which takes some tens of bases.
+    fn walk_abreast(&self, state: u16, bases: &[u8], states: &mut [u16]) {
+        let length = bases.len() / LANES;
+        let mut lanes = [state, 0, 0, 0];
+        let parts: [&[u8]; LANES] = std::array::from_fn(|lane| &bases[lane * length..][..length]);
+        let (head, tail) = states.split_at_mut(LANES * length);
+        let mut outs = head.chunks_exact_mut(length);
+        if let [Some(a), Some(b), Some(c), Some(d)] = [(); LANES].map(|()| outs.next()) {
+            for at in 0..length {
+                for (lane, out) in [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().enumerate() {
+                    lanes[lane] = self.rows[usize::from(lanes[lane])][letter(parts[lane][at])];
+                    out[at] = lanes[lane];
+                }
+            }
+        }
+        for lane in 1..LANES {
+            let from = lane * length;
+            self.mend(head[from - 1], &bases[from..LANES * length], &mut head[from..]);
+        }
+        let last = head.last().copied().unwrap_or(state);
+        self.walk_alone(last, &bases[LANES * length..], tail);
+    }
+
+    /// Walks from `state` until the states are what they are already.
+    fn mend(&self, mut state: u16, bases: &[u8], states: &mut [u16]) {
+        for (&base, after) in bases.iter().zip(states) {
+            state = self.rows[usize::from(state)][letter(base)];
+            if *after == state {
+                return;
+            }
+            *after = state;
+        }
     }
 
     /// A cut that every continuation keeps: where the ways back from all open tokens meet; 0 when they do not.
-    fn certain(&self, states: &[u32]) -> usize {
+    fn certain(&self, states: &[u16]) -> usize {
         let Some(&state) = states.last() else { return 0 };
         let mut cuts: Vec<usize> = Vec::new();
-        for &before in &*self.open[state as usize] {
+        for &before in &*self.open[usize::from(state)] {
             match states.len().checked_sub(before as usize) {
                 Some(cut) => cuts.push(cut),
                 None => return 0,
@@ -146,23 +185,53 @@ impl Automaton {
                 [] | [0, ..] => return 0,
                 [cut] => return cut,
                 [.., ref mut latest] => {
-                    let last = self.last[states[*latest - 1] as usize];
+                    let last = self.last[usize::from(states[*latest - 1])];
                     *latest -= last.bases as usize;
                 }
             }
         }
     }
 
-    /// Appends the ids of a text from the states after its bases, of which the last is a cut.
-    fn read_off(&self, states: &[u32], ids: &mut Vec<u32>) {
+    /// Appends the ids of a text from the states after its bases, of which the last is a cut: backwards, from several
+    /// certain cuts side by side.
+    fn read_off(&self, states: &[u16], ids: &mut Vec<u32>) {
         let first = ids.len();
-        let mut end = states.len();
-        while end > 0 {
-            let last = self.last[states[end - 1] as usize];
-            ids.push(last.id);
-            end -= last.bases as usize;
+        ids.resize(first + states.len(), 0);
+        let out = &mut ids[first..];
+        let cuts = self.cuts(states);
+        let (mut reads, mut writes) = ([0; LANES], [0; LANES]);
+        reads.copy_from_slice(&cuts[1..]);
+        writes.copy_from_slice(&cuts[1..]);
+        let step = |lane: usize, reads: &mut [usize; LANES], writes: &mut [usize; LANES], out: &mut [u32]| {
+            let last = self.last[usize::from(states[reads[lane] - 1])];
+            writes[lane] -= 1;
+            out[writes[lane]] = last.id;
+            reads[lane] -= last.bases as usize;
+        };
+        while (0..LANES).all(|lane| reads[lane] > cuts[lane]) {
+            (0..LANES).for_each(|lane| step(lane, &mut reads, &mut writes, out));
         }
-        ids[first..].reverse();
+        let mut length = 0;
+        for lane in 0..LANES {
+            while reads[lane] > cuts[lane] {
+                step(lane, &mut reads, &mut writes, out);
+            }
+            out.copy_within(writes[lane]..cuts[lane + 1], length);
+            length += cuts[lane + 1] - writes[lane];
+        }
+        ids.truncate(first + length);
+    }
+
+    /// Certain cuts that part a text in about equal lanes, with its two ends.
+    fn cuts(&self, states: &[u16]) -> [usize; LANES + 1] {
+        let mut cuts = [0; LANES + 1];
+        cuts[LANES] = states.len();
+        if states.len() >= LEAST_SPLIT {
+            for lane in 1..LANES {
+                cuts[lane] = self.certain(&states[..states.len() / LANES * lane]).max(cuts[lane - 1]);
+            }
+        }
+        cuts
     }
 }
 
@@ -182,8 +251,8 @@ impl<'a> Builder<'a> {
             nodes: grow_trie(&texts),
             place,
             neighbours,
-            large: HashMap::new(),
-            states: HashMap::from([(start.clone(), 0)]),
+            large: Map::default(),
+            states: Map::from_iter([(start.clone(), 0)]),
             sets: vec![start],
             ids,
             rules,

@@ -3,7 +3,9 @@
 //! Right for any alphabet, in O(n log n) time; 24 bytes a letter while a run is merged.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+
+use super::hash::Map;
 
 /// What a pair becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct Merge {
 
 /// Merges by pair.
 #[derive(Debug, Clone, Default)]
-pub struct Merges(HashMap<(u32, u32), Merge>);
+pub struct Merges(Map<(u32, u32), Merge>);
 
 /// A token of the run, linked to its neighbours; `NONE` at the ends. A slot that was merged away has id `NONE`.
 #[derive(Clone, Copy)]
@@ -32,7 +34,7 @@ type Queue = BinaryHeap<Reverse<(u32, u32, u32, u32)>>;
 
 impl Merges {
     /// From a table of pairs.
-    pub const fn new(table: HashMap<(u32, u32), Merge>) -> Self {
+    pub const fn new(table: Map<(u32, u32), Merge>) -> Self {
         Self(table)
     }
 

@@ -104,58 +104,53 @@ impl Rules {
         let lefts: Vec<u32> = self.parts.iter().map(|parts| parts[0]).collect();
         let mut open = Matrix::new(self.len(), self.len());
         let mut follows = Matrix::new(self.len(), order.len());
-        // Of the current token, by follower: the number of the merge across, `NONE` without one; 0 when cut off before.
-        let mut across = vec![0; self.len()];
+        // By follower: whether no merge crosses from the current token, once the later of the two is undone.
+        let mut row = vec![false; self.len()];
         for token in 0..self.end() {
-            self.start_row(token, &open, &mut across);
-            self.grow_row(token, &lefts, &mut across);
-            open.set_row(token, across.iter().map(|&merge| merge > 0));
-            follows.set_row(token, order.iter().map(|&other| across[other as usize] == NONE));
+            self.start_row(token, &open, &mut row);
+            let merging = self.grow_row(token, &lefts, &mut row);
+            follows.set_row(token, order.iter().map(|&other| row[other as usize]));
+            for other in merging {
+                row[other as usize] = true;
+            }
+            open.set_row(token, row.iter().copied());
         }
         follows
     }
 
     /// The row of `token` for followers made before it (or letters).
-    fn start_row(&self, token: u32, open: &Matrix, across: &mut [u32]) {
-        let known = token.max(4) as usize;
+    fn start_row(&self, token: u32, open: &Matrix, row: &mut [bool]) {
         if token < 4 {
-            across[..known].fill(NONE);
-        } else {
-            let right = self.parts[token as usize][1];
-            open.read_row(right, |other, bit| across[other] = if bit { NONE } else { 0 }, known);
-            for &[other, _] in self.by_left[right as usize].iter().filter(|pair| pair[1] < token) {
-                // A merge made before `token` has only parts made before it.
-                across[other as usize] = 0;
-            }
+            return row[..4].fill(true);
         }
-        for &[other, merge] in &self.by_left[token as usize] {
-            if (other as usize) < known {
-                across[other as usize] = across[other as usize].min(merge);
-            }
+        let right = self.parts[token as usize][1];
+        open.read_row(right, &mut row[..token as usize]);
+        for &[other, _] in self.by_left[right as usize].iter().filter(|pair| pair[1] < token) {
+            row[other as usize] = false;
         }
     }
 
-    /// The row of `token` for followers made after it: as far as one that it merges with, then on from there.
-    fn grow_row(&self, token: u32, lefts: &[u32], across: &mut [u32]) {
-        let first = token.max(4);
-        let mut merges: Vec<[u32; 2]> =
-            self.by_left[token as usize].iter().copied().filter(|pair| pair[0] >= first).collect();
-        merges.sort_unstable();
-        let mut grown = first;
-        for [other, merge] in merges {
-            grow(grown, other + 1, lefts, across);
-            across[other as usize] = across[other as usize].min(merge);
-            grown = other + 1;
+    /// The row of `token` for followers made after it. Returns those open followers that it merges with: they are
+    /// closed from that merge on, and so is what is made of them later.
+    fn grow_row(&self, token: u32, lefts: &[u32], row: &mut [bool]) -> Vec<u32> {
+        let mut merging = Vec::new();
+        let mut grown = token.max(4) as usize;
+        for &[other, merge] in &self.by_left[token as usize] {
+            grow(grown, merge as usize, lefts, row);
+            grown = grown.max(merge as usize);
+            if std::mem::take(&mut row[other as usize]) {
+                merging.push(other);
+            }
         }
-        grow(grown, self.end(), lefts, across);
+        grow(grown, self.len(), lefts, row);
+        merging
     }
 }
 
-/// A follower is cut off where its left part is, or where the left part merges across before the follower is made.
-fn grow(from: u32, to: u32, lefts: &[u32], across: &mut [u32]) {
+/// What begins with something closed is closed.
+fn grow(from: usize, to: usize, lefts: &[u32], row: &mut [bool]) {
     for other in from..to {
-        let open = across[lefts[other as usize] as usize] > other;
-        across[other as usize] = if open { NONE } else { 0 };
+        row[other] = row[lefts[other] as usize];
     }
 }
 
@@ -176,15 +171,15 @@ impl Matrix {
         &self.words[row as usize * self.per_row..][..self.per_row]
     }
 
-    fn set_row(&mut self, row: u32, mut bits: impl Iterator<Item = bool>) {
+    fn set_row(&mut self, row: u32, mut bits: impl ExactSizeIterator<Item = bool>) {
         for word in &mut self.words[row as usize * self.per_row..][..self.per_row] {
             *word = bits.by_ref().take(64).zip(0..).fold(0, |word, (bit, at)| word | u64::from(bit) << at);
         }
     }
 
-    fn read_row(&self, row: u32, mut each: impl FnMut(usize, bool), columns: usize) {
-        for column in 0..columns {
-            each(column, self.get(row, column));
+    fn read_row(&self, row: u32, bits: &mut [bool]) {
+        for (bits, word) in bits.chunks_mut(64).zip(self.row(row)) {
+            bits.iter_mut().zip(0..).for_each(|(bit, at)| *bit = word >> at & 1 == 1);
         }
     }
 

@@ -19,7 +19,9 @@ struct Counts(Vec<u64>);
 impl Counts {
     fn new(tokens: &[u8]) -> Self {
         let mut counts = Self(vec![0; 1 << 16]);
-        tokens.array_windows().for_each(|&[left, right]| *counts.at(left, right) += 1);
+        for pair in tokens.windows(2) {
+            *counts.at(pair[0], pair[1]) += 1;
+        }
         counts
     }
 
@@ -53,7 +55,7 @@ impl Counts {
 }
 
 /// Learns merges while their numbers fit; returns what is left to learn from.
-pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, _threads: usize) -> Result<Vec<u8>, Error> {
+pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned) -> Result<Vec<u8>, Error> {
     let wide = wide::is_available();
     let most = if wide { WIDE_TOKENS } else { NARROW_TOKENS };
     let mut counts = Counts::new(&tokens);

@@ -7,7 +7,7 @@
 //! Memory: 1 byte a base and one more for every piece; then 6 bytes for each token that is left after the first phase
 //! (about 3.4 bases) and 8 to 16 for every different pair of neighbours.
 
-use super::{bytes, places};
+use super::{SoftMasked, bytes, mask, places};
 use crate::observer::Stop;
 use crate::tokenizer::Error;
 
@@ -65,18 +65,28 @@ impl Learned<'_> {
 #[derive(Debug)]
 pub struct Corpus {
     tokens: Vec<u8>,
-    bases: u64,
     pieces: u64,
-    reverse_complement: bool,
+    /// A, C, G and T that were pushed and not masked out.
+    seen: u64,
+    soft_masked: SoftMasked,
+    sample: Sample,
 }
 
 impl Corpus {
-    pub fn new(reverse_complement: bool) -> Self {
-        Self { tokens: vec![bytes::SEPARATOR], bases: 0, pieces: 0, reverse_complement }
+    /// `most`: the most bases to keep.
+    pub fn new(soft_masked: SoftMasked, most: Option<u64>) -> Self {
+        let sample = Sample::new(most.unwrap_or(u64::MAX));
+        Self { tokens: vec![bytes::SEPARATOR], pieces: 0, seen: 0, soft_masked, sample }
     }
 
+    /// Bases kept.
     pub const fn bases(&self) -> u64 {
-        self.bases
+        self.sample.kept
+    }
+
+    /// Bases seen.
+    pub const fn seen(&self) -> u64 {
+        self.seen
     }
 
     pub const fn pieces(&self) -> u64 {
@@ -86,29 +96,32 @@ impl Corpus {
     pub fn push(&mut self, piece: &[u8]) {
         self.pieces += 1;
         let from = self.tokens.len();
-        self.add(piece.iter().map(|&base| CODES[usize::from(base)]));
-        self.bases += self.tokens[from..].iter().filter(|&&token| token < 4).count() as u64;
-        if self.reverse_complement {
-            let complement = |code: u8| if code < 4 { 3 - code } else { code };
-            self.add(piece.iter().rev().map(|&base| complement(CODES[usize::from(base)])));
-        }
-    }
-
-    fn add(&mut self, codes: impl Iterator<Item = u8>) {
-        self.tokens.extend(codes);
+        self.tokens.extend(piece.iter().map(|&base| CODES[usize::from(base)]));
+        mask::apply(self.soft_masked, piece, &mut self.tokens[from..]);
         self.tokens.push(bytes::SEPARATOR);
+        let bases = bases_of(&self.tokens[from..]);
+        self.seen += bases;
+        self.sample.take(&mut self.tokens, from, bases);
     }
 
     /// The merges in order.
     pub fn learn(
-        self,
+        mut self,
         limits: &Limits,
-        threads: usize,
+        both_strands: bool,
         progress: &mut dyn FnMut(u64, u64),
         stop: &Stop,
     ) -> Result<Vec<[u32; 2]>, Error> {
+        if both_strands {
+            let complement = |&code: &u8| if code < 4 { 3 - code } else { code };
+            self.tokens.extend_from_within(1..);
+            let half = self.tokens.len() / 2 + 1;
+            self.tokens[half..].iter_mut().for_each(|code| *code = complement(code));
+            let last = self.tokens.len() - 1;
+            self.tokens[half..last].reverse();
+        }
         let mut learned = Learned { limits, merges: Vec::new(), lengths: vec![1; 4], progress, stop };
-        let tokens = bytes::learn(self.tokens, &mut learned, threads)?;
+        let tokens = bytes::learn(self.tokens, &mut learned)?;
         if !learned.is_complete() {
             places::learn(tokens, &mut learned)?;
         }
@@ -116,12 +129,117 @@ impl Corpus {
     }
 }
 
-/// 0 to 3 for A C G T, else the separator.
+fn bases_of(tokens: &[u8]) -> u64 {
+    tokens.iter().filter(|&&token| token != bytes::SEPARATOR).count() as u64
+}
+
+/// Which runs between separators are kept: those whose hash is below a limit that is lowered, by an eighth at a time, as
+/// soon as more bases are kept than may be. So the sample depends on the runs and not on their order, and holds between
+/// seven eighths of what it may and all of it, as far as runs are short.
+#[derive(Debug)]
+struct Sample {
+    most: u64,
+    kept: u64,
+    limit: u64,
+}
+
+impl Sample {
+    const fn new(most: u64) -> Self {
+        Self { most, kept: 0, limit: u64::MAX }
+    }
+
+    /// Takes in the runs from `from` on, which hold `bases`.
+    fn take(&mut self, tokens: &mut Vec<u8>, from: usize, bases: u64) {
+        self.kept += bases;
+        if self.limit < u64::MAX {
+            self.thin(tokens, from);
+        }
+        while self.kept > self.most && self.limit > 0 {
+            self.limit -= (self.limit / 8).max(1);
+            self.thin(tokens, 1);
+        }
+    }
+
+    /// Removes the runs from `from` on whose hash is not below the limit.
+    fn thin(&mut self, tokens: &mut Vec<u8>, from: usize) {
+        let (mut read, mut write) = (from, from);
+        while read < tokens.len() {
+            let rest = &tokens[read..];
+            let length = rest.iter().position(|&token| token == bytes::SEPARATOR).unwrap_or(rest.len());
+            if mask::hash(&rest[..length]) < self.limit {
+                tokens.copy_within(read..=read + length, write);
+                write += length + 1;
+            } else {
+                self.kept -= length as u64;
+            }
+            read += length + 1;
+        }
+        tokens.truncate(write);
+    }
+}
+
+/// 0 to 3 for A C G T of either case, else the separator.
 const CODES: [u8; 256] = {
     let mut codes = [bytes::SEPARATOR; 256];
-    codes[b'A' as usize] = 0;
-    codes[b'C' as usize] = 1;
-    codes[b'G' as usize] = 2;
-    codes[b'T' as usize] = 3;
+    let (letters, mut code) = (*b"ACGT", 0);
+    while code < 4 {
+        codes[letters[code as usize] as usize] = code;
+        codes[letters[code as usize].to_ascii_lowercase() as usize] = code;
+        code += 1;
+    }
     codes
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces() -> Vec<Vec<u8>> {
+        (0..400_u32)
+            .map(|i| {
+                (0..50).map(|j| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> (j % 30)) as usize & 3]).collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_sample_does_not_depend_on_order() {
+        let mut kept = [0, 1].map(|reversed| {
+            let mut corpus = Corpus::new(SoftMasked::Keep, Some(5000));
+            let mut pieces = pieces();
+            if reversed == 1 {
+                pieces.reverse();
+            }
+            for piece in &pieces {
+                corpus.push(piece);
+            }
+            assert!((3500..=5000).contains(&corpus.bases()), "{}", corpus.bases());
+            assert_eq!(corpus.seen(), 20_000);
+            let mut runs: Vec<Vec<u8>> =
+                corpus.tokens.split(|&t| t == bytes::SEPARATOR).map(Into::into).collect();
+            runs.sort();
+            runs
+        });
+        let [a, b] = &mut kept;
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn soft_masked_bases_are_kept_cut_out_or_thinned() {
+        for (soft_masked, expected) in [
+            (SoftMasked::Keep, 8),
+            (SoftMasked::Exclude, 4),
+            (SoftMasked::Weight(0.0), 4),
+            (SoftMasked::Weight(1.0), 8),
+        ] {
+            let mut corpus = Corpus::new(soft_masked, None);
+            corpus.push(b"ACggNttGT");
+            assert_eq!(corpus.bases(), expected, "{soft_masked:?}");
+        }
+        let mut corpus = Corpus::new(SoftMasked::Weight(0.25), None);
+        for piece in pieces() {
+            corpus.push(&piece.to_ascii_lowercase());
+        }
+        assert!((3000..7000).contains(&corpus.bases()), "{}", corpus.bases());
+    }
+}

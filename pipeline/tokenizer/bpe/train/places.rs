@@ -45,7 +45,7 @@ struct Places {
     /// Slots that a token covers.
     widths: Vec<u32>,
     /// First slots of a token, ascending; some are out of date.
-    places: Vec<Vec<u32>>,
+    lists: Vec<Vec<u32>>,
     counts: Counts,
     /// Pairs with at least `threshold` occurrences, under counts that may be too high.
     queue: BinaryHeap<(u32, Reverse<u32>)>,
@@ -63,7 +63,7 @@ impl Places {
         drop(tokens);
         let most = learned.next() as usize + learned.limits.merges - learned.merges.len();
         Ok(Self {
-            places: list_places(&slots, learned.next() as usize),
+            lists: list_places(&slots, learned.next() as usize),
             counts: Counts::new(&slots),
             widths: vec![1; learned.next() as usize],
             queue: BinaryHeap::new(),
@@ -120,13 +120,16 @@ impl Places {
         let [left, right] = pair.map(usize::from);
         let count = self.counts.get(join(pair[0], pair[1]));
         let mut merged = Vec::with_capacity(count as usize);
-        let by_left = self.places[left].len() <= self.places[right].len();
+        let by_left = self.lists[left].len() <= self.lists[right].len();
         let scanned = if by_left { left } else { right };
-        let mut list = std::mem::take(&mut self.places[scanned]);
+        let mut list = std::mem::take(&mut self.lists[scanned]);
         let offset = if by_left { 0 } else { self.widths[left] };
         let mut kept = 0;
         for index in 0..list.len() {
             let place = list[index];
+            if let Some(&later) = list.get(index + AHEAD) {
+                prefetch(&self.slots, later as usize);
+            }
             if usize::from(self.slots[place as usize]) != scanned {
                 continue;
             }
@@ -143,8 +146,8 @@ impl Places {
             list.shrink_to_fit();
         }
         merged.shrink_to_fit();
-        self.places[scanned] = list;
-        self.places.push(merged);
+        self.lists[scanned] = list;
+        self.lists.push(merged);
         self.widths.push(self.widths[left] + self.widths[right]);
         self.settle(pair, id);
     }
@@ -173,6 +176,7 @@ impl Places {
     /// Counts the pairs that went and came with a merge.
     fn settle(&mut self, [left, right]: [u16; 2], id: u16) {
         self.counts.remove(join(left, right));
+        self.fetch([left, right], id);
         // A pair right after another is counted as one with `left` after it first, then as one with `id` before it.
         let twins = self.before.get(id);
         for index in 0..self.before.seen.len() {
@@ -192,12 +196,39 @@ impl Places {
         self.after.clear();
     }
 
+    /// Asks for the counts that will change, all at once.
+    fn fetch(&self, [left, right]: [u16; 2], id: u16) {
+        for &token in &self.before.seen {
+            self.counts.fetch(join(token, left));
+            self.counts.fetch(join(token, id));
+        }
+        for &token in &self.after.seen {
+            self.counts.fetch(join(right, token));
+            self.counts.fetch(join(id, token));
+        }
+    }
+
     fn came(&mut self, pair: u32, count: u32) {
         if count > 0 {
             self.counts.insert(pair, count);
             self.enqueue(pair, count);
         }
     }
+}
+
+/// How many places ahead are asked for.
+const AHEAD: usize = 12;
+
+/// Asks for the memory of an element, without waiting for it.
+fn prefetch<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch of an address that is valid, as of any other, changes no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _unused = (slice, index);
 }
 
 const fn widen(token: u8) -> u16 {
@@ -207,7 +238,9 @@ const fn widen(token: u8) -> u16 {
 /// Where each of `count` tokens stands.
 fn list_places(slots: &[u16], count: usize) -> Vec<Vec<u32>> {
     let mut totals = vec![0; usize::from(SEPARATOR) + 1];
-    slots.iter().for_each(|&token| totals[usize::from(token)] += 1);
+    for &token in slots {
+        totals[usize::from(token)] += 1;
+    }
     let mut places: Vec<Vec<u32>> = totals[..count].iter().map(|&total| Vec::with_capacity(total)).collect();
     for (place, &token) in (0..).zip(slots) {
         if let Some(list) = places.get_mut(usize::from(token)) {
@@ -267,8 +300,8 @@ const FREE: u32 = u32::MAX;
 impl Counts {
     fn new(slots: &[u16]) -> Self {
         let mut counts = Self { table: vec![[FREE, 0]; 1 << 12], used: 0 };
-        for &[left, right] in slots.array_windows().filter(|pair| !pair.contains(&SEPARATOR)) {
-            *counts.entry(join(left, right)) += 1;
+        for pair in slots.windows(2).filter(|pair| !pair.contains(&SEPARATOR)) {
+            *counts.entry(join(pair[0], pair[1])) += 1;
         }
         counts
     }
@@ -285,6 +318,10 @@ impl Counts {
             at = (at + 1) & (self.table.len() - 1);
         }
         at
+    }
+
+    fn fetch(&self, pair: u32) {
+        prefetch(&self.table, self.home(pair));
     }
 
     fn get(&self, pair: u32) -> u32 {
