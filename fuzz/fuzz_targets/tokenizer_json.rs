@@ -1,7 +1,7 @@
 //! The reader of `tokenizer.json` refuses or accepts, and never panics; what it accepts is written and read back alike.
 #![no_main]
 
-use genomill::tokenizer::{Tokenizer, hf_json};
+use genomill::tokenizer::hf_json;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -104,11 +104,11 @@ proptest! {
     #[test]
     fn training_equals_the_oracle(
         pieces in prop::collection::vec(bases(), 1..8),
-        size in 23_u32..200,
+        size in 23_u32..700,
         min_frequency in 0_u64..4,
         max_token_length in prop::option::of(2_u32..20),
     ) {
-        let config = Config { min_frequency, max_token_length, ..sized(size) };
+        let config = Config { max_token_length, min_frequency, ..sized(size) };
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         prop_assume!(pieces.iter().any(|piece| piece.iter().any(|b| b"ACGT".contains(b))));
         let expected = oracle_merges(&config, &pieces);

@@ -23,7 +23,10 @@ mod places;
 /// The most tokens that a vocabulary may have: ids fit 16 bits.
 pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
 
-/// Larger vocabularies take up to 4 bytes a base to learn, others up to 2.
+/// Memory that learning takes whatever the corpus, in bytes.
+const FIXED_MEMORY: u64 = 64 << 20;
+
+/// Larger vocabularies take up to 5 bytes a base to learn, others up to 3.
 const MANY_TOKENS: u32 = 16_384;
 
 /// Which single letters are tokens.
@@ -133,8 +136,8 @@ impl Config {
     /// The most bases to learn from, by sample and memory.
     pub fn most_bases(&self) -> Option<u64> {
         let strands = if self.reverse_complement { 2 } else { 1 };
-        let bytes = if self.vocabulary_size > MANY_TOKENS { 4 } else { 2 };
-        let fitting = self.memory.map(|memory| memory / (bytes * strands));
+        let bytes = if self.vocabulary_size > MANY_TOKENS { 5 } else { 3 };
+        let fitting = self.memory.map(|memory| memory.saturating_sub(FIXED_MEMORY) / (bytes * strands));
         match (self.sample, fitting) {
             (Some(sample), Some(fitting)) => Some(sample.min(fitting)),
             (sample, fitting) => sample.or(fitting),

@@ -212,3 +212,53 @@ mod wide {
         super::merge(tokens, pair, id, counts);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn merged(
+        tokens: &[u8],
+        pair: [u8; 2],
+        by: fn(&mut Vec<u8>, [u8; 2], u8, &mut Counts),
+    ) -> (Vec<u8>, Counts) {
+        let (mut tokens, mut counts) = (tokens.to_vec(), Counts::new(tokens));
+        by(&mut tokens, pair, 9, &mut counts);
+        *counts.at(pair[0], pair[1]) = 0;
+        (tokens, counts)
+    }
+
+    /// Pairs of neighbours without those beside a separator.
+    fn inner(counts: &Counts) -> Vec<u64> {
+        let is_inner = |(at, _): &(usize, &u64)| at & 0xff != 0xff && at >> 8 != 0xff;
+        counts.0.iter().enumerate().filter(is_inner).map(|(_, &count)| count).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn wide_and_narrow_passes_agree_and_count_right(
+            runs in prop::collection::vec((0_u8..4, 1_usize..90), 0..40),
+            pair in [0_u8..3, 0_u8..3],
+        ) {
+            let mut tokens = vec![SEPARATOR];
+            for (token, length) in runs {
+                // Token 3 stands for a piece of two letters in turn.
+                match token {
+                    3 => tokens.extend((0..length).map(|at| u8::from(at % 2 == 0))),
+                    _ => tokens.extend(vec![token; length % 7]),
+                }
+                if length % 11 == 0 {
+                    tokens.push(SEPARATOR);
+                }
+            }
+            tokens.push(SEPARATOR);
+            let (narrow, narrow_counts) = merged(&tokens, pair, merge);
+            let (wide, wide_counts) = merged(&tokens, pair, wide::merge);
+            prop_assert_eq!(&narrow, &wide);
+            prop_assert_eq!(inner(&narrow_counts), inner(&Counts::new(&narrow)));
+            prop_assert_eq!(inner(&wide_counts), inner(&narrow_counts));
+        }
+    }
+}
