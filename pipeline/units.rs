@@ -73,7 +73,7 @@ impl Interval {
 
     /// Whether the two share at least one base.
     pub const fn overlaps(self, other: Self) -> bool {
-        self.start < other.end && other.start < self.end
+        !self.is_empty() && !other.is_empty() && self.start < other.end && other.start < self.end
     }
 }
 

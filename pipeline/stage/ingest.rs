@@ -210,7 +210,7 @@ fn n50(lengths: &[u64], bases: u64) -> Option<u64> {
     let mut left = bases;
     lengths.iter().copied().find(|length| {
         left -= length;
-        left * 2 <= bases
+        left * 2 < bases
     })
 }
 
