@@ -117,5 +117,11 @@ fn outcome(input: &crate::artifact::Artifact, summary: &crate::train::Summary) -
     let bases = input.manifest.details["splits"]["train"]["bases"].as_u64().unwrap_or(0);
     let counts = crate::artifact::Counts { bases_in: bases, bases_out: bases, ..Default::default() };
     let summary = format!("{} parameters, {} steps, loss {:.4}", summary.parameters, last.step, last.loss);
-    Outcome { counts, details, summary, volatile: vec!["history.jsonl", "checkpoint.json"], ..Outcome::default() }
+    Outcome {
+        counts,
+        details,
+        summary,
+        volatile: vec!["history.jsonl", "checkpoint.json"],
+        ..Outcome::default()
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
@@ -64,8 +64,8 @@ impl Item {
 /// Parses a document; an error says what and where.
 pub fn parse(text: &str) -> Result<Item, (String, Span)> {
     serde_saphyr::from_str::<Item>(text).map_err(|error| {
-        let span = error.location().map_or((0, 0), |location| span(&location));
-        (first_line(&error.without_snippet().to_string()), span)
+        let place = error.location().map_or((0, 0), |location| (offset(text, &location), 1));
+        (first_line(&error.without_snippet().to_string()), place)
     })
 }
 
@@ -74,8 +74,21 @@ pub fn parse_value(text: &str) -> Value {
     parse(text).map_or_else(|_| Value::String(text.to_owned()), |item| item.to_json())
 }
 
+/// The first line of a message, without the place, which is shown beside it.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or(message).trim_end_matches('.').to_owned()
+    let line = message.lines().next().unwrap_or(message);
+    if let Some(key) = line.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next()) {
+        return format!("key `{key}` stands here twice");
+    }
+    line.split(" at line ").next().unwrap_or(line).trim_end_matches('.').to_owned()
+}
+
+/// The byte at a line and column, which count from 1.
+fn offset(text: &str, location: &Location) -> usize {
+    let number = |n: u64| usize::try_from(n.max(1) - 1).unwrap_or(usize::MAX);
+    let before = text.split_inclusive('\n').take(number(location.line())).map(str::len).sum::<usize>();
+    let line = text[before..].lines().next().unwrap_or_default();
+    before + line.char_indices().nth(number(location.column())).map_or(line.len(), |(byte, _)| byte)
 }
 
 fn span(location: &Location) -> Span {
@@ -153,9 +166,6 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries: Vec<(String, Span, Item)> = Vec::new();
         while let Some((key, item)) = map.next_entry::<Spanned<String>, Item>()? {
-            if entries.iter().any(|(name, ..)| *name == key.value) {
-                return Err(de::Error::custom(format!("key `{}` stands here twice", key.value)));
-            }
             entries.push((key.value, span(&key.referenced), item));
         }
         Ok(Node::Map(entries))

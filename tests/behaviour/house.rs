@@ -81,7 +81,8 @@ fn tensors_stay_in_their_rooms() {
     for (room, path, text) in rooms() {
         let names_tch = text.lines().any(|line| {
             let line = line.trim_start();
-            line.starts_with("use tch") || [" tch::", "(tch::", "<tch::", "&tch::"].iter().any(|word| line.contains(word))
+            line.starts_with("use tch")
+                || [" tch::", "(tch::", "<tch::", "&tch::"].iter().any(|word| line.contains(word))
         });
         assert!(!names_tch || WITH_TENSORS.contains(&ROOMS[room]), "{} names tch", path.display());
     }
