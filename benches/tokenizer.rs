@@ -8,6 +8,8 @@
 //! The last N megabases of the genome are encoded, the first N are trained on (beyond its end, mutated copies). Set `TOKENIZERS_PARALLELISM=false` to keep
 //! the peer on one thread.
 
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+
 use std::io::Read;
 use std::time::Instant;
 
@@ -82,7 +84,7 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
         let start = Instant::now();
         let encodings = peer.encode_batch(texts, false)?;
         let theirs = start.elapsed().as_secs_f64();
-        let equal = encodings.iter().flat_map(|encoding| encoding.get_ids()).eq(&ids);
+        let equal = encodings.iter().flat_map(tokenizers::Encoding::get_ids).eq(&ids);
         let rate = |seconds: f64| size / seconds;
         println!(
             "| {piece} | {:.0} MB/s | {:.0} MB/s | {:.2} MB/s | {:.0} x | {} {} |",
@@ -99,7 +101,9 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
 
 fn encode_all(tokenizer: &dyn Tokenizer, pieces: &[&[u8]], ids: &mut Vec<u32>) {
     ids.clear();
-    pieces.iter().for_each(|piece| tokenizer.encode_into(piece, ids));
+    for piece in pieces {
+        tokenizer.encode_into(piece, ids);
+    }
 }
 
 fn timed(mut work: impl FnMut()) -> f64 {
@@ -149,7 +153,8 @@ fn mutate(piece: &[u8], seed: u64) -> Vec<u8> {
     };
     let mut text = piece.to_vec();
     for _ in 0..piece.len() / 20 {
-        text[next() as usize % piece.len()] = b"ACGT"[next() as usize % 4];
+        let mut below = |limit: usize| usize::try_from(next() % limit as u64).unwrap_or_default();
+        text[below(piece.len())] = b"ACGT"[below(4)];
     }
     text
 }

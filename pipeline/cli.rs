@@ -148,10 +148,11 @@ fn diagnose(invalid: &workflow::config::Invalid) -> String {
     let mut text = String::new();
     for problem in &invalid.problems {
         let mut rendered = String::new();
-        match handler.render_report(&mut rendered, problem) {
-            Ok(()) => text.push_str(&format!("error:{}\n", rendered.trim_start().trim_start_matches('×'))),
-            Err(_) => text.push_str(&format!("error: {problem}\n")),
-        }
+        let shown = match handler.render_report(&mut rendered, problem) {
+            Ok(()) => rendered.trim_start().trim_start_matches('×').trim_start(),
+            Err(_) => &problem.message,
+        };
+        text += &["error: ", shown, "\n"].concat();
     }
     format!("{text}error: {invalid}")
 }

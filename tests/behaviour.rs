@@ -1,5 +1,7 @@
 //! The one test binary: behaviour seen from outside, through the command line and the files.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
 #[path = "behaviour/support.rs"]
 mod support;
 

@@ -94,7 +94,7 @@ impl Observer for Plain {
             Event::StageStarted { stage, reason } => say(&format!("{stage}: runs: {reason}")),
             Event::StageReused { stage } => say(&format!("{stage}: reused")),
             Event::StageFinished { stage, seconds, summary } => {
-                say(&format!("{stage}: done in {seconds:.1} s: {summary}"))
+                say(&format!("{stage}: done in {seconds:.1} s: {summary}"));
             }
             Event::Note { stage: Some(stage), message } => say(&format!("{stage}: {message}")),
             Event::Note { stage: None, message } => say(message),
@@ -172,7 +172,9 @@ impl Bars {
         });
         if bar.length() != total || bar.position() == 0 {
             bar.set_style(style(total.is_some(), unit));
-            total.into_iter().for_each(|total| bar.set_length(total));
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
         }
         bar.clone()
     }
@@ -211,7 +213,7 @@ impl Observer for Bars {
                 }
             }
             Event::Progress { stage, done, total, unit } => {
-                self.bar(stage, *total, *unit).set_position(*done)
+                self.bar(stage, *total, *unit).set_position(*done);
             }
         }
     }

@@ -97,7 +97,7 @@ impl ShardSet {
         let rows = Rows {
             files,
             pages,
-            rows: first,
+            count: first,
             context: self.details.context,
             wide: self.details.token_bytes == 4,
         };
@@ -171,7 +171,7 @@ pub struct Rows {
     files: Vec<Mmap>,
     /// First row of a page -> its file and the page's offset there.
     pages: BTreeMap<u64, (usize, u64)>,
-    rows: u64,
+    count: u64,
     context: usize,
     wide: bool,
 }
@@ -179,12 +179,12 @@ pub struct Rows {
 impl Rows {
     /// Number of rows.
     pub fn len(&self) -> u64 {
-        self.rows
+        self.count
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.count == 0
     }
 
     /// Tokens per row.
@@ -202,7 +202,7 @@ impl Rows {
     }
 
     fn bytes(&self, row: u64) -> &[u8] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert!(row < self.count, "row {row} of {}", self.count);
         let row_bytes = self.context * if self.wide { 4 } else { 2 };
         let page = self.pages.range(..=row).next_back();
         let (first, (file, offset)) = page.expect("pages cover every row");

@@ -146,8 +146,8 @@ impl FileWriter {
         let header = encoded - payload;
         let start = self.inner.bytes_written() as u64 + header;
         let padding = (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT;
-        let zeros = [0_u8; ALIGNMENT as usize];
-        self.inner.write_all(&zeros[..padding as usize]).map_err(fs::error("write", &self.path))?;
+        let zeros = vec![0_u8; usize::try_from(padding).unwrap_or_default()];
+        self.inner.write_all(&zeros).map_err(fs::error("write", &self.path))?;
         let mut group = self.inner.next_row_group().map_err(&fail)?;
         for chunk in chunks {
             chunk.append_to_row_group(&mut group).map_err(&fail)?;

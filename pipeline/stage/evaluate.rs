@@ -150,7 +150,9 @@ impl Config {
         rows: &[Score],
     ) -> Result<Evaluation, Error> {
         let mut sum = Score::new(baselines.max_order());
-        rows.iter().for_each(|row| sum.merge(row));
+        for row in rows {
+            sum.merge(row);
+        }
         let mut evaluation = Evaluation {
             split: split.to_owned(),
             scored_on: format!("the {split} split, {} rows", rows.len()),

@@ -178,7 +178,9 @@ impl Ingest<'_> {
     }
 
     fn count(&mut self, bases: &[u8]) {
-        bases.iter().for_each(|&base| self.composition[usize::from(base.to_ascii_uppercase())] += 1);
+        for base in bases {
+            self.composition[usize::from(base.to_ascii_uppercase())] += 1;
+        }
         self.counts.bases_in += bases.len() as u64;
         self.counts.bases_out += bases.len() as u64;
         self.task.progress(self.counts.bases_out, None, Unit::Bases);

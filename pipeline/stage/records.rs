@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder,
-};
+use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, UInt64Array, UInt64Builder};
 use arrow::datatypes::DataType;
 
 use super::tables::{Error, Reader, Writer};
@@ -63,7 +61,7 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), Error> {
             Arc::new(UInt64Array::from_iter_values(first..first + part.len() as u64)),
             Arc::new(StringArray::from_iter_values(part.iter().map(|r| r.source.as_str()))),
             Arc::new(StringArray::from_iter_values(part.iter().map(|r| r.name.as_str()))),
-            Arc::new(StringArray::from_iter(part.iter().map(|r| r.contig.as_deref()))),
+            Arc::new(part.iter().map(|r| r.contig.as_deref()).collect::<StringArray>()),
             Arc::new(UInt64Array::from_iter_values(part.iter().map(|r| r.bases))),
         ])?;
     }
@@ -252,14 +250,12 @@ impl StretchWriter {
 
     fn flush(&mut self) -> Result<(), Error> {
         let rows = std::mem::take(&mut self.rows);
-        let mut splits = StringBuilder::new();
-        rows.iter().for_each(|r| splits.append_value(&r.split));
         self.writer.write(vec![
             Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.record))),
             Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.interval.start))),
             Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.interval.end))),
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.strand.symbol()))),
-            Arc::new(splits.finish()),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.split.as_str()))),
         ])
     }
 

@@ -225,13 +225,13 @@ fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
     let kind =
         model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
     let bases = trained.and_then(|artifact| artifact.manifest.details["trained_on_bases"].as_u64());
-    Ok(describe_tokens(tokenizer.as_ref(), &frequencies, kind, bases.filter(|b| *b > 0), split))
+    Ok(describe_tokens(tokenizer.as_ref(), &frequencies, kind.as_deref(), bases.filter(|b| *b > 0), split))
 }
 
 fn describe_tokens(
     tokenizer: &dyn Tokenizer,
     frequencies: &[u64],
-    kind: Option<String>,
+    kind: Option<&str>,
     bases: Option<u64>,
     split: &str,
 ) -> Tokens {
@@ -254,7 +254,7 @@ fn describe_tokens(
     let mut longest: Vec<u32> = ids().collect();
     longest.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
     Tokens {
-        kind: match kind.as_deref() {
+        kind: match kind {
             Some("bpe") => "byte-pair encoding".to_owned(),
             Some(other) => other.to_owned(),
             None => "unknown".to_owned(),
@@ -316,7 +316,7 @@ fn commands(task: &Task) -> Vec<Command> {
 fn today() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (mut year, mut day) = (1970, now.as_secs() / 86_400);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     while day >= 365 + u64::from(leap(year)) {
         day -= 365 + u64::from(leap(year));
         year += 1;

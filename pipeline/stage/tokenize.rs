@@ -120,7 +120,9 @@ impl<'a> Tokenize<'a> {
         let encoded: Vec<(Stretch, Vec<u32>)> =
             batch.into_par_iter().map(|(stretch, bases)| encode(self.tokenizer, stretch, bases)).collect();
         let mut by_split: BTreeMap<&str, Vec<&(Stretch, Vec<u32>)>> = BTreeMap::new();
-        encoded.iter().for_each(|row| by_split.entry(&row.0.split).or_default().push(row));
+        for row in &encoded {
+            by_split.entry(&row.0.split).or_default().push(row);
+        }
         by_split.into_iter().try_for_each(|(split, rows)| self.write(split, &rows))?;
         self.task.progress(self.counts.bases_in, None, Unit::Bases);
         Ok(())

@@ -43,7 +43,7 @@ enum Model {
     Bpe(BpeConfig),
     /// Words of k bases.
     Kmer(KmerConfig),
-    /// One token per base, HyenaDNA's ids.
+    /// One token per base, `HyenaDNA`'s ids.
     Nucleotide,
     /// A `tokenizer.json` file, relative to the workflow file.
     File(PathBuf),

@@ -82,7 +82,9 @@ impl Run<'_> {
                 Some(Event::StageStarted { stage: entry.name.clone(), reason: reason.clone() })
             }
         };
-        event.iter().for_each(|event| self.options.observer.event(event));
+        if let Some(event) = event {
+            self.options.observer.event(&event);
+        }
         if let Decision::Run(_) = decision {
             self.run(entry)?;
         }

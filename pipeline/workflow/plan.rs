@@ -1,6 +1,6 @@
 //! What a run will do with each stage, and why.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -247,11 +247,11 @@ fn difference(entry: &Entry, artifact: &Artifact, now: &MadeFrom) -> String {
 /// Lists the values that differ: `stage.key old -> new`.
 fn compare(path: &str, old: &Value, new: &Value, reasons: &mut Vec<String>) {
     if let (Value::Object(a), Value::Object(b)) = (old, new) {
-        let keys: BTreeMap<&String, ()> = a.keys().chain(b.keys()).map(|key| (key, ())).collect();
-        for key in keys.keys() {
+        let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for key in keys {
             let missing = &Value::Null;
             let path = format!("{path}.{key}");
-            compare(&path, a.get(*key).unwrap_or(missing), b.get(*key).unwrap_or(missing), reasons);
+            compare(&path, a.get(key).unwrap_or(missing), b.get(key).unwrap_or(missing), reasons);
         }
     } else if old != new {
         reasons.push(format!("{path} {old} -> {new}"));

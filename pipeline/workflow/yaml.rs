@@ -112,6 +112,7 @@ impl<'de> Deserialize<'de> for Node {
 
 struct NodeVisitor;
 
+#[expect(clippy::unnecessary_wraps, reason = "what a visitor returns")]
 fn scalar<E>(value: impl Into<Value>) -> Result<Node, E> {
     Ok(Node::Scalar(value.into()))
 }
