@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
-use crate::{artifact, fs, shard, tokenizer as tokenizers, workflow};
+use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
 
 /// Grinds genomes into training shards, and trains and evaluates DNA language models on them.
 #[derive(Debug, Parser)]
@@ -71,6 +71,8 @@ enum Error {
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
+    Fasta(#[from] source::fasta::Error),
+    #[error(transparent)]
     Fs(#[from] fs::Error),
     #[error("cannot write to standard output: {0}")]
     Stdout(#[from] io::Error),
@@ -89,7 +91,11 @@ pub fn main() -> ExitCode {
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&explain(&error));
-            let stopped = matches!(error, Error::Workflow(workflow::Error::Interrupted { .. }));
+            let stopped = matches!(
+                error,
+                Error::Workflow(workflow::Error::Interrupted { .. })
+                    | Error::Tokenizer(tokenizers::Error::Stopped)
+            );
             ExitCode::from(if stopped { 130 } else { 1 })
         }
     }

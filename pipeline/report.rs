@@ -22,6 +22,7 @@ use view::View;
 
 pub use data::*;
 pub use histogram::{Bin, Histogram};
+pub use number::count;
 pub use verdict::Baseline;
 
 /// Why a report could not be rendered.

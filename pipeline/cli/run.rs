@@ -100,7 +100,7 @@ fn threads(jobs: Option<u32>) -> usize {
 }
 
 /// The first ctrl-C (or SIGTERM) asks to stop at the next safe point; the second one does not ask.
-fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
+pub(super) fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
     let stop = Arc::clone(stop);
     let handler = move || {
         if stop.is_requested() {

@@ -2,19 +2,31 @@
 
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::Error;
+use super::run::on_signal;
+use super::{Error, progress, say};
+use crate::fs;
+use crate::observer::{Event, Stop, Unit};
 use crate::sequence::alphabet;
+use crate::source::fasta;
+use crate::tokenizer::bpe::train::{Config, Trainer};
+use crate::tokenizer::info::{Info, Usage};
 use crate::tokenizer::{self, Tokenizer};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the vocabulary's size, its special tokens and its longest tokens
+    /// Learn byte-pair encoding from FASTA files
+    Train(TrainArguments),
+    /// Show the vocabulary, and what it does on a genome
     Info {
         /// A tokenizer.json
         file: PathBuf,
+        /// FASTA files to count tokens on
+        #[arg(long, value_name = "FASTA", num_args = 1..)]
+        on: Vec<PathBuf>,
     },
     /// Encode lines of bases from stdin, or the sequence given
     Encode {
@@ -35,15 +47,120 @@ pub enum Command {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// FASTA files, plain, gzip or bgzip; lower case means soft-masked
+    #[arg(required = true)]
+    fasta: Vec<PathBuf>,
+    /// Number of tokens, special tokens and the 16 IUPAC letters included
+    #[arg(long, default_value_t = 4096)]
+    vocab: u32,
+    /// What records are cut into: `fixed:N` bases, or `contig`
+    #[arg(long, default_value = "fixed:1000", value_parser = pieces)]
+    pieces: Pieces,
+    /// Count every piece on both strands
+    #[arg(long)]
+    reverse_complement: bool,
+    /// Where to write the tokenizer, as Hugging Face reads it
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Bases of a piece; none for whole records.
+#[derive(Debug, Clone, Copy)]
+struct Pieces(Option<usize>);
+
+fn pieces(text: &str) -> Result<Pieces, String> {
+    let length = text.strip_prefix("fixed:").and_then(|n| n.parse().ok()).filter(|&n: &usize| n > 0);
+    match (text, length) {
+        ("contig", _) => Ok(Pieces(None)),
+        (_, Some(length)) => Ok(Pieces(Some(length))),
+        _ => Err(format!("expected `contig` or `fixed:` and a number of bases, found `{text}`")),
+    }
+}
+
 pub fn run(command: &Command) -> Result<(), Error> {
     match command {
-        Command::Info { file } => info(file),
+        Command::Train(arguments) => train(arguments),
+        Command::Info { file, on } => info(file, on),
         Command::Encode { file, bases, text } => encode(file, bases.as_deref(), *text),
         Command::Decode { file, ids } => decode(file, ids),
     }
 }
 
-fn info(file: &Path) -> Result<(), Error> {
+/// Hands out the records of FASTA files, cut into pieces.
+fn for_each_piece(files: &[PathBuf], pieces: Pieces, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+    for file in files {
+        let mut reader = fasta::Reader::open(file)?;
+        let mut piece = Vec::new();
+        while let Some(event) = reader.next_event()? {
+            match event {
+                fasta::Event::Record(_) => {}
+                fasta::Event::Bases(bases) => {
+                    piece.extend_from_slice(bases);
+                    let whole = pieces.0.map_or(0, |length| piece.len() / length * length);
+                    piece[..whole].chunks(pieces.0.unwrap_or(1)).for_each(&mut each);
+                    piece.drain(..whole);
+                }
+                fasta::Event::End { .. } => {
+                    each(&piece);
+                    piece.clear();
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn train(arguments: &TrainArguments) -> Result<(), Error> {
+    let stop = Arc::new(Stop::new());
+    on_signal(&stop)?;
+    let reverse_complement = arguments.reverse_complement;
+    let config = Config { vocabulary_size: arguments.vocab, reverse_complement, ..Config::default() };
+    let mut trainer = Trainer::new(config)?;
+    for_each_piece(&arguments.fasta, arguments.pieces, |piece| trainer.push(piece))?;
+    let bases = trainer.bases();
+    let observer = progress::observer(progress::Style::Auto);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut progress = |done, total| {
+        let stage = "merges".to_owned();
+        observer.event(&Event::Progress { stage, done, total: Some(total), unit: Unit::Items });
+    };
+    let bpe = trainer.finish(threads, &mut progress, &stop)?;
+    fs::write_atomic(&arguments.output, bpe.to_json().as_bytes())?;
+    say(&format!(
+        "{} tokens learnt from {bases} bases: {}",
+        bpe.vocabulary_size(),
+        arguments.output.display()
+    ));
+    Ok(())
+}
+
+fn usage(tokenizer: &dyn Tokenizer, files: &[PathBuf]) -> Result<Info, Error> {
+    let mut usage = Usage::default();
+    for_each_piece(files, Pieces(Some(1 << 20)), |piece| {
+        let mut bases = piece.to_vec();
+        alphabet::normalize(&mut bases);
+        let mut ids = Vec::new();
+        tokenizer.encode_into(&bases, &mut ids);
+        usage.add(tokenizer, &ids);
+    })?;
+    Ok(usage.info(tokenizer, 10))
+}
+
+fn show_usage(out: &mut impl Write, info: &Info) -> io::Result<()> {
+    writeln!(out, "on {} bases, in pieces of at most 1 Mi", info.bases)?;
+    writeln!(out, "  tokens           {}", info.tokens)?;
+    writeln!(out, "  bases per token  {:.3}", info.bases_per_token.unwrap_or(f64::NAN))?;
+    writeln!(out, "  unigram bits per base  {:.4}", info.unigram_bits_per_base.unwrap_or(f64::NAN))?;
+    writeln!(out, "  unused tokens    {}", info.unused)?;
+    writeln!(out, "most frequent tokens, with occurrences")?;
+    info.most_frequent
+        .iter()
+        .try_for_each(|token| writeln!(out, "  {:>10}  {:>6}  {}", token.count, token.id, token.text))
+}
+
+fn info(file: &Path, on: &[PathBuf]) -> Result<(), Error> {
     let tokenizer = tokenizer::open(file)?;
     let mut out = io::stdout().lock();
     let size = tokenizer.vocabulary_size();
@@ -60,7 +177,7 @@ fn info(file: &Path) -> Result<(), Error> {
     for id in ids.into_iter().take(10) {
         writeln!(out, "  {:>4}  {id:>6}  {}", tokenizer.bases(id), tokenizer.text(id).unwrap_or_default())?;
     }
-    Ok(())
+    if on.is_empty() { Ok(()) } else { Ok(show_usage(&mut out, &usage(tokenizer.as_ref(), on)?)?) }
 }
 
 /// Each line of stdin, or the one text given.

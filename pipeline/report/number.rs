@@ -1,7 +1,7 @@
 //! Numbers as they are printed: thousands separators, units, a true minus sign.
 
 /// `12,157,105`.
-pub(super) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -12,7 +12,7 @@ use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::report::{
     Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split,
-    Stage as Row, Status, Token, TokenLength, Tokens, Training, render,
+    Stage as Row, Status, Token, TokenLength, Tokens, Training, count, render,
 };
 use crate::shard::{Details, ShardSet};
 use crate::tokenizer::Tokenizer;
@@ -236,21 +236,21 @@ fn describe_tokens(
     split: &str,
 ) -> Tokens {
     let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
-    let count = |id: u32| frequencies[id as usize];
+    let uses = |id: u32| frequencies[id as usize];
     let token = |id: u32| Token {
         id: id.into(),
         text: tokenizer.text(id).unwrap_or_default().to_owned(),
-        count: count(id),
+        count: uses(id),
     };
     let mut lengths: BTreeMap<u64, TokenLength> = BTreeMap::new();
     for id in ids() {
         let bases = u64::from(tokenizer.bases(id));
         let entry = lengths.entry(bases).or_insert(TokenLength { bases, ..TokenLength::default() });
         entry.vocabulary += 1;
-        entry.corpus += count(id);
+        entry.corpus += uses(id);
     }
     let mut frequent: Vec<u32> = ids().collect();
-    frequent.sort_by_key(|&id| (std::cmp::Reverse(count(id)), id));
+    frequent.sort_by_key(|&id| (std::cmp::Reverse(uses(id)), id));
     let mut longest: Vec<u32> = ids().collect();
     longest.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
     Tokens {
@@ -259,13 +259,13 @@ fn describe_tokens(
             Some(other) => other.to_owned(),
             None => "unknown".to_owned(),
         },
-        origin: bases.map(|bases| format!("learnt from {bases} bases of the train split")),
+        origin: bases.map(|bases| format!("learnt from {} bases of the train split", count(bases))),
         vocabulary: tokenizer.vocabulary_size().into(),
         special: u64::from(tokenizer.vocabulary_size()) - ids().count() as u64,
         corpus: Some(format!("{split} split")),
-        tokens: ids().map(count).sum(),
-        bases: ids().map(|id| count(id) * u64::from(tokenizer.bases(id))).sum(),
-        frequencies: ids().map(count).collect(),
+        tokens: ids().map(uses).sum(),
+        bases: ids().map(|id| uses(id) * u64::from(tokenizer.bases(id))).sum(),
+        frequencies: ids().map(uses).collect(),
         lengths: lengths.into_values().collect(),
         longest: longest.into_iter().take(10).map(token).collect(),
         frequent: frequent.into_iter().take(10).map(token).collect(),

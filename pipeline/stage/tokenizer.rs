@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::WINDOWS;
-use super::records::{INTERVALS, SEQUENCE, SequenceReader, Stretch, for_each_stretch};
+use super::records::{INTERVALS, MASKS, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index};
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::observer::Unit;
-use crate::tokenizer::bpe::train::{Config as BpeConfig, Trainer};
+use crate::tokenizer::bpe::train::{Config as BpeConfig, SoftMasked, Trainer};
 use crate::tokenizer::kmer::{Config as KmerConfig, Kmer};
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
@@ -128,9 +128,13 @@ impl Config {
             return Err(Error::Config { key: "pieces", reason });
         }
         let mut trainer = Trainer::new(config.clone())?;
-        self.read_pieces(task, input, |piece| trainer.push(piece))?;
-        counts.bases_in = trainer.bases();
+        self.read_pieces(task, input, config.soft_masked != SoftMasked::Keep, |piece| trainer.push(piece))?;
+        counts.bases_in = trainer.bases_seen();
         counts.bases_out = trainer.bases();
+        counts.drop_bases(
+            "not learnt from: sampled out or soft-masked",
+            trainer.bases_seen() - trainer.bases(),
+        );
         let mut progress = |done, total| task.progress(done, Some(total), Unit::Items);
         trainer.finish(task.threads, &mut progress, task.stop).map_err(|error| match error {
             tokenizers::Error::Stopped => Error::Interrupted,
@@ -139,10 +143,17 @@ impl Config {
     }
 
     /// Hands out the forward strand of the training split, piece by piece.
-    fn read_pieces(&self, task: &Task, input: &Artifact, mut push: impl FnMut(&[u8])) -> Result<(), Error> {
+    fn read_pieces(
+        &self,
+        task: &Task,
+        input: &Artifact,
+        masked: bool,
+        mut push: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
         let sequence = task.referenced(input, "sequence")?;
         let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
         let table = if input.manifest.kind == "chunk" { WINDOWS } else { INTERVALS };
+        let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
         let mut bases = Vec::new();
         for_each_stretch::<Error>(&input.path(table), |stretch| {
             if stretch.split != "train" || stretch.strand == Strand::Reverse {
@@ -151,6 +162,7 @@ impl Config {
             task.check()?;
             for piece in self.pieces_of(stretch.interval) {
                 fetch(&mut reader, &Stretch { interval: piece, ..stretch.clone() }, &sequence, &mut bases)?;
+                lower(&masks, stretch.record, piece, &mut bases);
                 push(&bases);
             }
             Ok(())
@@ -161,6 +173,26 @@ impl Config {
         let length = if let Pieces::Fixed(length) = self.pieces { length } else { interval.len().max(1) };
         let starts = (interval.start..interval.end).step_by(usize::try_from(length).unwrap_or(usize::MAX));
         starts.map(move |start| Interval::new(start, start.saturating_add(length).min(interval.end)))
+    }
+}
+
+/// Soft-masked intervals of all records, ascending: 24 bytes each.
+fn read_masks(sequence: &Artifact) -> Result<Vec<(u64, Interval)>, Error> {
+    let mut masks = Vec::new();
+    for_each_stretch::<Error>(&sequence.path(MASKS), |stretch| {
+        masks.push((stretch.record, stretch.interval));
+        Ok(())
+    })?;
+    Ok(masks)
+}
+
+/// Writes what is soft-masked in lower case, as the trainer expects it.
+fn lower(masks: &[(u64, Interval)], record: u64, piece: Interval, bases: &mut [u8]) {
+    let first = masks.partition_point(|(r, mask)| (*r, mask.end) <= (record, piece.start));
+    for (_, mask) in masks[first..].iter().take_while(|(r, mask)| *r == record && mask.start < piece.end) {
+        let from = index(mask.start.max(piece.start) - piece.start);
+        let to = index(mask.end.min(piece.end) - piece.start);
+        bases[from..to].make_ascii_lowercase();
     }
 }
 
@@ -178,4 +210,26 @@ pub fn fetch(
         input: sequence.manifest.stage.clone(),
         reason: format!("record {} has no bases {}", stretch.record, stretch.interval),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_written_in_lower_case_where_they_meet_a_piece() {
+        let masks = [
+            (0, Interval::new(2, 5)),
+            (1, Interval::new(0, 3)),
+            (1, Interval::new(6, 20)),
+            (2, Interval::new(0, 9)),
+        ];
+        for (record, (start, end), expected) in
+            [(0, (0, 4), "ACgt"), (0, (5, 9), "ACGT"), (1, (2, 8), "aCGTac"), (3, (0, 2), "AC")]
+        {
+            let mut bases = b"ACGTACGT"[..index(end - start)].to_vec();
+            lower(&masks, record, Interval::new(start, end), &mut bases);
+            assert_eq!(String::from_utf8(bases).unwrap(), expected, "{record}:{start}-{end}");
+        }
+    }
 }

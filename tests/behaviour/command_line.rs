@@ -102,3 +102,23 @@ fn tokenizers_are_shown_and_used() {
         (Some(1), "error: cannot encode line 1: `!` at base 3 is no IUPAC code\n")
     );
 }
+
+#[test]
+fn a_tokenizer_is_trained_from_fasta_and_tells_what_it_does() {
+    let scratch = Scratch::lambda();
+    let train = |pieces: &str, output: &str| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(["tokenizer", "train", "lambda.fa.gz", "--vocab", "64"]);
+        command.args(["--pieces", pieces, "-o", output]).output().unwrap()
+    };
+    let output = train("fixed:1000", "a.json");
+    assert!(stderr(&output).contains("64 tokens learnt from 48502 bases"), "{}", stderr(&output));
+    let shown = genomill()
+        .current_dir(scratch.path(""))
+        .args(["tokenizer", "info", "a.json", "--on", "lambda.fa.gz"])
+        .output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(shown.contains("vocabulary   64") && shown.contains("on 48502 bases"), "{shown}");
+    assert_eq!(train("every", "b.json").status.code(), Some(2));
+    assert!(!scratch.path("b.json").exists());
+}
