@@ -4,8 +4,6 @@
 mod bits_per_base;
 mod config;
 #[cfg(any(feature = "train", test))]
-mod interval;
-
 #[cfg(feature = "train")]
-pub use bits_per_base::{Error, bits_per_base, likelihoods};
+pub use bits_per_base::{Error, bits_per_base};
 pub use config::{Config, Score};

@@ -5,8 +5,8 @@ use std::path::Path;
 use tch::Device;
 
 use super::config::{Config, Score};
-use super::interval;
 use crate::loader::{TokenRows, Vocabulary};
+use crate::metric::interval::{Bootstrap, Row};
 use crate::model::likelihood::{self, Likelihood, Scorer};
 use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
@@ -49,18 +49,6 @@ pub fn bits_per_base(
     config: &Config,
     hooks: Hooks<'_>,
 ) -> Result<Score, Error> {
-    let scored = likelihoods(folder, rows, vocabulary, config, hooks)?;
-    summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
-}
-
-/// What the newest checkpoint at or under `folder` says of each row, in order.
-pub fn likelihoods(
-    folder: &Path,
-    rows: &dyn TokenRows,
-    vocabulary: &Vocabulary,
-    config: &Config,
-    hooks: Hooks<'_>,
-) -> Result<Vec<Likelihood>, Error> {
     let workers = Workers::start(hooks.threads).map_err(likelihood::Error::from)?;
     let (state, model) = checkpoint::load(folder, Device::Cpu)?;
     checkpoint::check_vocabulary(&state, vocabulary, folder)?;
@@ -78,7 +66,7 @@ pub fn likelihoods(
         scored.push(row);
         progress(hooks, scored.len() as u64, total);
     })?;
-    Ok(scored)
+    summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
 }
 
 fn check_sizes(found: usize, limit: u32, batch_rows: u32) -> Result<(), Error> {
@@ -96,15 +84,17 @@ fn progress(hooks: Hooks<'_>, done: u64, total: u64) {
 /// None where no base was predicted.
 fn summarize(rows: &[Likelihood], config: &Config) -> Option<Score> {
     let sum = rows.iter().copied().sum::<Likelihood>();
-    let bits = |row: &Likelihood| (row.base_nats / std::f64::consts::LN_2, row.bases as f64);
-    let pairs = rows.iter().map(bits).collect::<Vec<_>>();
+    let bits = |row: &Likelihood| Row { bits: row.base_nats / std::f64::consts::LN_2, bases: row.bases };
+    let by_row = rows.iter().map(bits).collect::<Vec<_>>();
+    let bootstrap =
+        Bootstrap { resamples: config.bootstrap_draws, seed: config.seed, ..Bootstrap::default() };
     Some(Score {
-        rows: rows.len() as u64,
         tokens: sum.tokens,
         bases: sum.bases,
         loss: sum.loss()?,
         bits_per_base: sum.bits_per_base()?,
-        interval: interval::ratio(&pairs, config.bootstrap_draws, config.seed)?,
+        interval: bootstrap.estimate(&by_row),
+        by_row,
     })
 }
 
@@ -144,12 +134,13 @@ mod tests {
         let found = score(&rows, "a", &Config::default()).unwrap();
         let targets = rows.0.iter().flat_map(|row| &row[1..]);
         let bases = targets.clone().map(|id| [0, 0, 1, 3, 5][usize::try_from(*id).unwrap()]).sum::<u64>();
-        assert_eq!((found.rows, found.bases), (6, bases));
+        assert_eq!((found.by_row.len(), found.bases), (6, bases));
         assert_eq!(found.tokens, targets.filter(|id| **id != 0).count() as u64);
-        assert!(found.interval[0] < found.bits_per_base && found.bits_per_base < found.interval[1]);
+        let interval = found.interval.unwrap();
+        assert!(interval.low < found.bits_per_base && found.bits_per_base < interval.high);
 
         let small = Config { batch_rows: 1, max_rows: Some(2), ..Config::default() };
-        assert_eq!(score(&rows, "a", &small).unwrap().rows, 2);
+        assert_eq!(score(&rows, "a", &small).unwrap().by_row.len(), 2);
         let error = score(&rows, "b", &small).unwrap_err();
         assert!(error.ends_with("has another tokenizer: a there, b here"), "{error}");
         let error = score(&Rows(vec![vec![1; 17]]), "a", &small).unwrap_err();

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::metric::interval::{Estimate, Row};
+
 /// How to score a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -12,7 +14,7 @@ pub struct Config {
     /// Rows to score at most. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
-    /// Draws of the bootstrap that gives the interval. Default: 1000.
+    /// Draws of the bootstrap that gives the interval. Default: 2000.
     pub bootstrap_draws: u32,
     /// Chooses the draws. Default: 0.
     pub seed: u64,
@@ -20,16 +22,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch_rows: 8, max_rows: None, bootstrap_draws: 1000, seed: 0 }
+        Self { batch_rows: 8, max_rows: None, bootstrap_draws: 2000, seed: 0 }
     }
 }
 
 /// Bits per base of a model on rows. The first token of a row is not predicted, and special tokens and padding are
 /// left out of bits and bases alike.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Score {
-    /// Rows scored.
-    pub rows: u64,
     /// Tokens predicted, special ones included.
     pub tokens: u64,
     /// Bases that the predicted tokens stand for.
@@ -38,6 +38,8 @@ pub struct Score {
     pub loss: f64,
     /// Bits per base.
     pub bits_per_base: f64,
-    /// 95 % interval of the bits per base, by a bootstrap over rows.
-    pub interval: [f64; 2],
+    /// 95 % interval of the bits per base; none for fewer than two rows.
+    pub interval: Option<Estimate>,
+    /// Bits and bases of each row.
+    pub by_row: Vec<Row>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::{Artifact, Counts};
+use crate::artifact::Counts;
 use crate::fs;
 use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
@@ -197,46 +197,36 @@ impl Config {
         so_far: &Evaluation,
         rows: &[Score],
     ) -> Result<ModelScore, Error> {
-        use crate::evaluate::{self, likelihoods};
-        use crate::model::Likelihood;
+        use crate::evaluate::{self, bits_per_base};
+        use crate::train::Hooks;
 
         let model = task.input_of("model", &["train"])?;
-        let config = evaluate::Config { batch_rows: self.batch_rows, ..evaluate::Config::default() };
-        let hooks = crate::train::Hooks {
-            observer: task.observer,
-            stage: task.stage,
-            stop: task.stop,
-            threads: task.threads,
-        };
+        let config =
+            evaluate::Config { batch_rows: self.batch_rows, seed: self.seed, ..evaluate::Config::default() };
+        let hooks =
+            Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
         let vocabulary = super::train::vocabulary(set)?;
-        let found = likelihoods(&model.folder, &set.rows(&so_far.split)?, &vocabulary, &config, hooks);
+        let score = bits_per_base(&model.folder, &set.rows(&so_far.split)?, &vocabulary, &config, hooks);
         task.check()?;
-        let bits = |row: &Likelihood| Row { bits: row.base_nats / std::f64::consts::LN_2, bases: row.bases };
-        let found: Vec<Row> = found?.iter().map(bits).collect();
-        let bases: u64 = found.iter().map(|row| row.bases).sum();
-        if bases != so_far.bases {
-            let reason = format!("the model was scored on {bases} bases, the baselines on {}", so_far.bases);
+        let score = score?;
+        if score.bases != so_far.bases {
+            let reason =
+                format!("the model was scored on {} bases, the baselines on {}", score.bases, so_far.bases);
             return Err(Error::Unusable { input: model.manifest.stage.clone(), reason });
         }
-        Ok(self.compare(model, so_far, &found, rows))
-    }
-
-    /// The model's figure, its interval, and its distance from the best baseline, row by row.
-    #[cfg_attr(not(feature = "train"), expect(dead_code, reason = "only models are compared"))]
-    fn compare(&self, model: &Artifact, so_far: &Evaluation, found: &[Row], rows: &[Score]) -> ModelScore {
         let bootstrap = Bootstrap { seed: self.seed, ..Bootstrap::default() };
-        let (bits, bases) = found.iter().fold((0.0, 0), |sum, row| (sum.0 + row.bits, sum.1 + row.bases));
-        ModelScore {
+        Ok(ModelScore {
             name: format!("{}, step {}", model.manifest.stage, model.manifest.details["steps"]),
             trained_on: "the rows of the train split".to_owned(),
-            bits_per_base: bits / bases as f64,
-            interval: bootstrap.estimate(found),
-            difference: so_far.markov.as_ref().and_then(|markov| difference(markov, found, rows, bootstrap)),
-        }
+            bits_per_base: score.bits_per_base,
+            interval: score.interval,
+            difference: so_far.markov.as_ref().and_then(|m| difference(m, &score.by_row, rows, bootstrap)),
+        })
     }
 }
 
 /// Bits per base of the model less those of the best baseline, with its interval.
+#[cfg_attr(not(feature = "train"), expect(dead_code, reason = "only models are compared"))]
 fn difference(markov: &Markov, found: &[Row], rows: &[Score], bootstrap: Bootstrap) -> Option<Estimate> {
     let best = markov.best()?;
     let order = usize::try_from(best.order).ok()?;
