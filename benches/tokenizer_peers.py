@@ -4,7 +4,7 @@
     peers/bin/python benches/tokenizer_peers.py train  genome.fa.gz 4096 1000 10
     peers/bin/python benches/tokenizer_peers.py encode genome.fa.gz tokenizer.json 10
 
-`train` compares the merges with those of /tmp/tokenizer-SIZE-PIECE.json, which the bench writes; `encode` compares ids.
+`train` compares the merges with those of tokenizer-SIZE-PIECE.json, which the bench writes to the folder for temporary files; `encode` compares ids.
 Seconds are of processor time, memory is the peak of the process.
 """
 

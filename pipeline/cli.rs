@@ -147,7 +147,7 @@ fn explain(error: &Error) -> String {
 }
 
 /// Every mistake of a workflow, each with its lines; the last line counts them.
-fn diagnose(invalid: &workflow::config::Invalid) -> String {
+fn diagnose(invalid: &workflow::mistake::Invalid) -> String {
     let color = io::IsTerminal::is_terminal(&io::stderr());
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(110);

@@ -1,10 +1,11 @@
 //! Workflows: from the YAML that a person writes to published artifacts.
 //!
-//! `yaml` keeps the place of every value, `config` turns the document into typed stages and collects every error,
+//! `yaml` keeps the place of every value, `config` (with `mistake`) turns the document into typed stages and collects every error,
 //! `plan` decides what runs and why, `execute` runs it. Memory: a workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
+pub mod mistake;
 pub mod plan;
 pub mod schema;
 mod yaml;
@@ -23,7 +24,7 @@ use crate::{artifact, fs, stage};
 pub enum Error {
     /// The file does not describe a workflow.
     #[error(transparent)]
-    Invalid(#[from] Box<config::Invalid>),
+    Invalid(#[from] Box<mistake::Invalid>),
     /// An option names a stage that is not there.
     #[error("no stage `{found}` in `{}`{}", path.display(), hint.as_ref().map_or_else(String::new, |h| format!("; did you mean `{h}`?")))]
     UnknownStage {

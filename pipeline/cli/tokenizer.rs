@@ -171,11 +171,9 @@ fn info(file: &Path, on: &[PathBuf]) -> Result<(), Error> {
         .filter_map(|id| Some(format!("{} {id}", tokenizer.text(id)?)))
         .collect();
     writeln!(out, "special      {}", special.join(", "))?;
-    let mut ids: Vec<u32> = (0..size).collect();
-    ids.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
     writeln!(out, "longest tokens, in bases")?;
-    for id in ids.into_iter().take(10) {
-        writeln!(out, "  {:>4}  {id:>6}  {}", tokenizer.bases(id), tokenizer.text(id).unwrap_or_default())?;
+    for token in Usage::default().info(tokenizer.as_ref(), 10).longest {
+        writeln!(out, "  {:>4}  {:>6}  {}", token.count, token.id, token.text)?;
     }
     if on.is_empty() { Ok(()) } else { Ok(show_usage(&mut out, &usage(tokenizer.as_ref(), on)?)?) }
 }

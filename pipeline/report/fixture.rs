@@ -37,7 +37,7 @@ pub fn full() -> Data {
             ),
             command(
                 "Run it from nothing.",
-                "genomill run workflows/yeast.yaml --work /tmp/yeast --force ingest",
+                "genomill run workflows/yeast.yaml --work scratch --force ingest",
             ),
         ],
     }

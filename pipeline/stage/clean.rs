@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::records::{
-    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch,
-    StretchWriter, read_records,
+    Block, INTERVALS, MASKS, RECORDS, SEQUENCE, SequenceReader, SequenceWriter, Stretch, StretchWriter,
+    check_sources, read_records,
 };
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::Counts;
@@ -82,7 +82,7 @@ impl Stage for Config {
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         let input = task.input_of("from", &["ingest"])?;
         let records = read_records(&input.path(RECORDS))?;
-        self.check_sources(&records)?;
+        check_sources(self.sources.keys(), &records)?;
         let mut reader = SequenceReader::open(&input.path(SEQUENCE))?;
         let mut clean = Clean::new(task)?;
         let mut next = reader.next_block()?;
@@ -98,18 +98,6 @@ impl Stage for Config {
         let (from, to) = (input.path(RECORDS), task.out.join(RECORDS));
         std::fs::copy(&from, &to).map_err(fs::error("copy", &from))?;
         clean.finish(records.len())
-    }
-}
-
-impl Config {
-    fn check_sources(&self, records: &[Record]) -> Result<(), Error> {
-        let unknown = self.sources.keys().find(|name| !records.iter().any(|record| record.source == **name));
-        unknown.map_or(Ok(()), |name| {
-            Err(Error::Config {
-                key: "sources",
-                reason: format!("no record comes from a source called `{name}`"),
-            })
-        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
 use crate::observer::Unit;
 use crate::report::{Evaluation, Markov, MarkovOrder, ModelScore};
-use crate::shard::{Rows, Segment, ShardSet};
+use crate::shard::{Segment, ShardSet};
 use crate::tokenizer::Tokenizer;
 use crate::units::Strand;
 
@@ -127,12 +127,12 @@ impl Config {
         let mut counts = counts.map_err(|e| Error::Config { key: "markov_order", reason: e.to_string() })?;
         let mut piece = Vec::new();
         let mut last: Option<Segment> = None;
-        for_each_segment(set, &self.fit, |rows, row, segment| {
+        for_each_segment(set, &self.fit, |_, tokens, segment| {
             if !last.as_ref().is_some_and(|last| continues(last, segment)) {
                 counts.observe(&piece);
                 piece.clear();
             }
-            decode(tokenizer, rows, row, segment, &mut piece)?;
+            decode(tokenizer, tokens, segment, &mut piece)?;
             last = Some(segment.clone());
             task.progress(counts.bases(), None, Unit::Bases);
             task.check()
@@ -255,10 +255,10 @@ fn baseline_rows(
     let mut scores: BTreeMap<u64, Score> = BTreeMap::new();
     let mut piece = Vec::new();
     let total = set.rows(split)?.len();
-    for_each_segment(set, split, |rows, row, segment| {
+    for_each_segment(set, split, |row, tokens, segment| {
         piece.clear();
-        decode(tokenizer, rows, row, segment, &mut piece)?;
-        let first = rows.get(row).to_vec().first().map_or(0, |token| tokenizer.bases(*token));
+        decode(tokenizer, tokens, segment, &mut piece)?;
+        let first = tokens.first().map_or(0, |token| tokenizer.bases(*token));
         let from = if segment.token_start == 0 { first as usize } else { 0 };
         let score = scores.entry(row).or_insert_with(|| Score::new(baselines.max_order()));
         score.merge(&baselines.score_from(&piece, from));
@@ -270,17 +270,19 @@ fn baseline_rows(
         .collect())
 }
 
+/// Calls `each` with the row's number, its tokens and one of its segments, in order.
 fn for_each_segment(
     set: &ShardSet,
     split: &str,
-    mut each: impl FnMut(&Rows, u64, &Segment) -> Result<(), Error>,
+    mut each: impl FnMut(u64, &[u32], &Segment) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let rows = set.rows(split)?;
-    let files = set.details.splits.get(split).map(|split| split.files.clone()).unwrap_or_default();
+    let files = set.details.splits.get(split).map(|split| split.files.as_slice()).unwrap_or_default();
     let mut row = 0;
-    for file in &files {
+    for file in files {
         for segments in set.segments(file)? {
-            segments.iter().try_for_each(|segment| each(&rows, row, segment))?;
+            let tokens = rows.get(row).to_vec();
+            segments.iter().try_for_each(|segment| each(row, &tokens, segment))?;
             row += 1;
         }
     }
@@ -289,11 +291,9 @@ fn for_each_segment(
 
 fn decode(
     tokenizer: &dyn Tokenizer,
-    rows: &Rows,
-    row: u64,
+    tokens: &[u32],
     segment: &Segment,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let tokens = rows.get(row).to_vec();
     Ok(tokenizer.decode_into(&tokens[segment.token_start as usize..segment.token_end as usize], out)?)
 }

@@ -85,6 +85,18 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, Error> {
     Ok(records)
 }
 
+/// Refuses options for a source that no record comes from.
+pub fn check_sources<'a>(
+    mut names: impl Iterator<Item = &'a String>,
+    records: &[Record],
+) -> Result<(), super::Error> {
+    let unknown = names.find(|name| !records.iter().any(|record| record.source == **name));
+    unknown.map_or(Ok(()), |name| {
+        let reason = format!("no record comes from a source called `{name}`");
+        Err(super::Error::Config { key: "sources", reason })
+    })
+}
+
 /// Writes the bases of records, block by block.
 pub struct SequenceWriter {
     writer: Writer,

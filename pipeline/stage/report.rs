@@ -16,6 +16,7 @@ use crate::report::{
 };
 use crate::shard::{Details, ShardSet};
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::info::{Listed, Usage};
 use crate::train::{Record, read_history};
 
 /// The page within the artifact.
@@ -216,32 +217,30 @@ fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
     let tokenizer = set.tokenizer()?;
     let split = if set.details.splits.contains_key("train") { "train" } else { "test" };
     let rows = set.rows(split)?;
-    let mut frequencies = vec![0_u64; tokenizer.vocabulary_size() as usize];
+    let mut usage = Usage::default();
     for row in 0..rows.len() {
-        rows.get(row).to_vec().into_iter().for_each(|token| frequencies[token as usize] += 1);
+        usage.add(tokenizer.as_ref(), &rows.get(row).to_vec());
     }
     let trained = artifacts.iter().find(|artifact| artifact.manifest.kind == "tokenizer");
     let model = trained.map(|artifact| artifact.manifest.config["model"].clone()).unwrap_or_default();
     let kind =
         model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
     let bases = trained.and_then(|artifact| artifact.manifest.details["trained_on_bases"].as_u64());
-    Ok(describe_tokens(tokenizer.as_ref(), &frequencies, kind.as_deref(), bases.filter(|b| *b > 0), split))
+    Ok(describe_tokens(tokenizer.as_ref(), &usage, kind.as_deref(), bases.filter(|b| *b > 0), split))
 }
 
 fn describe_tokens(
     tokenizer: &dyn Tokenizer,
-    frequencies: &[u64],
+    usage: &Usage,
     kind: Option<&str>,
     bases: Option<u64>,
     split: &str,
 ) -> Tokens {
     let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
-    let uses = |id: u32| frequencies[id as usize];
-    let token = |id: u32| Token {
-        id: id.into(),
-        text: tokenizer.text(id).unwrap_or_default().to_owned(),
-        count: uses(id),
-    };
+    let uses = |id: u32| usage.count(id);
+    let info = usage.info(tokenizer, 10);
+    let token =
+        |listed: &Listed| Token { id: listed.id.into(), text: listed.text.clone(), count: uses(listed.id) };
     let mut lengths: BTreeMap<u64, TokenLength> = BTreeMap::new();
     for id in ids() {
         let bases = u64::from(tokenizer.bases(id));
@@ -249,10 +248,6 @@ fn describe_tokens(
         entry.vocabulary += 1;
         entry.corpus += uses(id);
     }
-    let mut frequent: Vec<u32> = ids().collect();
-    frequent.sort_by_key(|&id| (std::cmp::Reverse(uses(id)), id));
-    let mut longest: Vec<u32> = ids().collect();
-    longest.sort_by_key(|&id| (std::cmp::Reverse(tokenizer.bases(id)), id));
     Tokens {
         kind: match kind {
             Some("bpe") => "byte-pair encoding".to_owned(),
@@ -263,12 +258,12 @@ fn describe_tokens(
         vocabulary: tokenizer.vocabulary_size().into(),
         special: u64::from(tokenizer.vocabulary_size()) - ids().count() as u64,
         corpus: Some(format!("{split} split")),
-        tokens: ids().map(uses).sum(),
-        bases: ids().map(|id| uses(id) * u64::from(tokenizer.bases(id))).sum(),
+        tokens: info.tokens,
+        bases: info.bases,
         frequencies: ids().map(uses).collect(),
         lengths: lengths.into_values().collect(),
-        longest: longest.into_iter().take(10).map(token).collect(),
-        frequent: frequent.into_iter().take(10).map(token).collect(),
+        longest: info.longest.iter().map(token).collect(),
+        frequent: info.most_frequent.iter().map(token).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::records::{
-    INTERVALS, RECORDS, Record, Stretch, StretchWriter, for_each_stretch, index, read_records,
+    INTERVALS, RECORDS, Record, Stretch, StretchWriter, check_sources, for_each_stretch, index, read_records,
 };
 use super::{Error, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::Counts;
@@ -142,16 +142,6 @@ impl Config {
         }
     }
 
-    fn check_sources(&self, records: &[Record]) -> Result<(), Error> {
-        let unknown = self.sources.keys().find(|name| !records.iter().any(|record| record.source == **name));
-        unknown.map_or(Ok(()), |name| {
-            Err(Error::Config {
-                key: "sources",
-                reason: format!("no record comes from a source called `{name}`"),
-            })
-        })
-    }
-
     fn check_names(&self, records: &[Record]) -> Result<(), Error> {
         let keys = [("validation", &self.validation), ("test", &self.test), ("exclude", &self.exclude)];
         for (key, name) in keys.iter().flat_map(|(key, names)| names.iter().map(|name| (*key, name))) {
@@ -219,7 +209,7 @@ impl Stage for Config {
         let records = read_records(&input.path(RECORDS))?;
         self.check_names(&records)?;
         self.check_block(&records)?;
-        self.check_sources(&records)?;
+        check_sources(self.sources.keys(), &records)?;
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
         let mut splits: BTreeMap<String, Tally> = BTreeMap::new();

@@ -91,7 +91,6 @@ impl Writer {
 /// Reads one table in batches.
 pub struct Reader {
     path: PathBuf,
-    rows: u64,
     inner: ParquetRecordBatchReader,
 }
 
@@ -100,14 +99,8 @@ impl Reader {
     pub fn open(path: &Path, rows: usize) -> Result<Self, Error> {
         let builder =
             ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))?;
-        let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let inner = builder.with_batch_size(rows).build().map_err(parquet("read", path))?;
-        Ok(Self { path: path.to_owned(), rows: total, inner })
-    }
-
-    /// Rows of the whole table.
-    pub fn rows(&self) -> u64 {
-        self.rows
+        Ok(Self { path: path.to_owned(), inner })
     }
 
     /// The next batch, or none at the end.

@@ -61,9 +61,14 @@ impl Usage {
         self.bases += other.bases;
     }
 
+    /// Occurrences of a token; 0 for special tokens.
+    pub fn count(&self, id: u32) -> u64 {
+        self.counts.get(id as usize).copied().unwrap_or(0)
+    }
+
     /// Sums up; lists are of up to `listed` tokens.
     pub fn info(&self, tokenizer: &dyn Tokenizer, listed: usize) -> Info {
-        let count = |id: u32| self.counts.get(id as usize).copied().unwrap_or(0);
+        let count = |id: u32| self.count(id);
         let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
         let tokens: u64 = self.counts.iter().sum();
         let list = |value: &dyn Fn(u32) -> u64| {

@@ -187,6 +187,8 @@ impl<'a> Trainer<'a> {
             None => fresh(state, Device::Cpu)?,
             Some(run) => {
                 let saved = (run.state.progress.step, run.folder);
+                let message = format!("goes on from step {}", saved.0);
+                hooks.observer.event(&Event::Note { stage: Some(hooks.stage.to_owned()), message });
                 (run.state, run.model, run.optimizer, Some(saved))
             }
         };

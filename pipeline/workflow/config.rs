@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
+use miette::NamedSource;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::DiGraph;
 use serde_json::Value;
 
+use super::mistake::{Invalid, Problem, place, reword, similar};
 use super::yaml::{self, Item, Node, Span};
 use super::{Error, stage};
 use crate::fs;
@@ -64,54 +65,6 @@ impl std::str::FromStr for Override {
     }
 }
 
-/// Everything that is wrong with a workflow file.
-#[derive(Debug, thiserror::Error)]
-#[error("{} in workflow `{}`", count(problems.len()), path.display())]
-pub struct Invalid {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong, in the order of the file.
-    pub problems: Vec<Problem>,
-}
-
-fn count(problems: usize) -> String {
-    if problems == 1 { "a mistake".to_owned() } else { format!("{problems} mistakes") }
-}
-
-impl Diagnostic for Invalid {
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
-    }
-}
-
-/// One mistake and its place.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Problem {
-    /// What was found and what was expected.
-    pub message: String,
-    /// A likely remedy.
-    pub help: Option<String>,
-    /// Where it stands, in bytes; absent for values from the command line.
-    pub span: Option<Span>,
-    source_code: NamedSource<String>,
-}
-
-impl Diagnostic for Problem {
-    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as _)
-    }
-
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.span.map(|_| &self.source_code as _)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = SourceSpan::from(self.span?);
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), span))))
-    }
-}
-
 impl Workflow {
     /// Reads and checks a workflow file, with `overrides` in place of what it says.
     pub fn open(path: &Path, overrides: &[Override]) -> Result<Self, Error> {
@@ -132,12 +85,6 @@ impl Workflow {
             hint: similar(name, self.stages.iter().map(|entry| entry.name.as_str())),
         })
     }
-}
-
-/// The candidate that a person may have meant.
-pub fn similar<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let scored = candidates.map(|c| (strsim::jaro_winkler(&found.to_lowercase(), &c.to_lowercase()), c));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.to_owned())
 }
 
 struct Reader<'a> {
@@ -187,7 +134,7 @@ impl<'a> Reader<'a> {
         let name = self.name(document);
         let params = self.params(document);
         let stages = self.stages(document, &params)?;
-        self.unknown_override_stages(&stages, &params);
+        self.unknown_override_stages(&stages);
         let stages = self.in_order(document, stages)?;
         Some(Workflow { name: name?, path: self.path.to_owned(), stages })
     }
@@ -383,7 +330,7 @@ impl<'a> Reader<'a> {
         self.problem(place, format!("{whose}: {message}"), help);
     }
 
-    fn unknown_override_stages(&mut self, stages: &[(Entry, Item)], _: &BTreeMap<String, Value>) {
+    fn unknown_override_stages(&mut self, stages: &[(Entry, Item)]) {
         let names: Vec<&str> = stages.iter().map(|(entry, _)| entry.name.as_str()).collect();
         for over in self.overrides {
             let found = over.path[0].as_str();
@@ -465,49 +412,6 @@ fn set(value: &mut Value, path: &[String], new: &Value) {
     if let Some(map) = value.as_object_mut() {
         set(map.entry(key.clone()).or_insert(Value::Null), rest, new);
     }
-}
-
-/// The place of the value at a path such as `sources`, `[0]`, `fasta`, or of the unknown key there.
-fn place(item: &Item, path: &[String], unknown: Option<&str>) -> Option<Span> {
-    let mut item = item;
-    for part in path {
-        let index =
-            part.strip_prefix('[').and_then(|p| p.strip_suffix(']')).and_then(|p| p.parse::<usize>().ok());
-        let next = match (&item.node, index) {
-            (Node::List(items), Some(index)) => items.get(index),
-            _ => item.entry(part).map(|(_, value)| value),
-        };
-        match next {
-            Some(next) if Some(part.as_str()) != unknown => item = next,
-            _ => break,
-        }
-    }
-    unknown.and_then(|key| item.entry(key)).map(|(span, _)| span).or(Some(item.span))
-}
-
-/// serde's words in ours: the message, a hint, and the unknown key where that is the fault.
-fn reword(message: &str) -> (String, Option<String>, Option<String>) {
-    let ticked: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        let found = ticked.first().copied().unwrap_or_default();
-        let help =
-            similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
-        return (format!("unknown key {rest}"), help, Some(found.to_owned()));
-    }
-    if let Some(rest) = message.strip_prefix("unknown variant ") {
-        let found = ticked.first().copied().unwrap_or_default();
-        let help =
-            similar(found, ticked.iter().skip(1).copied()).map(|hint| format!("did you mean `{hint}`?"));
-        return (format!("unknown value {rest}"), help, None);
-    }
-    if let Some(rest) = message.strip_prefix("missing field ") {
-        return (format!("the key {rest} is missing"), None, None);
-    }
-    let typed = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    if let Some((found, expected)) = typed.and_then(|rest| rest.split_once(", expected ")) {
-        return (format!("expected {expected}, found {found}"), None, None);
-    }
-    (message.to_owned(), None, None)
 }
 
 fn is_name(name: &str) -> bool {

@@ -113,7 +113,7 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
 fn ancestors(workflow: &Workflow, position: usize) -> Vec<bool> {
     let mut needed = vec![false; workflow.stages.len()];
     needed[position] = true;
-    for i in (0..=position).rev().filter(|i| *i <= position) {
+    for i in (0..=position).rev() {
         if needed[i] {
             for (_, input) in workflow.stages[i].stage.inputs() {
                 if let Some(j) = workflow.stages.iter().position(|entry| entry.name == input) {
