@@ -190,13 +190,21 @@ pub enum Error {
         /// Pieces that were pushed.
         pieces: u64,
     },
-    /// A training corpus whose tokens cannot be numbered.
-    #[error("{tokens} tokens are left after the first merges; at most {most} fit: train on a sample")]
+    /// A training corpus with a pair whose occurrences cannot be numbered.
+    #[error(
+        "a pair of tokens occurs {pairs} times after the first merges; at most {most} fit: train on a sample"
+    )]
     TooLarge {
-        /// Tokens that are left.
-        tokens: u64,
+        /// Occurrences of the pair.
+        pairs: u64,
         /// How many fit.
         most: u64,
+    },
+    /// The system has no memory left.
+    #[error("cannot get the memory to train in: {source}; train on a sample")]
+    Memory {
+        /// The system's words.
+        source: std::io::Error,
     },
     /// Someone asked to stop.
     #[error("stopped before the vocabulary was complete")]

@@ -107,12 +107,13 @@ proptest! {
         size in 23_u32..700,
         min_frequency in 0_u64..4,
         max_token_length in prop::option::of(2_u32..20),
+        threads in 1_usize..5,
     ) {
         let config = Config { max_token_length, min_frequency, ..sized(size) };
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         prop_assume!(pieces.iter().any(|piece| piece.iter().any(|b| b"ACGT".contains(b))));
         let expected = oracle_merges(&config, &pieces);
-        prop_assert_eq!(our_merges(&train(config, &pieces, 1)), expected);
+        prop_assert_eq!(our_merges(&train(config, &pieces, threads)), expected);
     }
 
     #[test]

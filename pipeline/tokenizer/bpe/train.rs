@@ -19,6 +19,7 @@ mod bytes;
 mod corpus;
 mod mask;
 mod places;
+mod team;
 
 /// The most tokens that a vocabulary may have: ids fit 16 bits.
 pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
@@ -26,7 +27,7 @@ pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
 /// Memory that learning takes whatever the corpus, in bytes.
 const FIXED_MEMORY: u64 = 64 << 20;
 
-/// Larger vocabularies take up to 5 bytes a base to learn, others up to 3.
+/// Larger vocabularies take up to 3 bytes a base to learn, others up to 2.
 const MANY_TOKENS: u32 = 16_384;
 
 /// Which single letters are tokens.
@@ -136,7 +137,7 @@ impl Config {
     /// The most bases to learn from, by sample and memory.
     pub fn most_bases(&self) -> Option<u64> {
         let strands = if self.reverse_complement { 2 } else { 1 };
-        let bytes = if self.vocabulary_size > MANY_TOKENS { 5 } else { 3 };
+        let bytes = if self.vocabulary_size > MANY_TOKENS { 3 } else { 2 };
         let fitting = self.memory.map(|memory| memory.saturating_sub(FIXED_MEMORY) / (bytes * strands));
         match (self.sample, fitting) {
             (Some(sample), Some(fitting)) => Some(sample.min(fitting)),
@@ -215,7 +216,7 @@ impl Trainer {
     /// [`Error::NothingToTrainOn`] without a base; [`Error::Stopped`] when asked to stop.
     pub fn finish(
         self,
-        _threads: usize,
+        threads: usize,
         progress: &mut dyn FnMut(u64, u64),
         stop: &Stop,
     ) -> Result<Bpe, Error> {
@@ -227,7 +228,7 @@ impl Trainer {
             max_length: self.config.max_token_length.unwrap_or(u32::MAX),
             min_frequency: self.config.min_frequency.max(1),
         };
-        let merges = self.corpus.learn(&limits, self.config.reverse_complement, progress, stop)?;
+        let merges = self.corpus.learn(&limits, self.config.reverse_complement, threads, progress, stop)?;
         assemble(&self.config, &merges)
     }
 }

@@ -1,26 +1,43 @@
-//! The first phase: tokens are bytes, a merge is one pass that replaces, compacts and counts.
+//! The first phase: tokens are bytes, a merge is one pass over all of them that replaces and compacts.
+//!
+//! The tokens lie in segments, one for each thread; a pass counts what stands beside the pair, and the table of pairs
+//! follows from that. Where a pair could reach over the end of a segment, the segments take their turns.
 //!
 //! Memory: in place; a table of 256 x 256 counts.
 
+use std::sync::Mutex;
+
 use super::corpus::Learned;
+use super::team::{self, Team, lock};
 use crate::tokenizer::Error;
+
+mod pass;
 
 /// Stands before, between and after pieces.
 pub const SEPARATOR: u8 = u8::MAX;
-/// The most tokens of this phase, with wide registers.
-const WIDE_TOKENS: u32 = 252;
-/// The most tokens of this phase without: a pass costs more than places do sooner.
-const NARROW_TOKENS: u32 = 40;
+/// Segments are not shorter than this at the start; tests have small corpora in many segments.
+const LEAST_SEGMENT: usize = if cfg!(test) { 1 << 6 } else { 1 << 18 };
 
 /// Counts of neighbours by left and right token; rows and columns of the separator are never read.
 #[derive(Debug, Clone)]
-struct Counts(Vec<u64>);
+pub struct Counts(Vec<u64>);
 
 impl Counts {
+    /// Of letters and separators.
     fn new(tokens: &[u8]) -> Self {
+        // Four tables, since equal pairs follow each other.
+        let mut tables = [[0_u64; 64]; 4];
+        let few = |token: u8| usize::from(token & 7);
+        let mut pairs = tokens.windows(2);
+        while let Some(pair) = pairs.next() {
+            tables[0][few(pair[0]) << 3 | few(pair[1])] += 1;
+            for (table, pair) in tables[1..].iter_mut().zip(&mut pairs) {
+                table[few(pair[0]) << 3 | few(pair[1])] += 1;
+            }
+        }
         let mut counts = Self(vec![0; 1 << 16]);
-        for pair in tokens.windows(2) {
-            *counts.at(pair[0], pair[1]) += 1;
+        for (left, right) in (0..4_u8).flat_map(|left| (0..4_u8).map(move |right| (left, right))) {
+            *counts.at(left, right) = tables.iter().map(|table| table[few(left) << 3 | few(right)]).sum();
         }
         counts
     }
@@ -29,13 +46,14 @@ impl Counts {
         &mut self.0[usize::from(left) << 8 | usize::from(right)]
     }
 
-    /// Notes that `pair` between `before` and `after` becomes `id`.
-    fn replace(&mut self, [left, right]: [u8; 2], id: u8, before: u8, after: u8) {
-        let change = |count: &mut u64, by: u64| *count = count.wrapping_add(by);
-        change(self.at(before, left), u64::MAX);
-        change(self.at(before, id), 1);
-        change(self.at(right, after), u64::MAX);
-        change(self.at(id, after), 1);
+    fn get(&self, [left, right]: [u8; 2]) -> u64 {
+        self.0[usize::from(left) << 8 | usize::from(right)]
+    }
+
+    /// All pairs that occur, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = ([u8; 2], u64)> {
+        let pairs = (0..SEPARATOR).flat_map(|left| (0..SEPARATOR).map(move |right| [left, right]));
+        pairs.map(|pair| (pair, self.get(pair))).filter(|(_, count)| *count > 0)
     }
 
     /// The most frequent pair that is allowed, of equals the smaller.
@@ -52,213 +70,169 @@ impl Counts {
         }
         best.1
     }
+
+    /// Follows a merge from what stood before and after its pairs.
+    fn settle(&mut self, [left, right]: [u8; 2], id: u8, beside: &Beside) {
+        for token in 0..=SEPARATOR {
+            let count = beside.before[usize::from(token)];
+            if token != id {
+                *self.at(token, left) = self.at(token, left).wrapping_sub(count);
+            }
+            *self.at(token, id) = count;
+        }
+        // A pair right after another is counted as one with `left` after it first, then as one with `id` before it.
+        let twins = beside.before[usize::from(id)];
+        for token in (0..=SEPARATOR).filter(|token| *token != id) {
+            let count = beside.after[usize::from(token)];
+            *self.at(right, token) = self.at(right, token).wrapping_sub(count);
+            *self.at(id, token) = if token == left { count - twins } else { count };
+        }
+        *self.at(left, right) = 0;
+    }
 }
 
-/// Learns merges while their numbers fit; returns what is left to learn from.
-pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned) -> Result<Vec<u8>, Error> {
-    let wide = wide::is_available();
-    let most = if wide { WIDE_TOKENS } else { NARROW_TOKENS };
+/// How often each token stood before (as it was replaced already) and after (as it was not yet) a pair.
+#[derive(Debug, Clone)]
+struct Beside {
+    before: [u64; 256],
+    after: [u64; 256],
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        Self { before: [0; 256], after: [0; 256] }
+    }
+}
+
+impl Beside {
+    fn add(&mut self, other: &Self) {
+        self.before.iter_mut().zip(&other.before).for_each(|(count, more)| *count += more);
+        self.after.iter_mut().zip(&other.after).for_each(|(count, more)| *count += more);
+    }
+}
+
+/// A thread's part of the tokens: the first `length` of `tokens`.
+#[derive(Debug)]
+struct Segment<'a> {
+    tokens: &'a mut [u8],
+    length: usize,
+    /// What stands before it.
+    last: u8,
+    /// Whether its first token belongs to a pair that begins before it.
+    taken: bool,
+    /// Whether the last merge took the first token after it.
+    reaches: bool,
+    /// What stands after it.
+    beyond: [u8; 2],
+    beside: Beside,
+}
+
+impl Segment<'_> {
+    fn content(&self) -> &[u8] {
+        &self.tokens[..self.length]
+    }
+}
+
+/// What to merge into what.
+#[derive(Debug, Clone, Copy)]
+struct Merge {
+    pair: [u8; 2],
+    id: u8,
+}
+
+/// Learns merges while their numbers fit; returns what is left to learn from, and the counts of its pairs.
+pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Result<(Vec<u8>, Counts), Error> {
     let mut counts = Counts::new(&tokens);
+    let kernel = pass::Kernel::best();
+    let bounds = bounds(tokens.len(), threads);
+    let segments = cut_at(&mut tokens, &bounds);
+    let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
+    team::lead(&segments, &work, |team| lead(team, &segments, &mut counts, learned, kernel.tokens()))?;
+    let lengths: Vec<usize> = segments.into_iter().map(|segment| lock(&segment).length).collect();
+    join(&mut tokens, &bounds, &lengths);
+    Ok((tokens, counts))
+}
+
+fn lead(
+    team: &Team<'_, Segment<'_>, Merge>,
+    segments: &[Mutex<Segment<'_>>],
+    counts: &mut Counts,
+    learned: &mut Learned,
+    most: u32,
+) -> Result<(), Error> {
     while learned.next() < most && !learned.is_complete() {
         let Some(pair) = counts.best(learned) else { break };
         let id = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
         learned.add(pair.map(u32::from))?;
-        if wide {
-            wide::merge(&mut tokens, pair, id, &mut counts);
-        } else {
-            merge(&mut tokens, pair, id, &mut counts);
-        }
-        *counts.at(pair[0], pair[1]) = 0;
+        let beside = carry_out(team, segments, Merge { pair, id });
+        counts.settle(pair, id, &beside);
     }
-    tokens.shrink_to_fit();
-    Ok(tokens)
+    Ok(())
 }
 
-/// Replaces `pair` by `id` from the left. The first and the last token are separators.
-fn merge(tokens: &mut Vec<u8>, pair: [u8; 2], id: u8, counts: &mut Counts) {
-    let write = merge_from(tokens, 1, 1, pair, id, counts);
+/// One merge on all segments: at once, or in turn where it might concern the end of one. What stood beside its pairs.
+fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>], merge: Merge) -> Beside {
+    (0..segments.len()).for_each(|at| look_around(segments, at));
+    if segments.iter().any(|segment| merge.pair.contains(&lock(segment).last)) {
+        team.carry_out_in_turn(merge, |at| {
+            look_around(segments, at);
+            let reached = at.checked_sub(1).is_some_and(|before| lock(&segments[before]).reaches);
+            lock(&segments[at]).taken = reached;
+        });
+    } else {
+        team.carry_out(merge);
+    }
+    let mut beside = Beside::default();
+    for segment in segments {
+        beside.add(&std::mem::take(&mut lock(segment).beside));
+    }
+    beside
+}
+
+/// Tells a segment what stands around it.
+fn look_around(segments: &[Mutex<Segment<'_>>], at: usize) {
+    let last = segments[..at].iter().rev().find_map(|segment| lock(segment).content().last().copied());
+    let mut beyond = [SEPARATOR; 2];
+    let mut found = 0;
+    for segment in &segments[at + 1..] {
+        for &token in lock(segment).content().iter().take(2 - found) {
+            beyond[found] = token;
+            found += 1;
+        }
+    }
+    let mut segment = lock(&segments[at]);
+    segment.last = last.unwrap_or(SEPARATOR);
+    segment.beyond = beyond;
+}
+
+/// Bounds of segments of about equal lengths.
+fn bounds(length: usize, threads: usize) -> Vec<usize> {
+    let count = threads.clamp(1, (length / LEAST_SEGMENT).max(1));
+    (0..=count).map(|at| length / count * at + length % count * at / count).collect()
+}
+
+/// Segments between bounds.
+fn cut_at<'a>(tokens: &'a mut [u8], bounds: &[usize]) -> Vec<Mutex<Segment<'a>>> {
+    let mut rest = tokens;
+    let mut segments = Vec::new();
+    for range in bounds.windows(2) {
+        let (tokens, after) = rest.split_at_mut(range[1] - range[0]);
+        rest = after;
+        let (length, beside) = (tokens.len(), Beside::default());
+        let (last, beyond) = (SEPARATOR, [SEPARATOR; 2]);
+        let segment = Segment { tokens, length, last, taken: false, reaches: false, beyond, beside };
+        segments.push(Mutex::new(segment));
+    }
+    segments
+}
+
+/// Brings together what is left of the segments, and gives back the memory behind.
+fn join(tokens: &mut Vec<u8>, starts: &[usize], lengths: &[usize]) {
+    let mut write = 0;
+    for (&start, &length) in starts.iter().zip(lengths) {
+        tokens.copy_within(start..start + length, write);
+        write += length;
+    }
     tokens.truncate(write);
-}
-
-/// The same from `read` on, writing to `write`; returns where writing ended.
-fn merge_from(
-    tokens: &mut [u8],
-    mut read: usize,
-    mut write: usize,
-    pair: [u8; 2],
-    id: u8,
-    counts: &mut Counts,
-) -> usize {
-    while read < tokens.len() {
-        let here = tokens[read];
-        if here == pair[0] && tokens[read + 1] == pair[1] {
-            counts.replace(pair, id, tokens[write - 1], tokens[read + 2]);
-            tokens[write] = id;
-            read += 2;
-        } else {
-            tokens[write] = here;
-            read += 1;
-        }
-        write += 1;
-    }
-    write
-}
-
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    //! 64 tokens at once, where the processor can.
-
-    use std::arch::x86_64::{
-        _mm512_cmpeq_epi8_mask, _mm512_loadu_epi8, _mm512_mask_blend_epi8, _mm512_maskz_compress_epi8,
-        _mm512_set1_epi8, _mm512_storeu_epi8,
-    };
-
-    use super::Counts;
-
-    pub fn is_available() -> bool {
-        is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi2")
-    }
-
-    /// As [`super::merge`]. Must not be called where [`is_available`] says no; then it does what the narrow one does.
-    pub fn merge(tokens: &mut Vec<u8>, pair: [u8; 2], id: u8, counts: &mut Counts) {
-        if !is_available() {
-            return super::merge(tokens, pair, id, counts);
-        }
-        // SAFETY: the features were just found.
-        let (read, write) = unsafe { merge_blocks(tokens, pair, id, counts) };
-        let write = super::merge_from(tokens, read, write, pair, id, counts);
-        tokens.truncate(write);
-    }
-
-    /// Merges whole blocks; returns where reading and writing go on.
-    #[target_feature(enable = "avx512bw,avx512vbmi2")]
-    unsafe fn merge_blocks(tokens: &mut [u8], pair: [u8; 2], id: u8, counts: &mut Counts) -> (usize, usize) {
-        let [left, right, new] = [pair[0], pair[1], id].map(|token| _mm512_set1_epi8(token.cast_signed()));
-        let (mut read, mut write) = (1, 1);
-        // Whether the first token of the block was taken by the block before.
-        let mut taken = 0_u64;
-        // Two tokens beyond the block are looked at.
-        while read + 66 <= tokens.len() {
-            let at = tokens.as_mut_ptr();
-            // SAFETY: `read + 66` is within the tokens.
-            let (here, next) = unsafe {
-                (_mm512_loadu_epi8(at.add(read).cast()), _mm512_loadu_epi8(at.add(read + 1).cast()))
-            };
-            let both = _mm512_cmpeq_epi8_mask(here, left) & _mm512_cmpeq_epi8_mask(next, right) & !taken;
-            let starts = if pair[0] == pair[1] { every_other(both) } else { both };
-            let gone = starts << 1 | taken;
-            count(tokens, read, write, (starts, taken), pair, id, counts);
-            let kept = _mm512_maskz_compress_epi8(!gone, _mm512_mask_blend_epi8(starts, here, new));
-            // SAFETY: `write <= read`, so that the 64 bytes end within the block, which has been loaded.
-            unsafe { _mm512_storeu_epi8(tokens.as_mut_ptr().add(write).cast(), kept) };
-            write += (!gone).count_ones() as usize;
-            read += 64;
-            taken = starts >> 63;
-        }
-        // A pair that reaches into the rest takes its first token along.
-        (read + usize::from(taken == 1), write)
-    }
-
-    /// Of every run of ones the first, the third and so on.
-    fn every_other(mut ones: u64) -> u64 {
-        let mut chosen = 0;
-        while ones != 0 {
-            let first = ones & ones.wrapping_neg();
-            chosen |= first;
-            ones &= !(first | first << 1);
-        }
-        chosen
-    }
-
-    /// Counts the neighbours of the pairs that start in a block, before it is overwritten. `taken`: whether the first
-    /// token of the block belongs to a pair of the block before.
-    #[inline]
-    fn count(
-        tokens: &[u8],
-        read: usize,
-        write: usize,
-        (mut starts, taken): (u64, u64),
-        pair: [u8; 2],
-        id: u8,
-        counts: &mut Counts,
-    ) {
-        // Where the last pair ended: what stands before the block is what was written last.
-        let mut end = if taken == 1 { 1 } else { usize::MAX };
-        while starts != 0 {
-            let at = starts.trailing_zeros() as usize;
-            let before = match at {
-                0 => tokens[write - 1],
-                _ if at == end => id,
-                _ => tokens[read + at - 1],
-            };
-            counts.replace(pair, id, before, tokens[read + at + 2]);
-            end = at + 2;
-            starts &= starts - 1;
-        }
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod wide {
-    //! No wide registers here.
-
-    use super::Counts;
-
-    pub const fn is_available() -> bool {
-        false
-    }
-
-    pub fn merge(tokens: &mut Vec<u8>, pair: [u8; 2], id: u8, counts: &mut Counts) {
-        super::merge(tokens, pair, id, counts);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn merged(
-        tokens: &[u8],
-        pair: [u8; 2],
-        by: fn(&mut Vec<u8>, [u8; 2], u8, &mut Counts),
-    ) -> (Vec<u8>, Counts) {
-        let (mut tokens, mut counts) = (tokens.to_vec(), Counts::new(tokens));
-        by(&mut tokens, pair, 9, &mut counts);
-        *counts.at(pair[0], pair[1]) = 0;
-        (tokens, counts)
-    }
-
-    /// Pairs of neighbours without those beside a separator.
-    fn inner(counts: &Counts) -> Vec<u64> {
-        let is_inner = |(at, _): &(usize, &u64)| at & 0xff != 0xff && at >> 8 != 0xff;
-        counts.0.iter().enumerate().filter(is_inner).map(|(_, &count)| count).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn wide_and_narrow_passes_agree_and_count_right(
-            runs in prop::collection::vec((0_u8..4, 1_usize..90), 0..40),
-            pair in [0_u8..3, 0_u8..3],
-        ) {
-            let mut tokens = vec![SEPARATOR];
-            for (token, length) in runs {
-                // Token 3 stands for a piece of two letters in turn.
-                match token {
-                    3 => tokens.extend((0..length).map(|at| u8::from(at % 2 == 0))),
-                    _ => tokens.extend(vec![token; length % 7]),
-                }
-                if length % 11 == 0 {
-                    tokens.push(SEPARATOR);
-                }
-            }
-            tokens.push(SEPARATOR);
-            let (narrow, narrow_counts) = merged(&tokens, pair, merge);
-            let (wide, wide_counts) = merged(&tokens, pair, wide::merge);
-            prop_assert_eq!(&narrow, &wide);
-            prop_assert_eq!(inner(&narrow_counts), inner(&Counts::new(&narrow)));
-            prop_assert_eq!(inner(&wide_counts), inner(&narrow_counts));
-        }
-    }
+    tokens.shrink_to_fit();
 }

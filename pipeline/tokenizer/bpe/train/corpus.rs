@@ -1,11 +1,11 @@
 //! The pieces to train on, and the two phases of learning.
 //!
 //! While token numbers fit a byte, every merge is one pass over the whole corpus ([`bytes`]): fast, since early merges
-//! are frequent and the passes run at the speed of memory. After that a merge touches only the places of its rarer token
+//! are frequent and the passes run at the speed of memory. After that a merge touches only the places of its pair
 //! ([`places`]).
 //!
-//! Memory: 1 byte a base and one more for every piece; then 6 bytes for each token that is left after the first phase
-//! (about 3.4 bases) and 8 to 16 for every different pair of neighbours.
+//! Memory: 1 byte a base and one more for every piece; then 2 bytes for each token that is left after the first phase
+//! (about 3.4 bases) and 2 for every place of a frequent pair: at most 2 bytes a base in all.
 
 use super::{SoftMasked, bytes, mask, places};
 use crate::observer::Stop;
@@ -109,6 +109,7 @@ impl Corpus {
         mut self,
         limits: &Limits,
         both_strands: bool,
+        threads: usize,
         progress: &mut dyn FnMut(u64, u64),
         stop: &Stop,
     ) -> Result<Vec<[u32; 2]>, Error> {
@@ -121,9 +122,9 @@ impl Corpus {
             self.tokens[half..last].reverse();
         }
         let mut learned = Learned { limits, merges: Vec::new(), lengths: vec![1; 4], progress, stop };
-        let tokens = bytes::learn(self.tokens, &mut learned)?;
+        let (tokens, counts) = bytes::learn(self.tokens, &mut learned, threads)?;
         if !learned.is_complete() {
-            places::learn(tokens, &mut learned)?;
+            places::learn(tokens, &counts, &mut learned, threads)?;
         }
         Ok(learned.merges)
     }

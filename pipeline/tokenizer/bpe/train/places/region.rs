@@ -1,0 +1,146 @@
+//! A range of slots and the places of the frequent pairs that begin in it.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::histogram::Histogram;
+use super::list::List;
+use super::pairs::Pairs;
+use super::slots::prefetch;
+use super::{COVERED, NO_LIST, Shared};
+
+/// What to merge into what, and where it is listed.
+#[derive(Debug, Clone, Copy)]
+pub struct Merge {
+    pub pair: [u16; 2],
+    pub id: u16,
+    /// Slots that the tokens of the pair cover.
+    pub widths: [usize; 2],
+    pub list: u32,
+}
+
+/// What all regions do at a time.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    Merge(Merge),
+    /// List the frequent pairs that the last merge made.
+    List,
+}
+
+/// A pair that was merged: its first slot, and what stands before and after it.
+struct Found {
+    slot: usize,
+    beside: [u16; 2],
+}
+
+pub struct Region {
+    start: usize,
+    /// By number of the list; places are counted from the start.
+    lists: Vec<List>,
+    /// The pairs of the last merge.
+    found: Vec<Found>,
+    /// What stood before and after them.
+    pub beside: [Histogram; 2],
+    /// A place, with its list, that was found here and begins before.
+    pub reached: Option<(u32, usize)>,
+}
+
+impl Region {
+    /// Without slots; there will be `most` tokens.
+    pub fn new(most: usize) -> Self {
+        let beside = [Histogram::new(most), Histogram::new(most)];
+        Self { start: 0, lists: Vec::new(), found: Vec::new(), beside, reached: None }
+    }
+
+    /// The first slot.
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Forgets all places.
+    pub fn forget(&mut self) {
+        self.lists = Vec::new();
+        self.found = Vec::new();
+    }
+
+    /// Lists the pairs that begin in a range of slots. Every slot is a token.
+    pub fn list(&mut self, slots: &[AtomicU16], range: Range<usize>, pairs: &Pairs) {
+        let share = |count: u32| count as usize * range.len() / slots.len().max(1);
+        self.start = range.start;
+        self.lists = vec![List::default(); pairs.lists() as usize];
+        for (list, count) in pairs.listed() {
+            self.lists[list as usize] = List::with_capacity(share(count));
+        }
+        pairs.for_each(&slots[range.start..slots.len().min(range.end + 1)], |place, list| {
+            self.lists[list as usize].push(place);
+        });
+        self.lists.iter_mut().for_each(List::shrink);
+    }
+
+    /// Adds a place to a list, the last so far, by its slot.
+    pub fn append(&mut self, list: u32, slot: usize) {
+        let list = list as usize;
+        self.lists.resize_with(self.lists.len().max(list + 1), List::default);
+        self.lists[list].push(slot - self.start);
+    }
+
+    pub fn carry_out(&mut self, slots: &[AtomicU16], shared: &Shared, order: &Order) {
+        match order {
+            Order::Merge(merge) => self.merge(slots, merge),
+            Order::List => self.list_found(shared),
+        }
+    }
+
+    /// Replaces the pairs that are listed here, from the left.
+    fn merge(&mut self, slots: &[AtomicU16], merge: &Merge) {
+        self.found.clear();
+        let Some(list) = self.lists.get_mut(merge.list as usize).map(std::mem::take) else { return };
+        let start = self.start;
+        let [left, right] = merge.pair;
+        list.for_each(
+            |place| prefetch(slots, start + place),
+            |place| {
+                let slot = start + place;
+                let here = slots[slot].load(Ordering::Relaxed);
+                if here == left && slots[slot + merge.widths[0]].load(Ordering::Relaxed) == right {
+                    self.replace(slots, slot, merge);
+                }
+            },
+        );
+    }
+
+    /// Replaces the pair that begins at `slot` and notes what stands beside it.
+    #[inline]
+    fn replace(&mut self, slots: &[AtomicU16], slot: usize, merge: &Merge) {
+        let (middle, end) = (slot + merge.widths[0], slot + merge.widths[0] + merge.widths[1]);
+        let beside = [slot - 1, end].map(|slot| slots[slot].load(Ordering::Relaxed));
+        self.beside.iter_mut().zip(beside).for_each(|(histogram, token)| histogram.count(token));
+        self.found.push(Found { slot, beside });
+        slots[middle - 1].store(COVERED, Ordering::Relaxed);
+        slots[middle].store(COVERED, Ordering::Relaxed);
+        slots[slot].store(merge.id, Ordering::Relaxed);
+        slots[end - 1].store(merge.id, Ordering::Relaxed);
+    }
+
+    /// Lists the frequent pairs that the last merge made.
+    fn list_found(&mut self, shared: &Shared) {
+        let known = self.lists.len();
+        for Found { slot, beside: [before, after] } in std::mem::take(&mut self.found) {
+            let [list_before, list_after] = [(0, before), (1, after)].map(|(side, token): (usize, u16)| {
+                shared.lists[side].get(usize::from(token)).copied().unwrap_or(NO_LIST)
+            });
+            if list_before != NO_LIST {
+                let place = slot - shared.widths[usize::from(before)] as usize;
+                if place < self.start {
+                    self.reached = Some((list_before, place));
+                } else {
+                    self.append(list_before, place);
+                }
+            }
+            if list_after != NO_LIST {
+                self.append(list_after, slot);
+            }
+        }
+        self.lists[known..].iter_mut().for_each(List::shrink);
+    }
+}
