@@ -182,7 +182,7 @@ fn vocabularies() -> Vocabularies {
         unigram_bits_per_base: Some(bits),
         train_unigram_bits_per_base: Some(bits + 0.002 + size as f64 / 6e5),
         unused: Some(size / 40),
-        shard_bytes: Some(24_000_000 / size.ilog2() as u64),
+        shard_bytes: Some(24_000_000 / u64::from(size.ilog2())),
         shard_bases: Some(12_071_326),
         bases_per_second: Some(9e7 - size as f64 * 1e3),
     };

@@ -117,7 +117,9 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
 /// The stages themselves and everything that they read from, directly or not.
 fn ancestors(workflow: &Workflow, positions: &[usize]) -> Vec<bool> {
     let mut needed = vec![false; workflow.stages.len()];
-    positions.iter().for_each(|&position| needed[position] = true);
+    for &position in positions {
+        needed[position] = true;
+    }
     for i in (0..workflow.stages.len()).rev() {
         if needed[i] {
             for (_, input) in workflow.stages[i].stage.inputs() {

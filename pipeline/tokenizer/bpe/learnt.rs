@@ -84,11 +84,13 @@ mod tests {
     use super::*;
     use crate::tokenizer::bpe::train::SoftMasked;
 
-    fn learnt(config: Config, pieces: &[&[u8]]) -> Result<Learnt, Error> {
+    fn learnt(config: &Config, pieces: &[&[u8]]) -> Result<Learnt, Error> {
         let mut trainer = Trainer::new(config.clone()).unwrap();
         let mut account = Account::default();
-        pieces.iter().for_each(|piece| account.push(&mut trainer, piece));
-        account.learnt(&config, &trainer)
+        for piece in pieces {
+            account.push(&mut trainer, piece);
+        }
+        account.learnt(config, &trainer)
     }
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
             (sampled, &["4 soft-masked", " sampled out, `sample` is 500 bases"]),
             (little, &[" sampled out, `memory` is 67110364 bytes"]),
         ] {
-            let learnt = learnt(config, &pieces).unwrap();
+            let learnt = learnt(&config, &pieces).unwrap();
             let left_out: u64 = learnt.left_out.iter().map(|(_, bases)| bases).sum();
             assert_eq!((learnt.read, learnt.bases + left_out), (2008, 2008), "{learnt}");
             for reason in reasons {
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn nothing_is_refused_with_the_reason() {
         let config = Config { memory: Some(1000), ..Config::default() };
-        let error = learnt(config, &[b"ACGTN"]).unwrap_err().to_string();
+        let error = learnt(&config, &[b"ACGTN"]).unwrap_err().to_string();
         assert!(
             error.starts_with("nothing to train on: learnt from 0 of 5 bases (0.0 %; left out: 1 codes"),
             "{error}"
@@ -129,6 +131,6 @@ mod tests {
 
     #[test]
     fn all_of_it_is_said_in_short() {
-        assert_eq!(learnt(Config::default(), &[b"ACGT", b"AC"]).unwrap().to_string(), "learnt from 6 bases");
+        assert_eq!(learnt(&Config::default(), &[b"ACGT", b"AC"]).unwrap().to_string(), "learnt from 6 bases");
     }
 }
