@@ -12,6 +12,7 @@ mod histogram;
 mod number;
 mod verdict;
 mod view;
+mod vocabularies;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;

@@ -137,7 +137,7 @@ pub struct Task<'a> {
     pub observer: &'a dyn Observer,
     /// The request to stop.
     pub stop: &'a Stop,
-    /// Wall time of each stage when it last ran, in seconds.
+    /// Wall time of each stage when it last ran, in seconds; and [`Outcome::seconds`], by [`part`].
     pub seconds: &'a BTreeMap<String, f64>,
     /// The stages that were reused in this run.
     pub reused: &'a [String],
@@ -212,8 +212,15 @@ pub struct Outcome {
     pub details: Value,
     /// Files that hold wall times.
     pub volatile: Vec<&'static str>,
+    /// Times of parts of the work, in seconds of one thread, by name. They are kept beside the artifact, not in it.
+    pub seconds: Vec<(&'static str, f64)>,
     /// One line for people.
     pub summary: String,
+}
+
+/// What the time of a part of a stage is called among the times of the stages.
+pub fn part(stage: &str, part: &str) -> String {
+    format!("{stage}/{part}")
 }
 
 /// A reference to an artifact, for [`Outcome::references`].

@@ -184,6 +184,9 @@ pub enum Error {
         /// What would do.
         expected: String,
     },
+    /// A training corpus of which all is left out.
+    #[error("nothing to train on: {0}")]
+    NothingLearnt(bpe::learnt::Learnt),
     /// A training corpus without a base of the alphabet.
     #[error("nothing to train on: no A, C, G or T among {pieces} pieces")]
     NothingToTrainOn {

@@ -1,9 +1,11 @@
-//! The few types that every room shares: strands and intervals.
+//! The few types that every room shares: strands and intervals; and amounts of bases and bytes as people write them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A strand of a double-stranded sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,9 +85,151 @@ impl fmt::Display for Interval {
     }
 }
 
+const DECIMAL: [(&str, u64); 5] =
+    [("", 1), ("k", 1000), ("m", 1_000_000), ("g", 1_000_000_000), ("t", 1_000_000_000_000)];
+const BINARY: [(&str, u64); 4] = [("ki", 1 << 10), ("mi", 1 << 20), ("gi", 1 << 30), ("ti", 1 << 40)];
+
+/// Bases as people write them: `2000000`, `500k`, `1.5Mb`, `2 Gbp`; k, M, G and T are powers of a thousand, in either case.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_bases(text: &str) -> Result<u64, String> {
+    parse(text, &["bp", "b", ""], &DECIMAL)
+        .ok_or_else(|| format!("expected bases such as `2000000`, `500k` or `2Gb`, found `{text}`"))
+}
+
+/// Bytes as people write them: `4096`, `512MB`, `8 GiB`; k, M, G and T are powers of a thousand, with an `i` of 1024.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    parse(text, &["b", ""], &[&DECIMAL[..], &BINARY[..]].concat())
+        .ok_or_else(|| format!("expected bytes such as `500000000`, `512MB` or `8GiB`, found `{text}`"))
+}
+
+/// A number, one of the prefixes, one of the units; none if it is anything else or does not fit 64 bits.
+fn parse(text: &str, units: &[&str], prefixes: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim().to_lowercase();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..end], text[end..].trim_start());
+    let factor = units
+        .iter()
+        .filter_map(|tail| unit.strip_suffix(tail))
+        .find_map(|prefix| prefixes.iter().find(|(name, _)| *name == prefix))?
+        .1;
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor);
+    }
+    let amount = number.parse::<f64>().ok()? * factor as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked beside")]
+    let whole = amount.round() as u64;
+    (amount < 9e15 && number.bytes().any(|b| b.is_ascii_digit())).then_some(whole)
+}
+
+/// Reads an amount that may be a number, a text such as `2Gb`, or absent.
+fn amount<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    parse: fn(&str) -> Result<u64, String>,
+) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(serde_json::Number),
+        Text(String),
+        None(()),
+    }
+    let text = match Written::deserialize(deserializer) {
+        Ok(Written::Number(number)) => number.to_string(),
+        Ok(Written::Text(text)) => text,
+        Ok(Written::None(())) => return Ok(None),
+        Err(_) => "another kind of value".to_owned(),
+    };
+    parse(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// For `#[serde(deserialize_with)]`: bases as a number, as [`parse_bases`] reads them, or none.
+pub fn bases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    amount(deserializer, parse_bases)
+}
+
+/// For `#[serde(deserialize_with)]`: bytes as a number, as [`parse_bytes`] reads them, or none.
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    amount(deserializer, parse_bytes)
+}
+
+/// For `#[schemars(with)]`: what [`bases`] and [`bytes`] read.
+pub struct Amount;
+
+impl JsonSchema for Amount {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "string", "null"], "minimum": 0,
+            "pattern": "^[0-9]+([.][0-9]+)? ?([kKmMgGtT]i?)?([bB][pP]?)?$"
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_read_as_people_write_them() {
+        for (text, bases, bytes) in [
+            ("0", Some(0), Some(0)),
+            ("2000000", Some(2_000_000), Some(2_000_000)),
+            ("500k", Some(500_000), Some(500_000)),
+            ("2Gb", Some(2_000_000_000), Some(2_000_000_000)),
+            ("1.5 Mbp", Some(1_500_000), None),
+            ("8GB", Some(8_000_000_000), Some(8_000_000_000)),
+            ("8GiB", None, Some(8 << 30)),
+            ("0.5ki", None, Some(512)),
+            ("20000000000T", None, None),
+            ("", None, None),
+            (".", None, None),
+            ("1..5k", None, None),
+            ("-1", None, None),
+            ("1e9", None, None),
+            ("Gb", None, None),
+            ("2X", None, None),
+        ] {
+            assert_eq!((parse_bases(text).ok(), parse_bytes(text).ok()), (bases, bytes), "{text}");
+        }
+        assert_eq!(
+            parse_bases("2X").unwrap_err(),
+            "expected bases such as `2000000`, `500k` or `2Gb`, found `2X`"
+        );
+    }
+
+    #[test]
+    fn amounts_in_files_are_numbers_texts_or_nothing() {
+        #[derive(Debug, Deserialize)]
+        struct Holder {
+            #[serde(deserialize_with = "super::bases")]
+            sample: Option<u64>,
+        }
+        for (json, expected) in [
+            (r#"{"sample": 5}"#, Ok(Some(5))),
+            (r#"{"sample": "2Gb"}"#, Ok(Some(2_000_000_000))),
+            (r#"{"sample": null}"#, Ok(None)),
+            (r#"{"sample": -5}"#, Err("found `-5`")),
+            (r#"{"sample": [5]}"#, Err("found `another kind of value`")),
+        ] {
+            match (serde_json::from_str::<Holder>(json), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.sample, expected, "{json}"),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+                (found, _) => panic!("{json}: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn intervals_touching_do_not_overlap() {

@@ -1,10 +1,12 @@
 //! Workflows: from the YAML that a person writes to published artifacts.
 //!
-//! `yaml` keeps the place of every value, `config` (with `mistake`) turns the document into typed stages and collects every error,
+//! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
+//! each combination of a sweep, and collects every error,
 //! `plan` decides what runs and why, `execute` runs it. Memory: a workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
+pub mod matrix;
 pub mod mistake;
 pub mod plan;
 pub mod schema;

@@ -13,6 +13,8 @@ mod crash;
 mod house;
 #[path = "behaviour/inputs.rs"]
 mod inputs;
+#[path = "behaviour/matrix.rs"]
+mod matrix;
 #[path = "behaviour/report.rs"]
 mod report;
 #[path = "behaviour/rerun.rs"]

@@ -107,7 +107,8 @@ impl Observer for Plain {
                 if *unit == Unit::Steps {
                     return;
                 }
-                if let Some(elapsed) = lock(&self.pace).due(stage, INTERVAL) {
+                // What is counted in another unit goes at another rate.
+                if let Some(elapsed) = lock(&self.pace).due(&format!("{stage} {unit:?}"), INTERVAL) {
                     say(&format!("{stage}: {}", line(*done, *total, *unit, elapsed)));
                 }
             }

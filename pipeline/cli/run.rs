@@ -17,13 +17,15 @@ use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workfl
 struct Common {
     /// The workflow file
     file: PathBuf,
-    /// Put VALUE in place of what the file says, such as `chunks.window=4096` or `params.vocab=256`
+    /// Put VALUE in place of what the file says, such as `chunks.window=4096`, `params.vocab=256` or
+    /// `matrix.vocab=[16,64]`
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
     /// The folder in which each workflow has its folder of artifacts
     #[arg(long, value_name = "DIR", default_value = "work")]
     work: PathBuf,
-    /// Run this stage and all that depends on it, whatever is there
+    /// Run this stage and all that depends on it, whatever is there; of a matrix, all of its expansions or one of them
+    /// (`bpe@vocab=64`), as for the options below
     #[arg(long, value_name = "STAGE")]
     from: Option<String>,
     /// Leave out what this stage does not need
@@ -94,7 +96,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Error> {
     Ok(())
 }
 
-fn threads(jobs: Option<u32>) -> usize {
+pub(super) fn threads(jobs: Option<u32>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     jobs.map_or_else(cores, |jobs| jobs as usize)
 }
@@ -128,6 +130,10 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Error> {
             let mut value = serde_json::to_value(decision).unwrap_or_default();
             value["stage"] = stage.clone().into();
             value["uses"] = workflow::plan::kind_name(&workflow, stage).into();
+            if let Some(entry) = workflow.stages.iter().find(|entry| entry.name == *stage) {
+                value["base"] = entry.base.clone().into();
+                value["matrix"] = entry.at.clone().into_iter().collect();
+            }
             value
         });
         let text = serde_json::to_string_pretty(&stages.collect::<Vec<_>>()).map_err(io::Error::other)?;

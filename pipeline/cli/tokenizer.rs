@@ -1,25 +1,23 @@
 //! `genomill tokenizer`: look into a tokenizer and use it.
 
-use std::io::{self, BufRead, Write};
+mod train;
+
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::run::on_signal;
-use super::{Error, progress, say};
-use crate::fs;
-use crate::observer::{Event, Stop, Unit};
+use self::train::{TrainArguments, train};
+use super::Error;
 use crate::sequence::alphabet;
 use crate::source::fasta;
-use crate::tokenizer::bpe::train::{Config, Trainer};
 use crate::tokenizer::info::{Info, Usage};
 use crate::tokenizer::{self, Tokenizer};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Learn byte-pair encoding from FASTA files
-    Train(TrainArguments),
+    Train(Box<TrainArguments>),
     /// Show the vocabulary, and what it does on a genome
     Info {
         /// A tokenizer.json
@@ -47,28 +45,9 @@ pub enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-pub struct TrainArguments {
-    /// FASTA files, plain, gzip or bgzip; lower case means soft-masked
-    #[arg(required = true)]
-    fasta: Vec<PathBuf>,
-    /// Number of tokens, special tokens and the 16 IUPAC letters included
-    #[arg(long, default_value_t = 4096)]
-    vocab: u32,
-    /// What records are cut into: `fixed:N` bases, or `contig`
-    #[arg(long, default_value = "fixed:1000", value_parser = pieces)]
-    pieces: Pieces,
-    /// Count every piece on both strands
-    #[arg(long)]
-    reverse_complement: bool,
-    /// Where to write the tokenizer, as Hugging Face reads it
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-}
-
 /// Bases of a piece; none for whole records.
 #[derive(Debug, Clone, Copy)]
-struct Pieces(Option<usize>);
+pub struct Pieces(Option<usize>);
 
 fn pieces(text: &str) -> Result<Pieces, String> {
     let length = text.strip_prefix("fixed:").and_then(|n| n.parse().ok()).filter(|&n: &usize| n > 0);
@@ -88,63 +67,43 @@ pub fn run(command: &Command) -> Result<(), Error> {
     }
 }
 
-/// Hands out the records of FASTA files, cut into pieces.
-fn for_each_piece(files: &[PathBuf], pieces: Pieces, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
-    for file in files {
-        let mut reader = fasta::Reader::open(file)?;
-        let mut piece = Vec::new();
-        while let Some(event) = reader.next_event()? {
-            match event {
-                fasta::Event::Record(_) => {}
-                fasta::Event::Bases(bases) => {
-                    piece.extend_from_slice(bases);
-                    let whole = pieces.0.map_or(0, |length| piece.len() / length * length);
-                    piece[..whole].chunks(pieces.0.unwrap_or(1)).for_each(&mut each);
-                    piece.drain(..whole);
-                }
-                fasta::Event::End { .. } => {
-                    each(&piece);
-                    piece.clear();
-                }
+/// Hands out the records of a FASTA file, cut into pieces.
+fn pieces_of<R: Read>(
+    mut reader: fasta::Reader<R>,
+    pieces: Pieces,
+    mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut piece = Vec::new();
+    while let Some(event) = reader.next_event()? {
+        match event {
+            fasta::Event::Record(_) => {}
+            fasta::Event::Bases(bases) => {
+                piece.extend_from_slice(bases);
+                let whole = pieces.0.map_or(0, |length| piece.len() / length * length);
+                piece[..whole].chunks(pieces.0.unwrap_or(1)).try_for_each(&mut each)?;
+                piece.drain(..whole);
+            }
+            fasta::Event::End { .. } => {
+                each(&piece)?;
+                piece.clear();
             }
         }
     }
     Ok(())
 }
 
-fn train(arguments: &TrainArguments) -> Result<(), Error> {
-    let stop = Arc::new(Stop::new());
-    on_signal(&stop)?;
-    let reverse_complement = arguments.reverse_complement;
-    let config = Config { vocabulary_size: arguments.vocab, reverse_complement, ..Config::default() };
-    let mut trainer = Trainer::new(config)?;
-    for_each_piece(&arguments.fasta, arguments.pieces, |piece| trainer.push(piece))?;
-    let bases = trainer.bases();
-    let observer = progress::observer(progress::Style::Auto);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut progress = |done, total| {
-        let stage = "merges".to_owned();
-        observer.event(&Event::Progress { stage, done, total: Some(total), unit: Unit::Items });
-    };
-    let bpe = trainer.finish(threads, &mut progress, &stop)?;
-    fs::write_atomic(&arguments.output, bpe.to_json().as_bytes())?;
-    say(&format!(
-        "{} tokens learnt from {bases} bases: {}",
-        bpe.vocabulary_size(),
-        arguments.output.display()
-    ));
-    Ok(())
-}
-
 fn usage(tokenizer: &dyn Tokenizer, files: &[PathBuf]) -> Result<Info, Error> {
     let mut usage = Usage::default();
-    for_each_piece(files, Pieces(Some(1 << 20)), |piece| {
-        let mut bases = piece.to_vec();
-        alphabet::normalize(&mut bases);
-        let mut ids = Vec::new();
-        tokenizer.encode_into(&bases, &mut ids);
-        usage.add(tokenizer, &ids);
-    })?;
+    for file in files {
+        pieces_of(fasta::Reader::open(file)?, Pieces(Some(1 << 20)), |piece| {
+            let mut bases = piece.to_vec();
+            alphabet::normalize(&mut bases);
+            let mut ids = Vec::new();
+            tokenizer.encode_into(&bases, &mut ids);
+            usage.add(tokenizer, &ids);
+            Ok(())
+        })?;
+    }
     Ok(usage.info(tokenizer, 10))
 }
 

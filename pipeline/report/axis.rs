@@ -51,6 +51,19 @@ impl Axis {
         Self { label: label.to_owned(), ticks, scale: Scale::Logarithmic, low, high }
     }
 
+    /// A logarithmic axis with ticks at the values given (positive, ascending) where they are few, and some room at both
+    /// ends.
+    pub(super) fn logarithmic_at(label: &str, values: &[f64]) -> Self {
+        let (low, high) =
+            (values.first().map_or(1.0, |low| low / 1.4), values.last().map_or(10.0, |high| high * 1.4));
+        let mut axis = Self::logarithmic(label, low, high);
+        let spread = values.windows(2).all(|pair| axis.place(pair[1]) - axis.place(pair[0]) >= 0.09);
+        if spread {
+            axis.ticks = values.iter().map(|&value| (value, power_text(value))).collect();
+        }
+        axis
+    }
+
     /// An axis of names at the values given, ascending.
     pub(super) fn named(label: &str, names: Vec<Tick>) -> Self {
         let (low, high) = (names.first().map_or(0.0, |name| name.0), names.last().map_or(0.0, |name| name.0));
@@ -110,6 +123,15 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     powers.iter().flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power)).filter(inside).collect()
 }
 
+/// `4 k` or `65 k` where a value is about a round number of thousands, as powers of two are; else in full.
+fn power_text(value: f64) -> String {
+    if value >= 1000.0 {
+        format!("{}\u{a0}k", number::fixed((value / 1000.0).floor(), 0))
+    } else {
+        number::fixed(value, 0)
+    }
+}
+
 fn log_text(value: f64) -> String {
     if value < 1.0 { format!("{value}") } else { trim_zeros(&number::short(value)) }
 }
@@ -154,6 +176,16 @@ mod tests {
             assert_eq!(texts(&Axis::logarithmic("", low, high)), expected, "{low} {high}");
         }
         assert!(Axis::logarithmic("", 1.0, 1e12).ticks.len() < 9);
+    }
+
+    #[test]
+    fn log_ticks_stand_at_the_values_where_they_fit() {
+        let powers = [16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
+        let axis = Axis::logarithmic_at("", &powers);
+        assert_eq!(texts(&axis), ["16", "64", "256", "1\u{a0}k", "4\u{a0}k", "16\u{a0}k", "65\u{a0}k"]);
+        assert!(axis.place(16.0) > 0.02 && axis.place(65_536.0) < 0.98);
+        let near: Vec<f64> = (0..40).map(|i| 100.0 + f64::from(i)).collect();
+        assert!(texts(&Axis::logarithmic_at("", &near)).len() < 9);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The workflow as a drawing: stages in layers from top to bottom, edges from what is read to who reads it.
 //!
 //! A stage lies one layer below the lowest of those that it reads from. An edge that passes layers runs in a lane beside
-//! their boxes; edges from the same stage share a lane.
+//! their boxes; edges from the same stage share a lane. The expansions of a matrix stage are one box.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,8 @@ pub(super) fn svg(stages: &[Stage]) -> Option<String> {
     if stages.is_empty() {
         return None;
     }
-    let edges = edges(stages);
+    let (stages, numbers): (Vec<Stage>, Vec<usize>) = folded(stages).into_iter().unzip();
+    let edges = edges(&stages);
     let layout = Layout::new(stages.len(), &edges);
     let (width, height) = layout.size();
     let mut svg = String::new();
@@ -48,10 +49,44 @@ pub(super) fn svg(stages: &[Stage]) -> Option<String> {
         put(&mut svg, format_args!(r#"<path class="{class}" marker-end="url(#arrow)" d="{route}"/>"#));
     }
     for (index, stage) in stages.iter().enumerate() {
-        svg.push_str(&drawn_stage(index, stage, layout.place(Item::Stage(index))));
+        svg.push_str(&drawn_stage(numbers[index], stage, layout.place(Item::Stage(index))));
     }
     svg.push_str("</svg>");
     Some(svg)
+}
+
+/// What an expansion `stage@axis=value` is one of.
+fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(stage, _)| stage)
+}
+
+/// The stages with the expansions of each in one, and the number of its first on the page.
+fn folded(stages: &[Stage]) -> Vec<(Stage, usize)> {
+    let mut folded: Vec<(Stage, usize)> = Vec::new();
+    for (number, stage) in (1..).zip(stages) {
+        let inputs = stage.inputs.iter().map(|name| base(name).to_owned()).collect();
+        let stage = Stage { name: base(&stage.name).to_owned(), inputs, ..stage.clone() };
+        match folded.iter_mut().find(|(other, _)| other.name == stage.name) {
+            Some((other, _)) => fold(other, stage),
+            None => folded.push((stage, number)),
+        }
+    }
+    for (stage, _) in &mut folded {
+        let times = stages.iter().filter(|other| base(&other.name) == stage.name).count();
+        if times > 1 {
+            stage.kind = format!("{times} × {}", stage.kind);
+        }
+    }
+    folded
+}
+
+fn fold(into: &mut Stage, stage: Stage) {
+    let seconds = [into.wall_seconds, stage.wall_seconds].into_iter().flatten();
+    into.wall_seconds = seconds.reduce(|a, b| a + b);
+    into.inputs.extend(stage.inputs);
+    if stage.status == Status::Ran {
+        into.status = Status::Ran;
+    }
 }
 
 /// Pairs of stages (read from, reader), by index, once each and forward only.
@@ -254,7 +289,7 @@ impl Layout {
 }
 
 /// A box that leads to the stage's details.
-fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String {
+fn drawn_stage(number: usize, stage: &Stage, (middle, top): (f64, f64)) -> String {
     let (status, class) = match stage.status {
         Status::Ran => (stage.wall_seconds.map_or_else(|| "ran".to_owned(), number::seconds), "ran"),
         Status::Reused => ("reused".to_owned(), "reused"),
@@ -264,7 +299,7 @@ fn drawn_stage(index: usize, stage: &Stage, (middle, top): (f64, f64)) -> String
         escape(&shortened(&format!("{} · {status}", stage.kind), KIND_LETTERS)),
     );
     let full = escape(&format!("{} ({}), {status}", stage.name, stage.kind));
-    let (left, number) = (middle - BOX_WIDTH / 2.0, index + 1);
+    let left = middle - BOX_WIDTH / 2.0;
     format!(
         "<a href=\"#stage-{number}\"><title>{full}</title>\
          <rect class=\"stage {class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"5\"/>\
@@ -326,6 +361,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn expansions_are_one_box() {
+        let stages = stages(&[("a", &[]), ("b@x=1", &["a"]), ("b@x=2", &["a"]), ("c", &["b@x=1", "b@x=2"])]);
+        let folded = folded(&stages);
+        let names: Vec<(&str, usize)> =
+            folded.iter().map(|(stage, number)| (&*stage.name, *number)).collect();
+        assert_eq!(names, [("a", 1), ("b", 2), ("c", 4)]);
+        assert!(folded[1].0.kind.starts_with("2 × "), "{}", folded[1].0.kind);
+        let drawn = svg(&stages).unwrap();
+        assert_eq!(drawn.matches("<rect").count(), 3);
+        assert!(drawn.contains("2 edges from"), "{drawn}");
     }
 
     #[test]

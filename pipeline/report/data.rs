@@ -29,6 +29,8 @@ pub struct Data {
     pub lengths: Vec<Histogram>,
     /// The vocabulary and its use.
     pub tokens: Option<Tokens>,
+    /// Several vocabularies side by side, in place of `tokens`.
+    pub vocabularies: Option<Vocabularies>,
     /// Train, validation and test.
     pub splits: Vec<Split>,
     /// The files of the shard set.
@@ -162,6 +164,42 @@ pub struct Tokens {
     pub longest: Vec<Token>,
     /// The most frequent tokens, to be shown as they are.
     pub frequent: Vec<Token>,
+}
+
+/// Vocabularies on the same sequence.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vocabularies {
+    /// The split whose tokens are counted.
+    pub split: String,
+    /// Its bases.
+    pub bases: u64,
+    /// The vocabularies, in the order to show them.
+    pub rows: Vec<Vocabulary>,
+}
+
+/// What a vocabulary does on sequence that it is compared on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vocabulary {
+    /// What tells it from the others: `vocabulary=1024`.
+    pub name: String,
+    /// How the text is cut: `bpe`, `kmer`.
+    pub kind: String,
+    /// Ids, special tokens included.
+    pub size: u64,
+    /// Bases per token.
+    pub bases_per_token: Option<f64>,
+    /// Bits per base under the unigram model of the tokens themselves.
+    pub unigram_bits_per_base: Option<f64>,
+    /// Bits per base under the unigram model of the train split.
+    pub train_unigram_bits_per_base: Option<f64>,
+    /// Tokens that do not occur.
+    pub unused: Option<u64>,
+    /// Size of all shards, in bytes.
+    pub shard_bytes: Option<u64>,
+    /// Bases in all shards.
+    pub shard_bases: Option<u64>,
+    /// Bases encoded in a second by one thread.
+    pub bases_per_second: Option<f64>,
 }
 
 /// The tokens of one length.

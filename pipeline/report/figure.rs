@@ -3,7 +3,7 @@
 use super::axis::{Axis, Tick};
 use super::chart::{Chart, Point, Series};
 use super::number::{count, fixed, percent};
-use super::{Baseline, Evaluation, Histogram, Markov, Tokens, Training};
+use super::{Baseline, Evaluation, Histogram, Markov, Tokens, Training, Vocabularies, Vocabulary};
 
 /// A distribution of lengths, as bars.
 pub(super) fn lengths(histogram: &Histogram) -> Option<String> {
@@ -96,6 +96,66 @@ pub(super) fn token_lengths(tokens: &Tokens) -> Option<String> {
             share(of.corpus, corpus),
             &text(of.corpus, "corpus", corpus),
         );
+    }
+    Some(chart.svg())
+}
+
+/// Bases per token by size of the vocabulary, the sizes on a logarithmic axis.
+pub(super) fn bases_per_token(vocabularies: &Vocabularies) -> Option<String> {
+    let values: [Measure; 1] = [("", Series::First, |row| row.bases_per_token)];
+    by_size(vocabularies, "Bases per token", "More is shorter.", &values)
+}
+
+/// Unigram bits per base by size of the vocabulary: under the tokens' own frequencies, and under those of training.
+pub(super) fn unigram_bits(vocabularies: &Vocabularies) -> Option<String> {
+    let own = |row: &Vocabulary| row.unigram_bits_per_base;
+    let train = |row: &Vocabulary| row.train_unigram_bits_per_base;
+    let values: [Measure; 2] =
+        [("own frequencies", Series::First, own), ("frequencies of train", Series::Second, train)];
+    by_size(vocabularies, "Unigram bits per base", "Lower is better.", &values)
+}
+
+/// A curve's name in the legend, its colour and its value of a vocabulary.
+type Measure = (&'static str, Series, fn(&Vocabulary) -> Option<f64>);
+
+fn by_size(
+    vocabularies: &Vocabularies,
+    label: &str,
+    description: &str,
+    measures: &[Measure],
+) -> Option<String> {
+    let rows = &vocabularies.rows;
+    let curve = |&(name, series, of): &Measure| {
+        let text = |row: &Vocabulary, value| {
+            format!("{}, {} ids: {} {}", row.name, count(row.size), fixed(value, 3), label.to_lowercase())
+        };
+        let dots: Vec<(Point, String)> = rows
+            .iter()
+            .filter_map(|row| Some((row, of(row).filter(|value| value.is_finite())?)))
+            .map(|(row, value)| ((row.size as f64, value), text(row, value)))
+            .collect();
+        (name, series, dots)
+    };
+    let curves: Vec<_> = measures.iter().map(curve).filter(|(.., dots)| !dots.is_empty()).collect();
+    let values = || curves.iter().flat_map(|(.., dots)| dots.iter().map(|((_, value), _)| *value));
+    let (low, high) = (values().reduce(f64::min)?, values().reduce(f64::max)?);
+    let mut sizes: Vec<f64> = rows.iter().map(|row| row.size.max(1) as f64).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
+    let x = Axis::logarithmic_at("Vocabulary (ids)", &sizes);
+    let legend = u32::from(measures.len() > 1);
+    let title = format!("{label} by size of the vocabulary");
+    let mut chart = Chart::new(&title, description, x, Axis::linear(label, low, high), legend);
+    // A line leads from one size to the next of the same kind of tokens.
+    let one_kind = rows.iter().all(|row| row.kind == rows[0].kind) && sizes.len() == rows.len();
+    for (name, series, dots) in &curves {
+        if one_kind {
+            chart.line(*series, &dots.iter().map(|(point, _)| *point).collect::<Vec<_>>());
+        }
+        chart.dots(*series, dots);
+        if !name.is_empty() {
+            chart.legend("dot", Some(*series), name);
+        }
     }
     Some(chart.svg())
 }

@@ -3,7 +3,8 @@
 use crate::metric::interval::Estimate;
 use crate::report::{
     Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, ModelScore,
-    Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training,
+    Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies,
+    Vocabulary,
 };
 
 /// A report with every section.
@@ -26,6 +27,7 @@ pub fn full() -> Data {
         sources: sources(),
         lengths: lengths(),
         tokens: Some(tokens()),
+        vocabularies: Some(vocabularies()),
         splits: splits(),
         shards: shards(),
         training: Some(training()),
@@ -169,6 +171,25 @@ fn tokens() -> Tokens {
         ],
         frequent: vec![token(23, "TTTT", 6_316), token(31, "AAAA", 6_210), token(17, "GAA", 5_990)],
     }
+}
+
+fn vocabularies() -> Vocabularies {
+    let row = |(size, ratio, bits): (u64, f64, f64)| Vocabulary {
+        name: format!("vocabulary={size}"),
+        kind: "bpe".into(),
+        size,
+        bases_per_token: Some(ratio),
+        unigram_bits_per_base: Some(bits),
+        train_unigram_bits_per_base: Some(bits + 0.002 + size as f64 / 6e5),
+        unused: Some(size / 40),
+        shard_bytes: Some(24_000_000 / u64::from(size.ilog2())),
+        shard_bases: Some(12_071_326),
+        bases_per_second: Some(9e7 - size as f64 * 1e3),
+    };
+    let rows = [(16, 1.58, 1.956), (64, 2.42, 1.951), (256, 3.44, 1.946), (1_024, 4.4, 1.94)];
+    let more = [(4_096, 5.37, 1.929), (16_384, 6.35, 1.87), (65_536, 7.4, 1.703)];
+    let rows = rows.into_iter().chain(more).map(row).collect();
+    Vocabularies { split: "test".into(), bases: 948_066, rows }
 }
 
 fn splits() -> Vec<Split> {

@@ -1,13 +1,14 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "summary",
     "workflow",
     "stages",
     "sources",
     "lengths",
     "tokens",
+    "vocabularies",
     "splits",
     "shards",
     "training",
@@ -39,7 +40,7 @@ fn full_data_shows_every_section() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("class=\"chart\"").count(), 9);
+    assert_eq!(page.matches("class=\"chart\"").count(), 11);
 }
 
 #[test]
@@ -54,7 +55,8 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 9] = [
+    let without: [Removal; 10] = [
+        ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
         ("lengths", |data| data.lengths.clear()),
@@ -80,6 +82,7 @@ fn parts_may_be_empty() {
         sources: vec![Source::default()],
         lengths: vec![Histogram::default()],
         tokens: Some(Tokens::default()),
+        vocabularies: Some(Vocabularies { rows: vec![Vocabulary::default(); 2], ..Vocabularies::default() }),
         splits: vec![Split::default()],
         shards: vec![Shard::default()],
         training: Some(Training::default()),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::number::{bytes, count, fixed, short, signed};
+use super::vocabularies::VocabulariesView;
 use super::{Data, Estimate, Evaluation, Stage, Status, Tokens, Training, dag, figure, verdict};
 
 /// Everything that the template reads.
@@ -17,6 +18,7 @@ pub(super) struct View<'a> {
     status: StatusView,
     lengths: Vec<Figure>,
     tokens: Option<TokensView>,
+    vocabularies: Option<VocabulariesView>,
     shards: ShardsView,
     training: Option<TrainingView>,
     evaluations: Vec<EvaluationView<'a>>,
@@ -123,6 +125,7 @@ impl<'a> View<'a> {
             status: StatusView::new(&data.stages),
             lengths: data.lengths.iter().filter_map(Figure::lengths).collect(),
             tokens: data.tokens.as_ref().map(TokensView::new),
+            vocabularies: data.vocabularies.as_ref().map(VocabulariesView::new),
             shards: ShardsView::new(data),
             training: data.training.as_ref().map(TrainingView::new),
             evaluations,
@@ -155,6 +158,12 @@ fn tiles(data: &Data) -> Vec<Tile> {
             &ratio,
             format!("{}, {} ids", tokens.kind, count(tokens.vocabulary)),
         ));
+    }
+    if let Some(vocabularies) = &data.vocabularies {
+        let sizes = || vocabularies.rows.iter().map(|row| row.size);
+        let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+        let range = format!("{} to {} ids", count(least), count(most));
+        tiles.push(tile("Vocabularies", &count(vocabularies.rows.len() as u64), range));
     }
     if !data.shards.is_empty() {
         let size = data.shards.iter().map(|shard| shard.bytes).sum();

@@ -1,18 +1,19 @@
 //! Gathers what the manifests of everything upstream say and writes one HTML page. Memory: the manifests, the training
 //! history and one count per token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::{Artifact, Counts};
+use super::tokenize::{ENCODE, SplitDetails};
+use super::{Error, Outcome, Stage, Task, part, to_json};
+use crate::artifact::{self, Artifact, Counts};
 use crate::fs;
 use crate::report::{
     Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split,
-    Stage as Row, Status, Token, TokenLength, Tokens, Training, count, render,
+    Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary, count, render,
 };
 use crate::shard::{Details, ShardSet};
 use crate::tokenizer::Tokenizer;
@@ -105,19 +106,113 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         commands: commands(task),
         ..Data::default()
     };
+    data.vocabularies = vocabularies(task, artifacts);
+    let several = of("shard").count() > 1;
     for artifact in of("shard") {
         let set = ShardSet::from_artifact(artifact)?;
-        data.shards.extend(shards(&set.details));
-        data.tokens = Some(tokens(&set, artifacts)?);
+        let folder = if several { format!("{}/", artifact.manifest.stage) } else { String::new() };
+        data.shards.extend(shards(&folder, &set.details));
+        if data.vocabularies.is_none() {
+            data.tokens = Some(tokens(&set, artifacts)?);
+        }
     }
     for artifact in of("train") {
         data.training = Some(training(artifact)?);
     }
+    let several = of("evaluate").count() > 1;
     for artifact in of("evaluate") {
         let evaluations = artifact.manifest.details.get("evaluations").cloned().unwrap_or_default();
-        data.evaluations.extend(serde_json::from_value::<Vec<Evaluation>>(evaluations).unwrap_or_default());
+        let evaluations = serde_json::from_value::<Vec<Evaluation>>(evaluations).unwrap_or_default();
+        let named = |evaluation: Evaluation| {
+            let split = format!("{}, {}", evaluation.split, artifact.manifest.stage);
+            if several { Evaluation { split, ..evaluation } } else { evaluation }
+        };
+        data.evaluations.extend(evaluations.into_iter().map(named));
     }
     Ok(data)
+}
+
+/// The vocabularies side by side, where there are several; by size, of equals in the order of the workflow.
+fn vocabularies(task: &Task, artifacts: &[Artifact]) -> Option<Vocabularies> {
+    let tokenized: Vec<&Artifact> =
+        artifacts.iter().filter(|artifact| artifact.manifest.kind == "tokenize").collect();
+    let has = |split: &&str| tokenized.iter().all(|a| a.manifest.details["splits"][split].is_object());
+    let split = ["test", "validation", "train"].into_iter().find(has)?;
+    let tokenizers: BTreeSet<&str> = tokenized.iter().filter_map(|a| content(a, "tokenizer")).collect();
+    if tokenizers.len() < 2 {
+        return None;
+    }
+    let bases =
+        tokenized.iter().filter_map(|a| a.manifest.details["splits"][split]["bases"].as_u64()).max()?;
+    let mut rows: Vec<Vocabulary> = tokenized
+        .iter()
+        .flat_map(|tokens| {
+            let sets = artifacts.iter().filter(|artifact| is_shard_of(artifact, tokens));
+            let sets: Vec<Option<&Artifact>> = sets.map(Some).collect();
+            let sets = if sets.is_empty() { vec![None] } else { sets };
+            sets.into_iter().map(|set| vocabulary(task, artifacts, split, tokens, set)).collect::<Vec<_>>()
+        })
+        .collect();
+    shorten(&mut rows);
+    rows.sort_by_key(|row| row.size);
+    Some(Vocabularies { split: split.to_owned(), bases, rows })
+}
+
+/// The content of what an artifact was made from in a role.
+fn content<'a>(artifact: &'a Artifact, role: &str) -> Option<&'a str> {
+    artifact.manifest.inputs.iter().find(|input| input.role == role).map(|input| input.content.as_str())
+}
+
+fn is_shard_of(artifact: &Artifact, tokens: &Artifact) -> bool {
+    let of = |input: &artifact::Input| input.role == "from" && input.stage == tokens.manifest.stage;
+    artifact.manifest.kind == "shard" && artifact.manifest.inputs.iter().any(of)
+}
+
+fn vocabulary(
+    task: &Task,
+    artifacts: &[Artifact],
+    split: &str,
+    tokens: &Artifact,
+    set: Option<&Artifact>,
+) -> Vocabulary {
+    let stage = &tokens.manifest.stage;
+    let tokenizer = tokens.manifest.inputs.iter().find(|input| input.role == "tokenizer");
+    let tokenizer = tokenizer.and_then(|input| artifacts.iter().find(|a| a.manifest.stage == input.stage));
+    let details = tokens.manifest.details["splits"][split].clone();
+    let details: SplitDetails = serde_json::from_value(details).unwrap_or_default();
+    let shards = set.and_then(|set| serde_json::from_value::<Details>(set.manifest.details.clone()).ok());
+    let sum =
+        |of: fn(&crate::shard::Split) -> u64| shards.as_ref().map(|set| set.splits.values().map(of).sum());
+    let encoding = task.seconds.get(&part(stage, ENCODE)).filter(|&&seconds| seconds > 0.0);
+    Vocabulary {
+        name: set.map_or(stage, |set| &set.manifest.stage).clone(),
+        kind: tokenizer.and_then(model).unwrap_or_default(),
+        size: tokenizer.and_then(|a| a.manifest.details["vocabulary_size"].as_u64()).unwrap_or(0),
+        bases_per_token: details.bases_per_token,
+        unigram_bits_per_base: details.unigram_bits_per_base,
+        train_unigram_bits_per_base: details.train_unigram_bits_per_base.filter(|_| split != "train"),
+        unused: details.unused,
+        shard_bytes: sum(|split| split.files.iter().map(|file| file.bytes).sum()),
+        shard_bases: sum(|split| split.bases),
+        bases_per_second: encoding.map(|seconds| tokens.manifest.counts.bases_in as f64 / seconds),
+    }
+}
+
+/// Which model a tokenizer has: `bpe`, `kmer`.
+fn model(tokenizer: &Artifact) -> Option<String> {
+    let model = &tokenizer.manifest.config["model"];
+    model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned))
+}
+
+/// Of names such as `shards@vocabulary=16` that differ behind the `@` alone, leaves what stands there.
+fn shorten(rows: &mut [Vocabulary]) {
+    let stages: BTreeSet<Option<&str>> =
+        rows.iter().map(|row| row.name.split_once('@').map(|(stage, _)| stage)).collect();
+    if stages.len() == 1 && !stages.contains(&None) {
+        for row in rows {
+            row.name = row.name.split_once('@').map_or_else(String::new, |(_, at)| at.to_owned());
+        }
+    }
 }
 
 fn stage(task: &Task, artifact: &Artifact) -> Row {
@@ -176,7 +271,9 @@ fn windows(artifact: &Artifact) -> Histogram {
 }
 
 fn splits(artifact: &Artifact, artifacts: &[Artifact]) -> Vec<Split> {
-    let shard = artifacts.iter().find(|artifact| artifact.manifest.kind == "shard");
+    // Several sets have different rows of the same bases.
+    let mut sets = artifacts.iter().filter(|artifact| artifact.manifest.kind == "shard");
+    let shard = sets.next().filter(|_| sets.next().is_none());
     let splits = artifact.manifest.details["splits"].as_object().cloned().unwrap_or_default();
     let split = |(name, value): (&String, &Value)| {
         let packed = shard.map(|shard| shard.manifest.details["splits"][name].clone()).unwrap_or_default();
@@ -194,14 +291,14 @@ fn splits(artifact: &Artifact, artifacts: &[Artifact]) -> Vec<Split> {
     splits.iter().map(split).collect()
 }
 
-fn shards(details: &Details) -> Vec<Shard> {
+fn shards(folder: &str, details: &Details) -> Vec<Shard> {
     let files = details
         .splits
         .iter()
         .flat_map(|(name, split)| split.files.iter().map(move |file| (name, split, file)));
     files
         .map(|(name, split, file)| Shard {
-            file: file.path.clone(),
+            file: format!("{folder}{}", file.path),
             split: name.clone(),
             rows: file.rows,
             tokens: file.rows * details.context as u64
@@ -222,9 +319,7 @@ fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
         usage.add(tokenizer.as_ref(), &rows.get(row).to_vec());
     }
     let trained = artifacts.iter().find(|artifact| artifact.manifest.kind == "tokenizer");
-    let model = trained.map(|artifact| artifact.manifest.config["model"].clone()).unwrap_or_default();
-    let kind =
-        model.as_object().and_then(|map| map.keys().next().cloned()).or(model.as_str().map(str::to_owned));
+    let kind = trained.and_then(model);
     let bases = trained.and_then(|artifact| artifact.manifest.details["trained_on_bases"].as_u64());
     Ok(describe_tokens(tokenizer.as_ref(), &usage, kind.as_deref(), bases.filter(|b| *b > 0), split))
 }

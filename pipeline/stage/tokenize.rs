@@ -1,8 +1,10 @@
-//! Turns windows into tokens, on every core, in order. Memory: a batch of windows (16 MiB of bases) and its tokens.
+//! Turns windows into tokens, on every core, in order. Memory: a batch of windows (16 MiB of bases) and its tokens, and a
+//! count of each token for each split.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{BinaryArray, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
@@ -22,11 +24,15 @@ use crate::artifact::Counts;
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
+use crate::tokenizer::info::Usage;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
 use crate::units::{Interval, Strand};
 
 /// Bases of a batch.
 const BATCH_BASES: u64 = 16 << 20;
+
+/// Windows that a thread encodes at a time.
+const CHUNK_WINDOWS: usize = 64;
 
 /// What to tokenize, and with what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -79,15 +85,60 @@ struct Tokenize<'a> {
     tables: BTreeMap<String, Writer>,
     counts: Counts,
     splits: BTreeMap<String, Tally>,
+    /// Time in which threads encoded.
+    encoding: Duration,
 }
 
 /// The tokens of a split.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Tally {
     windows: u64,
     tokens: u64,
     bases: u64,
+    usage: Usage,
 }
+
+/// What the manifest says of the tokens of a split, under `details.splits`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SplitDetails {
+    /// Windows.
+    pub windows: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Bases that they stand for.
+    pub bases: u64,
+    /// Bases per token that is not special.
+    #[serde(default)]
+    pub bases_per_token: Option<f64>,
+    /// Bits per base under the unigram model of these tokens.
+    #[serde(default)]
+    pub unigram_bits_per_base: Option<f64>,
+    /// Bits per base under the unigram model of the tokens of `train`.
+    #[serde(default)]
+    pub train_unigram_bits_per_base: Option<f64>,
+    /// Tokens that do not occur, special tokens left out.
+    #[serde(default)]
+    pub unused: Option<u64>,
+}
+
+impl SplitDetails {
+    fn new(tokenizer: &dyn Tokenizer, tally: &Tally, train: Option<&Tally>) -> Self {
+        let info = tally.usage.info(tokenizer, 0);
+        let under = |train: &Tally| tally.usage.bits_per_base_under(tokenizer, &train.usage);
+        Self {
+            windows: tally.windows,
+            tokens: tally.tokens,
+            bases: tally.bases,
+            bases_per_token: info.bases_per_token,
+            unigram_bits_per_base: info.unigram_bits_per_base,
+            train_unigram_bits_per_base: train.and_then(under),
+            unused: Some(info.unused.into()),
+        }
+    }
+}
+
+/// The part of this stage's time in which its threads encoded, in [`Outcome::seconds`].
+pub const ENCODE: &str = "encode";
 
 /// The file with the tokens of a split.
 pub fn table_name(split: &str) -> String {
@@ -105,6 +156,7 @@ impl<'a> Tokenize<'a> {
             tables: BTreeMap::new(),
             counts: Counts::default(),
             splits: BTreeMap::new(),
+            encoding: Duration::ZERO,
         }
     }
 
@@ -117,8 +169,12 @@ impl<'a> Tokenize<'a> {
         self.task.check()?;
         self.pending = 0;
         let batch = std::mem::take(&mut self.batch);
-        let encoded: Vec<(Stretch, Vec<u32>)> =
-            batch.into_par_iter().map(|(stretch, bases)| encode(self.tokenizer, stretch, bases)).collect();
+        let batch: Vec<(Stretch, Vec<u8>)> = batch.into_par_iter().map(on_strand).collect();
+        let chunks =
+            batch.into_par_iter().chunks(CHUNK_WINDOWS).map(|windows| encode(self.tokenizer, windows));
+        let (encoded, times): (Vec<_>, Vec<Duration>) = chunks.unzip();
+        self.encoding += times.into_iter().sum::<Duration>();
+        let encoded: Vec<(Stretch, Vec<u32>)> = encoded.into_iter().flatten().collect();
         let mut by_split: BTreeMap<&str, Vec<&(Stretch, Vec<u32>)>> = BTreeMap::new();
         for row in &encoded {
             by_split.entry(&row.0.split).or_default().push(row);
@@ -132,6 +188,7 @@ impl<'a> Tokenize<'a> {
         let tally = self.splits.entry(split.to_owned()).or_default();
         for (stretch, ids) in rows {
             let bases = self.tokenizer.bases_of(ids);
+            tally.usage.add(self.tokenizer, ids);
             tally.windows += 1;
             tally.tokens += ids.len() as u64;
             tally.bases += bases;
@@ -152,19 +209,37 @@ impl<'a> Tokenize<'a> {
         let tokens: u64 = self.splits.values().map(|tally| tally.tokens).sum();
         self.counts.set("tokens", tokens);
         let ratio = self.counts.bases_out as f64 / tokens.max(1) as f64;
-        let details = json!({ "splits": self.splits, "bases_per_token": ratio });
+        let train = self.splits.get("train");
+        let split = |(name, tally)| (name, SplitDetails::new(self.tokenizer, tally, train));
+        let splits: BTreeMap<&String, SplitDetails> = self.splits.iter().map(split).collect();
+        let details = json!({ "splits": splits, "bases_per_token": ratio });
         let summary = format!("{tokens} tokens, {ratio:.3} bases per token");
-        Ok(Outcome { counts: self.counts, details, summary, ..Outcome::default() })
+        let seconds = vec![(ENCODE, self.encoding.as_secs_f64())];
+        Ok(Outcome { counts: self.counts, details, summary, seconds, ..Outcome::default() })
     }
 }
 
-fn encode(tokenizer: &dyn Tokenizer, stretch: Stretch, mut bases: Vec<u8>) -> (Stretch, Vec<u32>) {
+/// The bases as they stand on the strand of the window.
+fn on_strand((stretch, mut bases): (Stretch, Vec<u8>)) -> (Stretch, Vec<u8>) {
     if stretch.strand == Strand::Reverse {
         reverse_complement(&mut bases);
     }
-    let mut ids = Vec::with_capacity(bases.len() / 4);
-    tokenizer.encode_into(&bases, &mut ids);
-    (stretch, ids)
+    (stretch, bases)
+}
+
+/// The tokens of some windows, and the time that it took.
+fn encode(
+    tokenizer: &dyn Tokenizer,
+    windows: Vec<(Stretch, Vec<u8>)>,
+) -> (Vec<(Stretch, Vec<u32>)>, Duration) {
+    let started = Instant::now();
+    let encode = |(stretch, bases): (Stretch, Vec<u8>)| {
+        let mut ids = Vec::with_capacity(bases.len() / 4);
+        tokenizer.encode_into(&bases, &mut ids);
+        (stretch, ids)
+    };
+    let encoded = windows.into_iter().map(encode).collect();
+    (encoded, started.elapsed())
 }
 
 fn create(path: &Path) -> Result<Writer, tables::Error> {

@@ -12,6 +12,7 @@ use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::observer::Unit;
+use crate::tokenizer::bpe::learnt::{Account, Learnt};
 use crate::tokenizer::bpe::train::{Config as BpeConfig, SoftMasked, Trainer};
 use crate::tokenizer::kmer::{Config as KmerConfig, Kmer};
 use crate::tokenizer::nucleotide::Nucleotide;
@@ -20,6 +21,9 @@ use crate::units::{Interval, Strand};
 
 /// The tokenizer's file within the artifact, as Hugging Face reads it.
 pub const TOKENIZER: &str = "tokenizer.json";
+
+/// Bases read between two events of progress.
+const PROGRESS_BASES: u64 = 1 << 20;
 
 /// Which tokenizer.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -95,9 +99,13 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let mut counts = Counts::default();
+        let mut learnt = None;
         let tokenizer: Box<dyn Tokenizer> = match &self.model {
-            Model::Bpe(config) => Box::new(self.train(config, task, &mut counts)?),
+            Model::Bpe(config) => {
+                let (bpe, from) = self.train(config, task)?;
+                learnt = Some(from);
+                Box::new(bpe)
+            }
             Model::Kmer(config) => Box::new(Kmer::new(*config)?),
             Model::Nucleotide => Box::new(Nucleotide::new()),
             Model::File(path) => tokenizers::open(&task.base.join(path))?,
@@ -105,22 +113,27 @@ impl Stage for Config {
         let path = task.out.join(TOKENIZER);
         std::fs::write(&path, tokenizer.to_json()).map_err(fs::error("write", &path))?;
         let size = tokenizer.vocabulary_size();
+        let counts = learnt.as_ref().map(account).unwrap_or_default();
         let details = json!({
             "vocabulary_size": size,
             "fingerprint": tokenizer.fingerprint().to_hex().to_string(),
             "trained_on_bases": counts.bases_out,
+            "trained_on": learnt.as_ref().map(ToString::to_string),
         });
-        Ok(Outcome { counts, details, summary: format!("{size} tokens"), ..Outcome::default() })
+        let from = learnt.map_or_else(String::new, |learnt| format!(" {learnt}"));
+        Ok(Outcome { counts, details, summary: format!("{size} tokens{from}"), ..Outcome::default() })
     }
 }
 
+/// What was read, learnt from and left out.
+fn account(learnt: &Learnt) -> Counts {
+    let mut counts = Counts { bases_in: learnt.read, bases_out: learnt.bases, ..Counts::default() };
+    learnt.left_out.iter().for_each(|(reason, bases)| counts.drop_bases(reason, *bases));
+    counts
+}
+
 impl Config {
-    fn train(
-        &self,
-        config: &BpeConfig,
-        task: &Task,
-        counts: &mut Counts,
-    ) -> Result<tokenizers::bpe::Bpe, Error> {
+    fn train(&self, config: &BpeConfig, task: &Task) -> Result<(tokenizers::bpe::Bpe, Learnt), Error> {
         let input = task.input_of("from", &["split", "chunk"])?;
         let chunks = input.manifest.kind == "chunk";
         if chunks != (self.pieces == Pieces::Chunks) {
@@ -128,18 +141,23 @@ impl Config {
             return Err(Error::Config { key: "pieces", reason });
         }
         let mut trainer = Trainer::new(config.clone())?;
-        self.read_pieces(task, input, config.soft_masked != SoftMasked::Keep, |piece| trainer.push(piece))?;
-        counts.bases_in = trainer.bases_seen();
-        counts.bases_out = trainer.bases();
-        counts.drop_bases(
-            "not learnt from: sampled out or soft-masked",
-            trainer.bases_seen() - trainer.bases(),
-        );
+        let mut account = Account::default();
+        let total = input.manifest.details["splits"]["train"]["bases"].as_u64().filter(|_| !chunks);
+        let mut told = 0;
+        self.read_pieces(task, input, config.soft_masked != SoftMasked::Keep, |piece| {
+            account.push(&mut trainer, piece);
+            if account.pushed() - told >= PROGRESS_BASES {
+                told = account.pushed();
+                task.progress(told, total, Unit::Bases);
+            }
+        })?;
+        let learnt = account.learnt(config, &trainer)?;
         let mut progress = |done, total| task.progress(done, Some(total), Unit::Items);
-        trainer.finish(task.threads, &mut progress, task.stop).map_err(|error| match error {
+        let bpe = trainer.finish(task.threads, &mut progress, task.stop).map_err(|error| match error {
             tokenizers::Error::Stopped => Error::Interrupted,
             error => error.into(),
-        })
+        })?;
+        Ok((bpe, learnt))
     }
 
     /// Hands out the forward strand of the training split, piece by piece.

@@ -7,6 +7,7 @@ use super::vocabulary::Vocabulary;
 use super::{Error, Tokenizer, hf_json};
 
 pub mod encode;
+pub mod learnt;
 pub mod train;
 
 /// What a BPE tokenizer is made of.

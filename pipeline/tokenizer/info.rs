@@ -91,6 +91,16 @@ impl Usage {
         }
     }
 
+    /// Bits per base of this text under the unigram model of another one, in which every token occurs half a time more
+    /// than it does; none for an empty text.
+    pub fn bits_per_base_under(&self, tokenizer: &dyn Tokenizer, model: &Self) -> Option<f64> {
+        let occurs = |id: u32| model.count(id) as f64 + 0.5;
+        let ids = || (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0);
+        let total: f64 = ids().map(occurs).sum();
+        let bits: f64 = ids().map(|id| self.count(id) as f64 * (total / occurs(id)).log2()).sum();
+        (self.bases > 0).then(|| bits / self.bases as f64)
+    }
+
     /// Bits of the whole text under its own unigram model; none for an empty text.
     fn bits(&self) -> Option<f64> {
         let total = self.counts.iter().sum::<u64>() as f64;
@@ -124,6 +134,22 @@ mod tests {
         assert_eq!((info.bases_per_token, info.unigram_bits_per_base), (Some(1.0), Some(2.0)));
         assert_eq!(info.most_frequent[0], Listed { id: 7, text: "A".into(), count: 2 });
         assert_eq!(info.most_frequent.len(), 2);
+    }
+
+    #[test]
+    fn the_model_of_another_text_costs_at_least_as_much() {
+        let tokenizer = Nucleotide::new();
+        let usage = |text: &[u8]| {
+            let (mut usage, mut ids) = (Usage::default(), Vec::new());
+            tokenizer.encode_into(text, &mut ids);
+            usage.add(&tokenizer, &ids);
+            usage
+        };
+        let (text, alike, other) = (usage(b"AACG"), usage(&b"AACG".repeat(10_000)), usage(&b"T".repeat(100)));
+        let under = |model: &Usage| text.bits_per_base_under(&tokenizer, model).unwrap();
+        assert!((under(&alike) - 1.5).abs() < 1e-3, "{}", under(&alike));
+        assert!(under(&other) > 7.0, "{}", under(&other));
+        assert_eq!(Usage::default().bits_per_base_under(&tokenizer, &alike), None);
     }
 
     #[test]

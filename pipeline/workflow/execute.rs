@@ -33,7 +33,7 @@ pub fn hashes_file(work: &Path) -> PathBuf {
     work.join(".cache").join("hashes.json")
 }
 
-/// The wall time of each stage when it last ran, in seconds.
+/// The wall time of each stage when it last ran, and of parts of it, in seconds.
 fn seconds_file(work: &Path) -> PathBuf {
     work.join(".cache").join("seconds.json")
 }
@@ -111,9 +111,9 @@ impl Run<'_> {
             }
         };
         let seconds = started.elapsed().as_secs_f64();
-        let summary = outcome.summary.clone();
+        let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &made_from, outcome)?;
-        self.keep_seconds(entry, seconds)?;
+        self.keep_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
     }
@@ -185,8 +185,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn keep_seconds(&mut self, entry: &Entry, seconds: f64) -> Result<(), Error> {
+    fn keep_seconds(&mut self, entry: &Entry, seconds: f64, parts: &[(&str, f64)]) -> Result<(), Error> {
         self.seconds.insert(entry.name.clone(), seconds);
+        self.seconds.extend(parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds)));
         let path = seconds_file(&self.options.work);
         let json = serde_json::to_vec_pretty(&self.seconds).map_err(std::io::Error::other);
         Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)

@@ -39,6 +39,13 @@ pub struct Problem {
     pub(super) source_code: NamedSource<String>,
 }
 
+impl Problem {
+    /// As a problem of one combination of the matrix alone.
+    pub(super) fn at(self, combination: &str) -> Self {
+        Self { message: format!("{} ({combination})", self.message), ..self }
+    }
+}
+
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as _)

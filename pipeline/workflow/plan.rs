@@ -13,7 +13,8 @@ use crate::{fs, stage};
 /// Which stages a run is about.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Run this stage and all that depends on it, whatever is there.
+    /// Run this stage and all that depends on it, whatever is there. Here as below, the name of a stage stands for all
+    /// of its expansions.
     pub from: Option<String>,
     /// Leave out everything that this stage does not need.
     pub until: Option<String>,
@@ -80,7 +81,7 @@ pub(super) enum Choice {
 pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<Choice>, Error> {
     let mut choices = vec![Choice::Consider; workflow.stages.len()];
     if let Some(until) = &selection.until {
-        let needed = ancestors(workflow, workflow.position(until)?);
+        let needed = ancestors(workflow, &workflow.positions(until)?);
         choices
             .iter_mut()
             .zip(needed)
@@ -88,32 +89,38 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
             .for_each(|(choice, _)| *choice = Choice::Skip);
     }
     if let Some(only) = &selection.only {
-        let position = workflow.position(only)?;
+        let positions = workflow.positions(only)?;
         choices.fill(Choice::Skip);
-        choices[position] = Choice::Force(format!("--only {only}"));
+        for position in positions {
+            choices[position] = Choice::Force(format!("--only {only}"));
+        }
     }
     if let Some(from) = &selection.from {
-        let position = workflow.position(from)?;
+        let positions = workflow.positions(from)?;
         for (i, choice) in choices.iter_mut().enumerate() {
-            if ancestors(workflow, i)[position] && !matches!(choice, Choice::Skip) {
+            let needed = ancestors(workflow, &[i]);
+            if positions.iter().any(|&position| needed[position]) && !matches!(choice, Choice::Skip) {
                 *choice = Choice::Force(format!("--from {from}"));
             }
         }
     }
     for force in &selection.force {
-        let position = workflow.position(force)?;
-        if !matches!(choices[position], Choice::Skip) {
-            choices[position] = Choice::Force(format!("--force {force}"));
+        for position in workflow.positions(force)? {
+            if !matches!(choices[position], Choice::Skip) {
+                choices[position] = Choice::Force(format!("--force {force}"));
+            }
         }
     }
     Ok(choices)
 }
 
-/// The stage itself and everything that it reads from, directly or not.
-fn ancestors(workflow: &Workflow, position: usize) -> Vec<bool> {
+/// The stages themselves and everything that they read from, directly or not.
+fn ancestors(workflow: &Workflow, positions: &[usize]) -> Vec<bool> {
     let mut needed = vec![false; workflow.stages.len()];
-    needed[position] = true;
-    for i in (0..=position).rev() {
+    for &position in positions {
+        needed[position] = true;
+    }
+    for i in (0..workflow.stages.len()).rev() {
         if needed[i] {
             for (_, input) in workflow.stages[i].stage.inputs() {
                 if let Some(j) = workflow.stages.iter().position(|entry| entry.name == input) {

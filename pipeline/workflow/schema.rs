@@ -9,7 +9,8 @@ use crate::stage;
 pub fn workflow() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let kinds: Vec<Value> = stage::KINDS.iter().map(|kind| stage_schema(kind, &mut generator)).collect();
-    let definitions: Value = generator.take_definitions(true).into();
+    let mut definitions: Value = generator.take_definitions(true).into();
+    interpolated(&mut definitions);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "genomill workflow",
@@ -27,6 +28,16 @@ pub fn workflow() -> Value {
                 "description": "Values that stages use as ${params.<key>}.",
                 "additionalProperties": { "type": ["string", "number", "boolean", "null", "array"] }
             },
+            "matrix": {
+                "type": "object",
+                "description": "Axes to sweep over, each a list of values that stages use as ${matrix.<axis>}. A stage that uses one, or reads from a stage that does, exists once for each combination of the axes that it depends on, as <stage>@<axis>=<value>; a stage that lists others in `from` gathers all of theirs.",
+                "propertyNames": { "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$" },
+                "additionalProperties": {
+                    "type": "array", "minItems": 1, "uniqueItems": true,
+                    "description": "The values of the axis; stages are named after them.",
+                    "items": { "type": ["string", "number", "boolean", "null"] }
+                }
+            },
             "stages": {
                 "type": "object", "minProperties": 1,
                 "description": "The stages by name; edges follow from what each reads.",
@@ -38,19 +49,15 @@ pub fn workflow() -> Value {
     })
 }
 
-/// A stage's own schema, with the `uses` that selects it, and with `${params.x}` allowed for every value.
+/// A stage's own schema, with the `uses` that selects it.
 fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -> Value {
     let mut schema: Value = (kind.schema)(generator).into();
+    interpolated(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".to_owned(), kind.name.into());
         object.insert("description".to_owned(), kind.summary.into());
         let properties = object.entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
-            for property in properties.values_mut() {
-                let inner = property.take();
-                *property =
-                    json!({ "anyOf": [inner, { "type": "string", "pattern": "^\\$\\{params\\.[^}]+\\}$" }] });
-            }
             properties.insert("uses".to_owned(), json!({ "const": kind.name, "description": kind.summary }));
         }
         let required = object.entry("required").or_insert_with(|| json!([]));
@@ -59,4 +66,21 @@ fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -
         }
     }
     schema
+}
+
+/// Allows `${params.x}` and `${matrix.x}` for the values of every map within.
+fn interpolated(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(interpolated),
+        Value::Object(object) => {
+            object.values_mut().for_each(interpolated);
+            let properties = object.get_mut("properties").and_then(Value::as_object_mut);
+            for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
+                let inner = property.take();
+                let name = json!({ "type": "string", "pattern": "^\\$\\{(params|matrix)\\.[^}]+\\}$" });
+                *property = json!({ "anyOf": [inner, name] });
+            }
+        }
+        _ => {}
+    }
 }

@@ -122,3 +122,92 @@ fn a_tokenizer_is_trained_from_fasta_and_tells_what_it_does() {
     assert_eq!(train("every", "b.json").status.code(), Some(2));
     assert!(!scratch.path("b.json").exists());
 }
+
+/// `genomill tokenizer train ARGUMENTS -o OUTPUT` in a folder of its own.
+fn train(scratch: &Scratch, arguments: &[&str], output: &str) -> std::process::Output {
+    let mut command = genomill();
+    command.current_dir(scratch.path("")).args(["tokenizer", "train"]).args(arguments).args(["-o", output]);
+    command.output().unwrap()
+}
+
+#[test]
+fn options_of_training_are_honoured_and_reported() {
+    let scratch = Scratch::lambda();
+    let masked = lambda_bases();
+    let half = masked.len() / 2;
+    let text = [b">a\n", masked[..half].to_ascii_lowercase().as_slice(), &masked[half..], b"NNNN\n"].concat();
+    std::fs::write(scratch.path("masked.fa"), text).unwrap();
+    let special = "[UNK],[PAD],[EOS]";
+    let cases: [(&[&str], &str); 9] = [
+        (
+            &[],
+            "64 tokens learnt from 48502 of 48506 bases (100.0 %; left out: 4 codes other than A, C, G and T)",
+        ),
+        (
+            &["--soft-masked", "exclude"],
+            "learnt from 24251 of 48506 bases (50.0 %; left out: 4 codes other than A, C, G and T; 24251 soft-masked)",
+        ),
+        (&["--soft-masked", "0"], "24251 soft-masked"),
+        (&["--sample", "20kb"], "sampled out, `sample` is 20000 bases"),
+        (&["--memory", "1MB", "--sample", "1Gb"], "nothing to train on: learnt from 0 of 48506"),
+        (&["--memory", "1MB"], "sampled out, `memory` is 1000000 bytes"),
+        (&["--alphabet", "acgt", "--special-tokens", special, "--vocab", "16"], "16 tokens learnt"),
+        (&["--alphabet", "acgt", "--special-tokens", "[PAD]"], "one for other codes"),
+        (&["--min-frequency", "1000000"], "23 tokens learnt"),
+    ];
+    for (options, expected) in cases {
+        let output = train(
+            &scratch,
+            &[&["masked.fa", "--vocab", "64"][..usize::from(!options.contains(&"--vocab")) * 2 + 1], options]
+                .concat(),
+            "t.json",
+        );
+        assert!(stderr(&output).contains(expected), "{options:?}: {}, expected {expected}", stderr(&output));
+    }
+    let output = train(
+        &scratch,
+        &["lambda.fa.gz", "--vocab", "300", "--max-token-length", "3", "--threads", "1"],
+        "t.json",
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let longest = genomill::tokenizer::open(&scratch.path("t.json")).unwrap();
+    assert!((0..longest.vocabulary_size()).all(|id| longest.bases(id) <= 3));
+    for (option, value, expected) in [
+        ("--sample", "2X", "expected bases such as"),
+        ("--memory", "much", "expected bytes such as"),
+        ("--soft-masked", "2", "a share from 0 to 1"),
+        ("--threads", "0", "1..=4096"),
+    ] {
+        let output = train(&scratch, &["lambda.fa.gz", option, value], "no.json");
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    assert!(!scratch.path("no.json").exists());
+}
+
+#[test]
+fn training_does_not_depend_on_the_order_of_files_nor_on_how_they_come() {
+    use std::io::Write;
+    let scratch = Scratch::lambda();
+    let bases = lambda_bases();
+    std::fs::write(scratch.path("a.fa"), [b">a\n", &bases[..20_000]].concat()).unwrap();
+    std::fs::write(scratch.path("b.fa"), [b">b\n", &bases[20_000..]].concat()).unwrap();
+    let options = ["--vocab", "200", "--pieces", "fixed:100", "--sample", "30k"];
+    let made = |files: &[&str], name: &str| {
+        let output = train(&scratch, &[files, &options].concat(), name);
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::read(scratch.path(name)).unwrap()
+    };
+    let expected = made(&["a.fa", "b.fa"], "1.json");
+    assert!(made(&["b.fa", "a.fa"], "2.json") == expected);
+    let mut command = genomill();
+    command
+        .current_dir(scratch.path(""))
+        .args(["tokenizer", "train", "a.fa", "-"])
+        .args(options)
+        .args(["-o", "3.json"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&std::fs::read(scratch.path("b.fa")).unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(std::fs::read(scratch.path("3.json")).unwrap() == expected);
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::support::{LAMBDA, Scratch, data};
+use crate::support::{LAMBDA, Scratch, data, genomill};
 
 /// E. coli, so that a stage takes long enough to be hit.
 fn ecoli() -> Scratch {
@@ -67,4 +67,44 @@ fn an_interrupt_stops_cleanly_and_says_how_to_go_on() {
     assert!(rest.contains("nothing half-written is left, and the same command goes on from here"), "{rest}");
     assert!(!scratch.artifact(".staging").exists());
     scratch.ran(&[]);
+}
+
+#[test]
+fn training_a_tokenizer_is_interrupted_even_while_its_input_pauses() {
+    use std::io::Write;
+    let scratch = Scratch::new("");
+    std::fs::write(scratch.path("t.json"), "old").unwrap();
+    let mut command = genomill();
+    command.current_dir(scratch.path("")).args([
+        "tokenizer",
+        "train",
+        "-",
+        "--progress",
+        "json",
+        "-o",
+        "t.json",
+    ]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let bases: Vec<u8> =
+        (0..8_u32 << 20).map(|i| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 30) as usize]).collect();
+    let writer = std::thread::spawn(move || {
+        input.write_all(&[b">a\n", bases.as_slice()].concat()).unwrap();
+        input
+    });
+    // More than all buffers between hold, so that the reading has begun; held open, so that no end of the input wakes it.
+    let input = writer.join().unwrap();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    drop(input);
+    assert_eq!(std::fs::read_to_string(scratch.path("t.json")).unwrap(), "old");
+    assert_eq!(std::fs::read_dir(scratch.path("")).unwrap().count(), 2, "nothing half-written");
 }

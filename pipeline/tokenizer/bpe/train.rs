@@ -14,6 +14,7 @@ use super::{Bpe, Parts};
 use crate::observer::Stop;
 use crate::tokenizer::vocabulary::{SPECIAL_TOKENS, Vocabulary};
 use crate::tokenizer::{Error, IUPAC};
+use crate::units;
 
 mod bytes;
 mod corpus;
@@ -86,10 +87,15 @@ pub struct Config {
     pub reverse_complement: bool,
     /// What is learned from bases in lower case.
     pub soft_masked: SoftMasked,
-    /// The most bases to learn from; null: all. Pieces are kept or left out whole, by their sequence, whatever their
-    /// order.
+    /// The most bases to learn from, as a number or as a text such as `2Gb`; null: all. Pieces are kept or left out
+    /// whole, by their sequence, whatever their order.
+    #[serde(deserialize_with = "units::bases")]
+    #[schemars(with = "units::Amount")]
     pub sample: Option<u64>,
-    /// The most bytes of memory to learn in; null: no bound. What would not fit is left out, as by `sample`.
+    /// The most bytes of memory to learn in, as a number or as a text such as `8GB`; null: no bound. What would not fit
+    /// is left out, as by `sample`.
+    #[serde(deserialize_with = "units::bytes")]
+    #[schemars(with = "units::Amount")]
     pub memory: Option<u64>,
 }
 
