@@ -243,3 +243,62 @@ fn special_texts(parts: &Parts) -> Vec<(Box<[u8]>, u32)> {
     texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
     texts
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::automaton::{Automaton, Scratch};
+    use super::rules::{LETTERS, Rules};
+    use super::{hash, heap};
+
+    /// Pairs of tokens that were made before, each pair once.
+    fn merges() -> impl Strategy<Value = Vec<[u32; 2]>> {
+        prop::collection::vec(any::<[u32; 2]>(), 0..60).prop_map(|picks| {
+            let (mut merges, mut lengths) = (Vec::new(), vec![1; 4]);
+            for pick in picks {
+                let pair @ [left, right] = pick.map(|number| number % (merges.len() as u32 + 4));
+                let length = lengths[left as usize] + lengths[right as usize];
+                if length < 100 && !merges.contains(&pair) {
+                    merges.push(pair);
+                    lengths.push(length);
+                }
+            }
+            merges
+        })
+    }
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let part = (prop::collection::vec(prop::sample::select(&LETTERS[..]), 1..30), 1_usize..40);
+        let part = part.prop_map(|(unit, times)| unit.repeat(times));
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    /// What the definition gives, for tokens numbered as in [`Rules`].
+    fn expected(merges: &[[u32; 2]], text: &[u8]) -> Vec<u32> {
+        let mut table = hash::Map::default();
+        for (rank, &[left, right]) in (0..).zip(merges) {
+            table.insert((left, right), heap::Merge { rank, id: rank + 4 });
+        }
+        let letter = |byte| LETTERS.iter().position(|&other| other == byte).unwrap() as u32;
+        let mut ids = Vec::new();
+        heap::Merges::new(table).encode_into(text, letter, &mut ids);
+        ids
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn automata_of_either_width_give_what_the_heap_gives(merges in merges(), text in text()) {
+            let rules = Rules::new(&merges).unwrap();
+            let ids: Vec<u32> = rules.tokens().collect();
+            let expected = expected(&merges, &text);
+            for automaton in [Automaton::new(&rules, &ids), Automaton::wide(&rules, &ids)] {
+                let mut found = Vec::new();
+                automaton.unwrap().encode_into(&text, &mut Scratch::default(), &mut found);
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+    }
+}

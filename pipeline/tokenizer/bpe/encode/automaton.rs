@@ -77,6 +77,12 @@ impl Automaton {
         Some(if narrow { Self::Narrow(Table::new(states, ids)) } else { Self::Wide(Table::new(states, ids)) })
     }
 
+    /// As if there were more than 65,536 states.
+    #[cfg(test)]
+    pub fn wide(rules: &Rules, ids: &[u32]) -> Option<Self> {
+        Some(Self::Wide(Table::new(States::new(rules)?, ids)))
+    }
+
     /// Appends the ids of `run`, which is of A, C, G and T only.
     pub fn encode_into(&self, run: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
         match self {

@@ -12,6 +12,8 @@
 //!
 //! Memory: about 60 bytes a token.
 
+use std::ops::Range;
+
 use super::hash::Map;
 
 /// The letters in the order of their numbers, which is that of bits 1 and 2 of their bytes.
@@ -56,7 +58,7 @@ impl Rules {
     }
 
     /// All tokens, in the order of their making.
-    pub fn tokens(&self) -> std::ops::Range<u32> {
+    pub fn tokens(&self) -> Range<u32> {
         0..u32::try_from(self.len()).unwrap_or(NONE)
     }
 
@@ -74,9 +76,16 @@ impl Rules {
         self.results.get(&(left, right)).copied().unwrap_or(NONE)
     }
 
-    /// Whether the text of a token is encoded as that token.
-    pub fn stands(&self, token: u32) -> bool {
-        self.parts(token).is_none_or(|[left, right]| self.apart(left, right, token))
+    /// Whether the text of a token is encoded as that token, by token. Where a part never comes to be, neither does it.
+    pub fn standing(&self) -> Vec<bool> {
+        let mut standing = vec![true; self.len()];
+        for token in self.tokens() {
+            if let Some([left, right]) = self.parts(token) {
+                let parts = standing[left as usize] && standing[right as usize];
+                standing[token as usize] = parts && self.apart(left, right, token);
+            }
+        }
+        standing
     }
 
     /// Whether no merge before `limit` crosses from `left` to `right`.
@@ -132,7 +141,8 @@ impl Beginnings {
                 places[left as usize].1 += places[token as usize].1;
             }
         }
-        let mut beginnings = Self { order: vec![NONE; stands.iter().filter(|&&stands| stands).count()], places };
+        let mut beginnings =
+            Self { order: vec![NONE; stands.iter().filter(|&&stands| stands).count()], places };
         beginnings.place([0, 1, 2, 3].iter(), 0);
         for token in rules.tokens().filter(|&token| stands[token as usize]) {
             let at = beginnings.places[token as usize].0;
@@ -151,8 +161,8 @@ impl Beginnings {
     }
 
     /// The tokens that may not follow the left part of `merge`, while that stands, for its sake: what begins with its
-    /// right part, unless that was made into something longer before.
-    pub fn closed(&self, rules: &Rules, merge: u32) -> &[u32] {
+    /// right part, unless that was made into something longer before. A range of the order.
+    pub fn closed(&self, rules: &Rules, merge: u32) -> Range<u32> {
         let right = rules.parts[merge as usize][1];
         let (from, count) = self.places[right as usize];
         let made = rules.made_of(right);
@@ -161,6 +171,11 @@ impl Beginnings {
             let (from, count) = self.places[made as usize];
             from + count
         });
-        &self.order[from as usize..to as usize]
+        from..to
+    }
+
+    /// The tokens of a range of the order.
+    pub fn tokens(&self, range: Range<u32>) -> &[u32] {
+        &self.order[range.start as usize..range.end as usize]
     }
 }

@@ -2,11 +2,14 @@
 //! are the same node exactly when the same tokens go on from them.
 //!
 //! The trie of a token is that of the part that it ends in, as it stood when the token was made, less what the token's
-//! own merges close. So every merge is taken off one trie, once, and of a trie only the paths to what changes are copied.
+//! own merges close. So every merge is taken off one trie, once, and of a trie only the paths to what changes are copied;
+//! what the same merges left of the same node is remembered.
 //!
 //! Memory: about 40 bytes a node, of which there are some four a token; their number and the time are limited.
 
-use super::super::hash::Numbers;
+use std::ops::Range;
+
+use super::super::hash::{Map, Numbers};
 use super::super::rules::{Beginnings, NONE, Rules};
 
 /// The most nodes of a trie, and of all tries.
@@ -50,6 +53,8 @@ pub struct Node {
 pub struct Followers {
     nodes: Vec<Node>,
     numbers: Numbers,
+    /// What is left of a link without tokens that begin alike, by the link and the end of their range.
+    known: Map<(u32, u32), Link>,
     visits: usize,
     /// Of what may begin a text.
     first: Link,
@@ -84,6 +89,7 @@ impl Followers {
         let mut followers = Self {
             nodes: Vec::new(),
             numbers: Numbers::new(),
+            known: Map::default(),
             visits: 0,
             first: Link::NOTHING,
             roots: vec![Link::NOTHING; rules.len()],
@@ -114,25 +120,58 @@ impl Followers {
     fn close_after(&mut self, token: u32, source: &Source) {
         let mut root = self.roots[token as usize];
         let mut merges = source.rules.made_of(token);
-        let mut closed = Vec::new();
         for &ending in &source.ending[token as usize] {
             let before = merges.partition_point(|&merge| merge < ending);
             let earlier = merges.split_off(..before).unwrap_or_default();
-            root = self.close(root, earlier, source, &mut closed);
+            root = self.close(root, earlier, source);
             self.roots[ending as usize] = root;
         }
-        self.roots[token as usize] = self.close(root, merges, source, &mut closed);
+        self.roots[token as usize] = self.close(root, merges, source);
     }
 
     /// The trie `root` less what `merges` close.
-    fn close(&mut self, root: Link, merges: &[u32], source: &Source, closed: &mut Vec<u32>) -> Link {
-        closed.clear();
-        for &merge in merges {
-            let tokens = source.beginnings.closed(source.rules, merge);
-            closed.extend(tokens.iter().map(|&token| source.sorted[token as usize]));
+    fn close(&mut self, root: Link, merges: &[u32], source: &Source) -> Link {
+        let mut closed: Vec<Range<u32>> =
+            merges.iter().map(|&merge| source.beginnings.closed(source.rules, merge)).collect();
+        closed.retain(|range| !range.is_empty());
+        closed.sort_unstable_by_key(|range| source.first(range));
+        self.close_below(0, root, &closed, source)
+    }
+
+    /// What is left of `link`, which lies at `at` in the trie, without some ranges of tokens that begin alike, sorted by
+    /// what they begin with.
+    fn close_below(&mut self, at: u32, link: Link, closed: &[Range<u32>], source: &Source) -> Link {
+        self.visits += 1;
+        let place = &source.trie[at as usize];
+        let Some(range) = closed.first().filter(|_| link != Link::NOTHING) else { return link };
+        let this_too = place.token != NONE && source.first(range) == place.range.0;
+        let link = if this_too { self.close_here(at, link, range, source) } else { link };
+        let Some(node) = link.node() else { return link };
+        let mut left = self.nodes[node as usize];
+        let mut rest = &closed[usize::from(this_too)..];
+        for (next, link) in place.next.into_iter().zip(&mut left.next).filter(|(next, _)| *next != NONE) {
+            let end = source.trie[next as usize].range.1;
+            let (below, others) = rest.split_at(rest.partition_point(|range| source.first(range) < end));
+            if !below.is_empty() {
+                *link = self.close_below(next, *link, below, source);
+            }
+            rest = others;
         }
+        self.link(left)
+    }
+
+    /// What is left of `link` without tokens that begin with the token at `at`, where it lies; worked out once.
+    fn close_here(&mut self, at: u32, link: Link, range: &Range<u32>, source: &Source) -> Link {
+        // Different places have different links, so the link says where the range begins.
+        if let Some(&known) = self.known.get(&(link.0, range.end)) {
+            return known;
+        }
+        let tokens = source.beginnings.tokens(range.clone());
+        let mut closed: Vec<u32> = tokens.iter().map(|&token| source.sorted[token as usize]).collect();
         closed.sort_unstable();
-        self.remove(&source.trie, 0, root, closed)
+        let left = self.remove(&source.trie, at, link, &closed);
+        self.known.insert((link.0, range.end), left);
+        left
     }
 
     fn copy(&mut self, trie: &[Place], at: u32) -> Link {
@@ -184,6 +223,11 @@ impl Followers {
 }
 
 impl<'a> Source<'a> {
+    /// Place among the sorted tokens of the one that the others of a range begin with.
+    fn first(&self, range: &Range<u32>) -> u32 {
+        self.sorted[self.beginnings.tokens(range.clone())[0] as usize]
+    }
+
     fn new(rules: &'a Rules, texts: &[Vec<u8>], stands: &[bool]) -> Option<Self> {
         let standing = || rules.tokens().filter(|&token| stands[token as usize]);
         let mut order: Vec<u32> = standing().collect();

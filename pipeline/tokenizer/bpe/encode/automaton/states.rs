@@ -58,7 +58,7 @@ impl States {
     /// `None` where there would be too many, or a token is too long.
     pub fn new(rules: &Rules) -> Option<Self> {
         let texts = rules.texts(MAX_BASES);
-        let stands: Vec<bool> = rules.tokens().map(|token| rules.stands(token)).collect();
+        let stands = rules.standing();
         if texts.iter().any(Vec::is_empty) {
             return None;
         }
