@@ -76,9 +76,9 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
     for piece in [1_000, 10_000, 100_000] {
         let pieces: Vec<&[u8]> = text.chunks(piece).collect();
         let mut ids = Vec::new();
-        let one = median((0..7).map(|_| timed(|| encode_all(&*ours, &pieces, &mut ids))).collect());
-        let two =
-            median((0..7).map(|_| timed(|| drop(tokenizer::parallel::encode(&*ours, &pieces, 2)))).collect());
+        encode_all(&*ours, &pieces, &mut ids)?;
+        let [one, two] = [1, 2].map(|threads| encode_on(threads, &*ours, &pieces, ids.len()));
+        let ((one, one_cpu), (two, two_cpu)) = (one?, two?);
         let texts: Vec<&str> =
             pieces.iter().map(|piece| std::str::from_utf8(piece)).collect::<Result<_, _>>()?;
         let start = Instant::now();
@@ -87,9 +87,11 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
         let equal = encodings.iter().flat_map(tokenizers::Encoding::get_ids).eq(&ids);
         let rate = |seconds: f64| size / seconds;
         println!(
-            "| {piece} | {:.0} MB/s | {:.0} MB/s | {:.2} MB/s | {:.0} x | {} {} |",
+            "| {piece} | {:.0} MB/s | {:.0} MB/s, {:.2} x, CPU {:.2} x | {:.2} MB/s | {:.0} x | {} {} |",
             rate(one),
             rate(two),
+            one / two,
+            two_cpu / one_cpu,
             rate(theirs),
             theirs / one,
             ids.len(),
@@ -99,17 +101,39 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-fn encode_all(tokenizer: &dyn Tokenizer, pieces: &[&[u8]], ids: &mut Vec<u32>) {
-    ids.clear();
-    for piece in pieces {
-        tokenizer.encode_into(piece, ids);
+/// Median seconds by the clock, and of processor time, of encoding everything on some threads.
+fn encode_on(
+    threads: usize,
+    tokenizer: &dyn Tokenizer,
+    pieces: &[&[u8]],
+    expected: usize,
+) -> Result<(f64, f64), Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let (mut clock, mut processor) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        let (start, before) = (Instant::now(), processor_seconds());
+        let mut count = 0;
+        pool.install(|| {
+            tokenizer::parallel::encode(tokenizer, pieces, |part| {
+                count += part.ids.len();
+                Ok::<(), Failure>(())
+            })
+        })?;
+        clock.push(start.elapsed().as_secs_f64());
+        processor.push(processor_seconds() - before);
+        if count != expected {
+            return Err(format!("{count} tokens on {threads} threads, not {expected}").into());
+        }
     }
+    Ok((median(clock), median(processor)))
 }
 
-fn timed(mut work: impl FnMut()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
+/// The ids of all pieces, on the threads of the pool.
+fn encode_all(tokenizer: &dyn Tokenizer, pieces: &[&[u8]], ids: &mut Vec<u32>) -> Result<(), Failure> {
+    tokenizer::parallel::encode(tokenizer, pieces, |part| {
+        ids.extend_from_slice(&part.ids);
+        Ok(())
+    })
 }
 
 /// Prints one line and writes `tokenizer-SIZE-PIECE.json` to the folder for temporary files.

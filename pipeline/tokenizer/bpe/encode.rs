@@ -2,7 +2,7 @@
 //!
 //! The input is cut at bytes that no merge reaches (N, other codes, white space, special tokens): each is looked up.
 //! The runs between them are merged exactly as the list of merges says: [`heap`] does so for any alphabet, [`automaton`]
-//! for A, C, G and T, in one pass.
+//! for A, C, G and T, in one pass, whatever the size of the vocabulary.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -35,8 +35,6 @@ pub struct Encoder {
     merges: heap::Merges,
     /// For runs of A, C, G and T, where it is small enough.
     automaton: Option<automaton::Automaton>,
-    /// Whether only A, C, G and T take part in merges.
-    only_bases: bool,
     unknown: Option<u32>,
     fuse_unknown: bool,
     /// Texts of special tokens, longest first.
@@ -53,9 +51,7 @@ impl Encoder {
         let classes = classify(parts);
         refuse_dropped_codes(parts, &classes)?;
         Ok(Self {
-            automaton: automaton_of(parts),
-            only_bases: (0..=u8::MAX)
-                .all(|b| is_base(b) || !matches!(classes[usize::from(b)], Class::Merges(_))),
+            automaton: automaton_of(parts, &classes),
             classes,
             merges,
             unknown: parts.unknown,
@@ -69,35 +65,36 @@ impl Encoder {
         SCRATCH.with_borrow_mut(|scratch| self.encode_with(bases, scratch, ids));
     }
 
-    fn encode_with(&self, bases: &[u8], scratch: &mut Vec<u16>, ids: &mut Vec<u32>) {
+    fn encode_with(&self, bases: &[u8], scratch: &mut automaton::Scratch, ids: &mut Vec<u32>) {
         let mut at = 0;
         while at < bases.len() {
-            let run = self.run_length(&bases[at..]);
-            if run > 0 {
-                self.encode_run(&bases[at..at + run], scratch, ids);
+            let rest = &bases[at..];
+            if let Some((run, automaton)) = self.base_run(rest) {
+                automaton.encode_into(run, scratch, ids);
+                at += run.len();
+            } else if let run @ 1.. = self.merging_run(rest) {
+                self.merges.encode_into(&rest[..run], |byte| self.letter(byte), ids);
                 at += run;
             } else {
-                at += self.encode_other(&bases[at..], ids);
+                at += self.encode_other(rest, ids);
             }
         }
+    }
+
+    /// The run of A, C, G and T at the start of `bases` and what encodes it, unless it merges with what follows.
+    fn base_run<'a>(&self, bases: &'a [u8]) -> Option<(&'a [u8], &automaton::Automaton)> {
+        let run = base_run(bases);
+        let alone = bases.get(run).is_none_or(|&byte| !self.merging(byte));
+        self.automaton.as_ref().filter(|_| run > 0 && alone).map(|automaton| (&bases[..run], automaton))
     }
 
     /// Length of the run of merging letters at the start of `bases`.
-    fn run_length(&self, bases: &[u8]) -> usize {
-        if self.only_bases && self.automaton.is_some() {
-            return base_run(bases);
-        }
-        let merges = |b: &u8| matches!(self.classes[usize::from(*b)], Class::Merges(_));
-        bases.iter().take_while(|b| merges(b)).count()
+    fn merging_run(&self, bases: &[u8]) -> usize {
+        bases.iter().take_while(|&&byte| self.merging(byte)).count()
     }
 
-    fn encode_run(&self, run: &[u8], scratch: &mut Vec<u16>, ids: &mut Vec<u32>) {
-        match &self.automaton {
-            Some(automaton) if self.only_bases || base_run(run) == run.len() => {
-                automaton.encode_into(run, scratch, ids);
-            }
-            _ => self.merges.encode_into(run, |byte| self.letter(byte), ids),
-        }
+    fn merging(&self, byte: u8) -> bool {
+        matches!(self.classes[usize::from(byte)], Class::Merges(_))
     }
 
     fn letter(&self, byte: u8) -> u32 {
@@ -148,8 +145,13 @@ const fn is_base(byte: u8) -> bool {
     matches!(byte, b'A' | b'C' | b'G' | b'T')
 }
 
-/// The automaton of the merges among A, C, G and T; `None` where they are not as a trainer makes them.
-fn automaton_of(parts: &Parts) -> Option<automaton::Automaton> {
+/// The automaton of the merges among A, C, G and T; `None` where they are not as a trainer makes them, or where other
+/// letters merge and one of the four does not, so that it is no part of the runs of those.
+fn automaton_of(parts: &Parts, classes: &[Class; 256]) -> Option<automaton::Automaton> {
+    let merges = |byte: u8| matches!(classes[usize::from(byte)], Class::Merges(_));
+    if !rules::LETTERS.into_iter().all(merges) && (0..=u8::MAX).any(|byte| !is_base(byte) && merges(byte)) {
+        return None;
+    }
     let vocabulary = &parts.vocabulary;
     let mut ids: Vec<u32> = Vec::with_capacity(parts.merges.len() + 4);
     for base in rules::LETTERS {
@@ -173,8 +175,7 @@ fn automaton_of(parts: &Parts) -> Option<automaton::Automaton> {
 }
 
 thread_local! {
-    /// States of the block that a thread is encoding.
-    static SCRATCH: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<automaton::Scratch> = RefCell::default();
 }
 
 /// The merges with their results; refuses those without.
@@ -241,4 +242,63 @@ fn special_texts(parts: &Parts) -> Vec<(Box<[u8]>, u32)> {
         special.map(|(id, (text, _))| (text.as_bytes().into(), id)).collect();
     texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
     texts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::automaton::{Automaton, Scratch};
+    use super::rules::{LETTERS, Rules};
+    use super::{hash, heap};
+
+    /// Pairs of tokens that were made before, each pair once.
+    fn merges() -> impl Strategy<Value = Vec<[u32; 2]>> {
+        prop::collection::vec(any::<[u32; 2]>(), 0..60).prop_map(|picks| {
+            let (mut merges, mut lengths) = (Vec::new(), vec![1; 4]);
+            for pick in picks {
+                let pair @ [left, right] = pick.map(|number| number % (merges.len() as u32 + 4));
+                let length = lengths[left as usize] + lengths[right as usize];
+                if length < 100 && !merges.contains(&pair) {
+                    merges.push(pair);
+                    lengths.push(length);
+                }
+            }
+            merges
+        })
+    }
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let part = (prop::collection::vec(prop::sample::select(&LETTERS[..]), 1..30), 1_usize..40);
+        let part = part.prop_map(|(unit, times)| unit.repeat(times));
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    /// What the definition gives, for tokens numbered as in [`Rules`].
+    fn expected(merges: &[[u32; 2]], text: &[u8]) -> Vec<u32> {
+        let mut table = hash::Map::default();
+        for (rank, &[left, right]) in (0..).zip(merges) {
+            table.insert((left, right), heap::Merge { rank, id: rank + 4 });
+        }
+        let letter = |byte| LETTERS.iter().position(|&other| other == byte).unwrap() as u32;
+        let mut ids = Vec::new();
+        heap::Merges::new(table).encode_into(text, letter, &mut ids);
+        ids
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn automata_of_either_width_give_what_the_heap_gives(merges in merges(), text in text()) {
+            let rules = Rules::new(&merges).unwrap();
+            let ids: Vec<u32> = rules.tokens().collect();
+            let expected = expected(&merges, &text);
+            for automaton in [Automaton::new(&rules, &ids), Automaton::wide(&rules, &ids)] {
+                let mut found = Vec::new();
+                automaton.unwrap().encode_into(&text, &mut Scratch::default(), &mut found);
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+    }
 }

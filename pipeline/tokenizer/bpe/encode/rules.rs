@@ -2,9 +2,19 @@
 //!
 //! Tokens are numbered in the order of their making: 0 to 3 are the letters, in the order of [`LETTERS`], 4 is the result
 //! of the first merge. A sequence of tokens is the encoding of its text exactly when every two neighbours are the
-//! encoding of theirs; [`Rules::neighbours`] tells for one token which may follow it.
+//! encoding of theirs.
 //!
-//! Memory: one bit for every pair of tokens while the rows are read, 2 MB for 4,096 tokens.
+//! Two tokens are no neighbours when something merges across the gap: let `left` be the left token or a part of it that
+//! ends at the gap, made into `p` by its later merge, and `right` likewise with `q`; the pair is merged first when its
+//! result comes before `p`, and before `q` or as `q` (of overlapping equal pairs the left one is merged). So each pair
+//! closes, to every token that ends in `left` while it stands, a [`Rules::closed`] set: `right` itself and what begins
+//! with it and was made after the pair. In the order of [`Beginnings`] such a set is a range.
+//!
+//! Memory: about 60 bytes a token.
+
+use std::ops::Range;
+
+use super::hash::Map;
 
 /// The letters in the order of their numbers, which is that of bits 1 and 2 of their bytes.
 pub const LETTERS: [u8; 4] = *b"ACTG";
@@ -21,23 +31,25 @@ pub const fn letter(byte: u8) -> usize {
 pub struct Rules {
     /// What a token was made of; a letter of itself.
     parts: Vec<[u32; 2]>,
-    /// By left part, the right parts and the results.
-    by_left: Vec<Vec<[u32; 2]>>,
+    /// By left part, the results in their order.
+    by_left: Vec<Vec<u32>>,
+    results: Map<(u32, u32), u32>,
 }
 
 impl Rules {
     /// From pairs in the order of merging; `None` when a part is made after it is used, or a pair is used twice.
     pub fn new(merges: &[[u32; 2]]) -> Option<Self> {
-        let mut rules = Self { parts: (0..4).map(|id| [id; 2]).collect(), by_left: vec![Vec::new(); 4] };
-        for (id, &[left, right]) in (4..).zip(merges) {
-            if left >= id || right >= id || rules.result(left, right) != NONE {
+        let mut results = Map::with_capacity_and_hasher(merges.len(), Default::default());
+        let mut parts: Vec<[u32; 2]> = (0..4).map(|letter| [letter; 2]).collect();
+        let mut by_left = vec![Vec::new(); merges.len() + 4];
+        for (token, &[left, right]) in (4..).zip(merges) {
+            if left >= token || right >= token || results.insert((left, right), token).is_some() {
                 return None;
             }
-            rules.parts.push([left, right]);
-            rules.by_left.push(Vec::new());
-            rules.by_left[left as usize].push([right, id]);
+            parts.push([left, right]);
+            by_left[left as usize].push(token);
         }
-        Some(rules)
+        Some(Self { parts, by_left, results })
     }
 
     /// Number of tokens.
@@ -45,19 +57,35 @@ impl Rules {
         self.parts.len()
     }
 
-    /// Number of tokens, as a token number.
-    fn end(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(NONE)
+    /// All tokens, in the order of their making.
+    pub fn tokens(&self) -> Range<u32> {
+        0..u32::try_from(self.len()).unwrap_or(NONE)
+    }
+
+    /// The two parts of a token that is no letter.
+    pub fn parts(&self, token: u32) -> Option<[u32; 2]> {
+        (token >= 4).then(|| self.parts[token as usize])
+    }
+
+    /// The tokens that are made of `left` and something after it, in the order of their making.
+    pub fn made_of(&self, left: u32) -> &[u32] {
+        &self.by_left[left as usize]
     }
 
     fn result(&self, left: u32, right: u32) -> u32 {
-        self.by_left[left as usize].iter().find(|pair| pair[0] == right).map_or(NONE, |pair| pair[1])
+        self.results.get(&(left, right)).copied().unwrap_or(NONE)
     }
 
-    /// Whether the text of a token is encoded as that token.
-    pub fn stands(&self, token: u32) -> bool {
-        let [left, right] = self.parts[token as usize];
-        token < 4 || self.apart(left, right, token)
+    /// Whether the text of a token is encoded as that token, by token. Where a part never comes to be, neither does it.
+    pub fn standing(&self) -> Vec<bool> {
+        let mut standing = vec![true; self.len()];
+        for token in self.tokens() {
+            if let Some([left, right]) = self.parts(token) {
+                let parts = standing[left as usize] && standing[right as usize];
+                standing[token as usize] = parts && self.apart(left, right, token);
+            }
+        }
+        standing
     }
 
     /// Whether no merge before `limit` crosses from `left` to `right`.
@@ -84,115 +112,70 @@ impl Rules {
         }
     }
 
-    /// The letters of a token, as numbers.
-    pub fn text(&self, token: u32) -> Vec<u8> {
-        let (mut text, mut stack) = (Vec::new(), vec![token]);
-        while let Some(token) = stack.pop() {
-            match (u8::try_from(token), self.parts[token as usize]) {
-                (Ok(letter), _) if letter < 4 => text.push(letter),
-                (_, [left, right]) => stack.extend([right, left]),
-            }
+    /// The letters of every token, as numbers; empty for one that is longer than `most`.
+    pub fn texts(&self, most: usize) -> Vec<Vec<u8>> {
+        let mut texts: Vec<Vec<u8>> = (0..4).map(|letter| vec![letter]).collect();
+        for &[left, right] in &self.parts[4..] {
+            let [left, right] = [left, right].map(|part| &texts[part as usize]);
+            let fits = !left.is_empty() && !right.is_empty() && left.len() + right.len() <= most;
+            texts.push(if fits { [&left[..], right].concat() } else { Vec::new() });
         }
-        text
-    }
-
-    /// For every token a row of bits: bit `i` says whether `order[i]` may follow it.
-    ///
-    /// The row of a token follows from the row of its right part (for tokens made before it) and from itself (for a
-    /// later token, from that token's left part): see `apart`, of which every step is shared between pairs.
-    pub fn neighbours(&self, order: &[u32]) -> Matrix {
-        let lefts: Vec<u32> = self.parts.iter().map(|parts| parts[0]).collect();
-        let mut open = Matrix::new(self.len(), self.len());
-        let mut follows = Matrix::new(self.len(), order.len());
-        // By follower: whether no merge crosses from the current token, once the later of the two is undone.
-        let mut row = vec![false; self.len()];
-        for token in 0..self.end() {
-            self.start_row(token, &open, &mut row);
-            let merging = self.grow_row(token, &lefts, &mut row);
-            follows.set_row(token, order.iter().map(|&other| row[other as usize]));
-            for other in merging {
-                row[other as usize] = true;
-            }
-            open.set_row(token, row.iter().copied());
-        }
-        follows
-    }
-
-    /// The row of `token` for followers made before it (or letters).
-    fn start_row(&self, token: u32, open: &Matrix, row: &mut [bool]) {
-        if token < 4 {
-            return row[..4].fill(true);
-        }
-        let right = self.parts[token as usize][1];
-        open.read_row(right, &mut row[..token as usize]);
-        for &[other, _] in self.by_left[right as usize].iter().filter(|pair| pair[1] < token) {
-            row[other as usize] = false;
-        }
-    }
-
-    /// The row of `token` for followers made after it. Returns those open followers that it merges with: they are
-    /// closed from that merge on, and so is what is made of them later.
-    fn grow_row(&self, token: u32, lefts: &[u32], row: &mut [bool]) -> Vec<u32> {
-        let mut merging = Vec::new();
-        let mut grown = token.max(4) as usize;
-        for &[other, merge] in &self.by_left[token as usize] {
-            grow(grown, merge as usize, lefts, row);
-            grown = grown.max(merge as usize);
-            if std::mem::take(&mut row[other as usize]) {
-                merging.push(other);
-            }
-        }
-        grow(grown, self.len(), lefts, row);
-        merging
+        texts
     }
 }
 
-/// What begins with something closed is closed.
-fn grow(from: usize, to: usize, lefts: &[u32], row: &mut [bool]) {
-    for other in from..to {
-        row[other] = row[lefts[other] as usize];
-    }
+/// Tokens in an order in which those that begin with one another lie together: a token, then what was made of it as the
+/// left part, the latest first, each followed by its own.
+pub struct Beginnings {
+    order: Vec<u32>,
+    /// Place in the order, and how many begin with the token, itself included.
+    places: Vec<(u32, u32)>,
 }
 
-/// Rows of bits.
-#[derive(Debug, Clone)]
-pub struct Matrix {
-    words: Vec<u64>,
-    per_row: usize,
-}
-
-impl Matrix {
-    fn new(rows: usize, columns: usize) -> Self {
-        let per_row = columns.div_ceil(64);
-        Self { words: vec![0; rows * per_row], per_row }
+impl Beginnings {
+    /// Of the tokens that stand; the parts of such a token stand too.
+    pub fn new(rules: &Rules, stands: &[bool]) -> Self {
+        let mut places: Vec<(u32, u32)> = stands.iter().map(|&stands| (0, u32::from(stands))).collect();
+        for token in rules.tokens().rev() {
+            if let Some([left, _]) = rules.parts(token) {
+                places[left as usize].1 += places[token as usize].1;
+            }
+        }
+        let mut beginnings =
+            Self { order: vec![NONE; stands.iter().filter(|&&stands| stands).count()], places };
+        beginnings.place([0, 1, 2, 3].iter(), 0);
+        for token in rules.tokens().filter(|&token| stands[token as usize]) {
+            let at = beginnings.places[token as usize].0;
+            beginnings.order[at as usize] = token;
+            beginnings.place(rules.made_of(token).iter().rev(), at + 1);
+        }
+        beginnings
     }
 
-    fn row(&self, row: u32) -> &[u64] {
-        &self.words[row as usize * self.per_row..][..self.per_row]
-    }
-
-    fn set_row(&mut self, row: u32, mut bits: impl ExactSizeIterator<Item = bool>) {
-        for word in &mut self.words[row as usize * self.per_row..][..self.per_row] {
-            *word = bits.by_ref().take(64).zip(0..).fold(0, |word, (bit, at)| word | u64::from(bit) << at);
+    /// Places tokens one after the other, with room for what begins with each.
+    fn place<'a>(&mut self, tokens: impl Iterator<Item = &'a u32>, mut at: u32) {
+        for &token in tokens {
+            self.places[token as usize].0 = at;
+            at += self.places[token as usize].1;
         }
     }
 
-    fn read_row(&self, row: u32, bits: &mut [bool]) {
-        for (bits, word) in bits.chunks_mut(64).zip(self.row(row)) {
-            bits.iter_mut().zip(0..).for_each(|(bit, at)| *bit = word >> at & 1 == 1);
-        }
+    /// The tokens that may not follow the left part of `merge`, while that stands, for its sake: what begins with its
+    /// right part, unless that was made into something longer before. A range of the order.
+    pub fn closed(&self, rules: &Rules, merge: u32) -> Range<u32> {
+        let right = rules.parts[merge as usize][1];
+        let (from, count) = self.places[right as usize];
+        let made = rules.made_of(right);
+        let earliest = made[made.partition_point(|&made| made < merge)..].first();
+        let to = earliest.map_or(from + count.min(1), |&made| {
+            let (from, count) = self.places[made as usize];
+            from + count
+        });
+        from..to
     }
 
-    /// One bit.
-    pub fn get(&self, row: u32, column: usize) -> bool {
-        self.words[row as usize * self.per_row + column / 64] >> (column % 64) & 1 == 1
-    }
-
-    /// Up to 64 bits from `column` on.
-    pub fn bits(&self, row: u32, column: usize, count: usize) -> u64 {
-        let row = self.row(row);
-        let (word, shift) = (column / 64, column % 64);
-        let high = row.get(word + 1).map_or(0, |next| next << 1 << (63 - shift));
-        (row[word] >> shift | high) & (u64::MAX >> (64 - count))
+    /// The tokens of a range of the order.
+    pub fn tokens(&self, range: Range<u32>) -> &[u32] {
+        &self.order[range.start as usize..range.end as usize]
     }
 }
