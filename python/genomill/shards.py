@@ -180,19 +180,23 @@ class ShardSet:
         With `out`, an array of that shape and of any integers that hold the vocabulary (such as int64), copies into it
         and returns it.
         """
-        rows = self._rows_of(indices)
-        if not rows.size:
-            return np.empty((0, self.context), dtype=self._dtype) if out is None else self._checked(out, 0)
+        rows = self._integers(indices)
         if self._gatherer is None:
+            if not rows.size:
+                return np.empty((0, self.context), dtype=self._dtype) if out is None else self._checked(out, 0)
             self._gatherer = self._gather_from_all()
-        found = self._gatherer.rows(rows)
+        try:
+            found = self._gatherer.rows(rows)
+        except IndexError:  # there are negative ones, or ones that are none
+            found = self._gatherer.rows(self._rows_of(rows))
         if out is None:
             return found
         self._checked(out, len(rows))[...] = found
         return out
 
     def _checked(self, out: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-        whole = out.dtype.kind in "iu" and int(np.iinfo(out.dtype).max) >= self.vocabulary_size - 1
+        kind, bits = out.dtype.kind, 8 * out.dtype.itemsize
+        whole = kind in "iu" and self.vocabulary_size - 1 < 1 << (bits - (kind == "i"))
         if out.shape != (rows, self.context) or not whole:
             wanted = f"({rows}, {self.context}) and integers that hold {self.vocabulary_size - 1}"
             raise TypeError(f"out has shape {out.shape} and type {out.dtype}, expected {wanted}")
@@ -200,18 +204,22 @@ class ShardSet:
 
     def _gather_from_all(self) -> Gatherer:
         maps = [self._map(number) for number in range(len(self._maps))]
-        return Gatherer(maps, self._page_file, self._page_offset, self._page_first, self.context, self._dtype)
+        pages = (self._page_file, self._page_offset, self._page_first)
+        return Gatherer(maps, *pages, self._rows, self.context, self._dtype)
 
-    def _rows_of(self, indices: Indices) -> npt.NDArray[np.int64]:
+    @staticmethod
+    def _integers(indices: Indices) -> npt.NDArray[np.int64]:
         given = np.asarray(indices)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise TypeError(f"indices have shape {given.shape} and type {given.dtype}, expected a list of integers")
-        rows = given.astype(np.int64, copy=False)
-        # As unsigned numbers, negative ones lie above all others: one pass finds both ends.
-        if rows.size and int(rows.view(np.uint64).max()) >= self._rows:
-            rows = np.where(rows < 0, rows + self._rows, rows)
-            if rows.min() < 0 or rows.max() >= self._rows:
-                raise IndexError(f"row {given[(rows < 0) | (rows >= self._rows)][0]} of {self._rows}")
+        return given.astype(np.int64, copy=False)
+
+    def _rows_of(self, indices: Indices) -> npt.NDArray[np.int64]:
+        given = self._integers(indices)
+        rows = np.where(given < 0, given + self._rows, given)
+        outside = (rows < 0) | (rows >= self._rows)
+        if outside.any():
+            raise IndexError(f"row {given[outside][0]} of {self._rows}")
         return rows
 
     # --- maps ---
@@ -315,7 +323,7 @@ class Gatherer:
 
     The maps lie somewhere in the memory of this process. One array of row-sized elements spans them all, with one
     element for each byte, so that a row is the element at its address less that of the first map. Between the maps
-    nothing is ever read: the rows are checked before, and the pages when the manifest was read.
+    nothing is ever read: a row that is none has no page, and the pages were checked when the manifest was read.
     """
 
     def __init__(
@@ -324,6 +332,7 @@ class Gatherer:
         page_file: npt.NDArray[np.int64],
         page_offset: npt.NDArray[np.int64],
         page_first: npt.NDArray[np.int64],
+        rows: int,
         context: int,
         dtype: np.dtype[Any],
     ) -> None:
@@ -332,6 +341,8 @@ class Gatherer:
         starts = np.array([file.ctypes.data for file in bytes_of], dtype=np.int64)
         span = max(start + file.size for start, file in zip(starts.tolist(), bytes_of)) - int(starts.min())
         self._first, self._file, self._offset = page_first, page_file, page_offset
+        # One past the last row of each page; unsigned, so that a negative row lies behind all pages.
+        self._end = np.append(page_first[1:], rows).astype(np.uint64)
         # A row begins at `start of its page's row 0 + row * row_bytes` of the span.
         self._base = starts[page_file] - starts.min() + page_offset - page_first * self._row_bytes
         self._maps = maps
@@ -344,15 +355,15 @@ class Gatherer:
         return np.asarray(_Span(self._maps, start, span - self._row_bytes + 1, self._row_bytes))
 
     def rows(self, rows: npt.NDArray[np.int64]) -> Tokens:
-        """The rows, each of them one that there is, as a new array of shape (len(rows), context)."""
+        """The rows as a new array of shape (len(rows), context). Raises IndexError for those that are none."""
+        pages = self._end.searchsorted(rows.view(np.uint64), "right")
+        start = self._base[pages] + rows * self._row_bytes
         if self._rows is None:
-            return self._one_by_one(rows)
-        start = self._base[self._first.searchsorted(rows, "right") - 1] + rows * self._row_bytes
+            return self._one_by_one(rows, pages)
         return cast(Tokens, self._rows[start].view(self._dtype).reshape(len(rows), self._context))
 
-    def _one_by_one(self, rows: npt.NDArray[np.int64]) -> Tokens:
+    def _one_by_one(self, rows: npt.NDArray[np.int64], pages: npt.NDArray[np.intp]) -> Tokens:
         out = np.empty((len(rows), self._context), dtype=self._dtype)
-        pages = self._first.searchsorted(rows, "right") - 1
         offsets = self._offset[pages] + (rows - self._first[pages]) * self._row_bytes
         for place, (file, offset) in enumerate(zip(self._file[pages].tolist(), offsets.tolist())):
             out[place] = np.frombuffer(self._maps[file], self._dtype, count=self._context, offset=offset)

@@ -90,11 +90,11 @@ fn batch(
 
 /// `README.md`, from which datasets learns the splits whatever they are called.
 pub(super) fn card<'a>(folder: &Path, splits: impl Iterator<Item = &'a String>) -> Result<(), Error> {
-    let mut text = "---\nconfigs:\n- config_name: default\n  data_files:\n".to_owned();
-    for split in splits {
-        text += &format!("  - split: {split}\n    path: data/{split}-*.parquet\n");
-    }
-    text += "---\n\nRows of tokens of genomes, made by genomill; `tokenizer.json` is their tokenizer, `manifest.json` says where \
-             they come from.\n";
+    let splits: String =
+        splits.flat_map(|split| ["  - split: ", split, "\n    path: data/", split, "-*.parquet\n"]).collect();
+    let text = format!(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n{splits}---\n\nRows of tokens of genomes, made by genomill; \
+         `tokenizer.json` is their tokenizer, `manifest.json` says where they come from.\n"
+    );
     Ok(fs::write_atomic(&folder.join("README.md"), text.as_bytes())?)
 }
