@@ -70,7 +70,7 @@ def test_ranks_and_workers_are_disjoint_and_complete(world, workers, batch, drop
     for rank in range(world):
         share = Share(order, 101, rank, world, batch, end=202, drop_last=drop_last)
         batches = [rows for worker in range(workers) for rows in share.rows(worker, workers)]
-        assert len(batches) == share.batches
+        assert len(batches) == share.batches and all(len(rows) for rows in batches)
         found += [row for rows in batches for row in rows.tolist()]
         lengths.append([len(rows) for rows in batches])
     if drop_last:

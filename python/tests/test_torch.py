@@ -48,10 +48,10 @@ def test_a_loader_gives_every_row_once(made, workers, method):
 
 
 def test_the_example_of_the_readme_trains(made, monkeypatch, capsys):
-    example = re.search(r"```python\n(import torch\n.*?)```", README.read_text(), re.DOTALL)[1]
-    assert 'ShardDataset("work/yeast/shards")' in example
+    code = example("TransformerEncoderLayer")
+    assert 'ShardDataset("work/yeast/shards")' in code
     monkeypatch.setattr("genomill.torch.ShardDataset", lambda _: ShardDataset(made[0]))
-    exec(compile(example, str(README), "exec"), {})
+    exec(compile(code, str(README), "exec"), {})
     losses = [float(word) for word in capsys.readouterr().out.split()]
     assert losses and all(np.isfinite(losses))
 
@@ -177,3 +177,39 @@ def test_what_does_not_fit_is_refused(made):
         stream(made, rank=2, world=2)
     with pytest.raises(TypeError, match="no length"):
         len(stream(made))
+
+
+def example(marker):
+    """The block of code of the readme that holds the marker."""
+    return next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if marker in block)
+
+
+def run_beside(made, monkeypatch, tmp_path, code):
+    """Runs an example in a folder in which work/yeast/shards are those that were made."""
+    (tmp_path / "work/yeast").mkdir(parents=True)
+    (tmp_path / "work/yeast/shards").symlink_to(made[0])
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, str(README), "exec"), names)
+    return names
+
+
+def test_the_example_of_the_readme_resumes(made, monkeypatch, tmp_path):
+    code = example("ShardStream(").replace("batch_size=16", "batch_size=2")
+    names = run_beside(made, monkeypatch, tmp_path, code)
+    assert names["step"] == 100
+    assert np.array_equal(next(iter(names["loader"])).numpy(), expected(made, [200, 201]))
+
+
+def test_the_example_of_the_readme_trains_with_transformers(made, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    run_beside(made, monkeypatch, tmp_path, example("Trainer("))
+    assert np.isfinite(float(capsys.readouterr().out.split()[-1]))
+
+
+def test_the_example_of_the_readme_opens_shards_with_datasets(made, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    names = run_beside(made, monkeypatch, tmp_path, example("datasets.load_dataset"))
+    assert np.array_equal(np.stack(names["rows"][:]["input_ids"]), made[1].astype(np.int64))
