@@ -64,7 +64,7 @@ def test_any_world_size_goes_on_where_any_other_stopped(order):
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize(("world", "workers", "batch"), [(1, 1, 1), (2, 3, 4), (3, 2, 5), (5, 4, 30), (64, 2, 2)])
+@pytest.mark.parametrize(("world", "workers", "batch"), [(1, 1, 1), (2, 3, 4), (2, 1, 50), (3, 2, 5), (5, 4, 30), (64, 2, 2)])
 def test_ranks_and_workers_are_disjoint_and_complete(world, workers, batch, drop_last):
     order, found, lengths = ORDERS[1], [], []
     for rank in range(world):
