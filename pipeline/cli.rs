@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
+mod export;
 mod progress;
 mod run;
 mod shards;
@@ -68,6 +69,8 @@ enum Error {
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
     Shard(#[from] shard::Error),
+    #[error(transparent)]
+    Export(#[from] shard::export::Error),
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]

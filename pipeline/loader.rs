@@ -1,17 +1,21 @@
 //! From rows on disk to batches: what a trainer reads. No tensors here.
 //!
-//! A [`Sampler`] says which row comes at which position, [`Batches`] reads rows ahead on threads, and
+//! A [`Sampler`] or a [`Stream`] says which row comes at which position, [`Batches`] reads rows ahead on threads, and
 //! [`Vocabulary::targets`] says what is to be predicted. Memory: a few batches per thread.
 
 mod batches;
 mod random;
 mod sampler;
 mod shards;
+mod shuffle;
+mod stream;
 mod targets;
 
 pub use batches::{Batch, Batches, Order};
 pub use random::mix;
 pub use sampler::Sampler;
+pub use shuffle::{Blocks, Shuffle};
+pub use stream::Stream;
 pub use targets::{Error, IGNORED, Targets, Vocabulary};
 
 /// Rows of tokens of one length, by index: a split of a shard set, or plain vectors in a test.

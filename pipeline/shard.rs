@@ -4,6 +4,7 @@
 //! group, 64-byte aligned, so that a row is a slice of the file. `schemas/shard.md` is the contract. Memory: the
 //! writer holds one row group (16 MiB of tokens), the reader the manifest; tokens stay in the map.
 
+pub mod export;
 pub mod reader;
 pub mod verify;
 pub mod writer;

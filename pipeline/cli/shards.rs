@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::Error;
+use super::{Error, export};
 use crate::artifact::Artifact;
 use crate::shard::{ShardSet, verify};
 use crate::tokenizer::Tokenizer;
@@ -36,6 +36,8 @@ pub enum Command {
         /// The shard folder
         folder: PathBuf,
     },
+    /// Write the rows as what another trainer reads
+    Export(export::Arguments),
 }
 
 pub fn run(command: &Command) -> Result<(), Error> {
@@ -43,6 +45,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::Info { folder, json } => info(folder, *json),
         Command::Head { folder, split, rows } => head(folder, split, *rows),
         Command::Verify { folder } => check(folder),
+        Command::Export(arguments) => export::run(arguments),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-use super::{Sampler, TokenRows};
+use super::{Sampler, Stream, TokenRows};
 
 /// Batches that each thread may hold ready.
 const AHEAD: usize = 2;
@@ -13,6 +13,8 @@ const AHEAD: usize = 2;
 pub enum Order {
     /// Shuffled, without end.
     Shuffled(Sampler),
+    /// One rank's part of a shuffled order that any number of ranks can take up, without end.
+    Shared(Stream),
     /// Rows `0..rows`, once.
     Sequential {
         /// Number of rows to read.
@@ -25,6 +27,7 @@ impl Order {
     pub fn index(&self, position: u64) -> Option<u64> {
         match *self {
             Self::Shuffled(sampler) => Some(sampler.index(position)),
+            Self::Shared(stream) => Some(stream.row(position)),
             Self::Sequential { rows } => (position < rows).then_some(position),
         }
     }
@@ -113,6 +116,7 @@ fn read(rows: &dyn TokenRows, order: Order, batch_rows: usize, position: u64) ->
 mod tests {
     use super::*;
     use crate::loader::tests_support::Rows;
+    use crate::loader::{Blocks, Shuffle};
 
     fn take(order: Order, position: u64, threads: usize, batches: usize) -> Vec<Batch> {
         let rows = Rows((0..10).map(|row| vec![row; 3]).collect());
@@ -134,6 +138,20 @@ mod tests {
     fn resumes_at_a_position() {
         let order = Order::Shuffled(Sampler { seed: 1, len: 10, rank: 0, world: 1 });
         assert_eq!(take(order, 12, 2, 5), take(order, 0, 3, 8)[3..]);
+    }
+
+    #[test]
+    fn ranks_resume_as_another_number_of_ranks() {
+        let shuffle = Shuffle { seed: 1, rows: 10, blocks: Some(Blocks { rows: 2, window: 3 }) };
+        let first = |batch: &Batch| batch.tokens.chunks(3).map(|row| row[0]).collect::<Vec<_>>();
+        let rows = |stream, batches| -> Vec<i64> {
+            take(Order::Shared(stream), 0, 3, batches).iter().flat_map(first).collect()
+        };
+        let mut found: Vec<i64> = Stream::ranks(shuffle, 0, 2).flat_map(|rank| rows(rank, 2)).collect();
+        found.extend(Stream::ranks(shuffle, 16, 3).flat_map(|rank| rows(rank, 1)));
+        found.extend(Stream::ranks(shuffle, 28, 1).flat_map(|rank| rows(rank, 3)));
+        found.sort_unstable();
+        assert_eq!(found, (0..40).map(|number| number / 4).collect::<Vec<_>>(), "4 epochs of 10 rows");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which row comes when: a keyed permutation per epoch, computed and never stored.
 
-use super::mix;
+use super::{Shuffle, mix};
 
 /// Rounds of the Feistel network; four already pass for random, two more cost nothing here.
 const ROUNDS: u64 = 6;
@@ -27,14 +27,14 @@ impl Sampler {
     /// # Panics
     /// When `len` is 0.
     pub const fn index(&self, position: u64) -> u64 {
-        let number = position * self.world + self.rank;
-        permute(number % self.len, self.len, mix(self.seed ^ mix(number / self.len)))
+        let shuffle = Shuffle { seed: self.seed, rows: self.len, blocks: None };
+        shuffle.row(position * self.world + self.rank)
     }
 }
 
 /// The image of `index` under the permutation of `0..len` that `key` names: a permutation of the next power of
 /// four, walked until it lands inside (under four steps on average).
-const fn permute(index: u64, len: u64, key: u64) -> u64 {
+pub(super) const fn permute(index: u64, len: u64, key: u64) -> u64 {
     let half = half_bits(len);
     let mut value = feistel(index, half, key);
     while value >= len {

@@ -7,7 +7,7 @@ array([  1, 310,  95, ...], dtype=uint16)
 
 Units: a row is one training sample of `context` tokens; bases are 0-based, half-open, on the forward strand.
 Memory: a map of each file that was read from, which the operating system can drop at any time, and the manifest.
-`genomill.torch` holds a `torch.utils.data.Dataset` of the same rows.
+`genomill.torch` holds datasets for `torch.utils.data` that resume exactly, `genomill.order` the order in which rows come.
 """
 
 from genomill.manifest import ShardError

@@ -1,7 +1,8 @@
 """The rows of one split, as numpy views of the memory-mapped files.
 
 Units: a row is `context` tokens; indices count rows over all files of the split, in the manifest's order.
-Memory: one map per file that was read from, and one array header per token page. Opening reads no token.
+Memory: one map per file that was read from (`batch` maps all), and one array header per token page. Opening reads no
+token.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Union, cast
+from typing import Any, NamedTuple, Optional, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,12 +84,10 @@ class ShardSet:
         self._page_offset = np.array([page.offset for _, page in pages], dtype=np.int64)
         self._page_rows = rows
         self._page_first = np.cumsum(rows) - rows
-        # A row begins at token `base of its page + row * context` of its file.
-        self._page_base = self._page_offset // self._split.token_bytes - self._page_first * self._split.context
         self._firsts: list[int] = self._page_first.tolist()
         self._views: list[Any] = [None] * len(pages)
         self._maps: list[Any] = [None] * len(self._split.files)
-        self._windows: list[Any] = [None] * len(self._split.files)
+        self._gatherer: Optional[Gatherer] = None
         self._segments: tuple[Any, int, Any] = (None, 0, ())
 
     # --- what it is ---
@@ -175,30 +174,52 @@ class ShardSet:
         for page in range(len(self._views)):
             yield from self._view(page)
 
-    def batch(self, indices: Indices) -> Tokens:
-        """The rows at `indices`, in that order, copied into a new array of shape (len(indices), context)."""
-        rows = self._rows_of(indices)
-        pages = np.searchsorted(self._page_first, rows, side="right") - 1
-        starts = self._page_base[pages] + rows * self.context
-        files = self._page_file[pages]
-        if len(rows) and (files == files[0]).all():
-            return self._windows_of(int(files[0]))[starts]
-        out = np.empty((len(rows), self.context), dtype=self._dtype)
-        for place, (file, start) in enumerate(zip(files.tolist(), starts.tolist())):
-            out[place] = self._windows_of(file)[start]
+    def batch(self, indices: Indices, out: Optional[npt.NDArray[Any]] = None) -> Tokens:
+        """The rows at `indices`, in that order, copied into a new array of shape (len(indices), context).
+
+        With `out`, an array of that shape and of any integers that hold the vocabulary (such as int64), copies into it
+        and returns it.
+        """
+        rows = self._integers(indices)
+        if self._gatherer is None:
+            if not rows.size:
+                return np.empty((0, self.context), dtype=self._dtype) if out is None else self._checked(out, 0)
+            self._gatherer = self._gather_from_all()
+        try:
+            found = self._gatherer.rows(rows)
+        except IndexError:  # there are negative ones, or ones that are none
+            found = self._gatherer.rows(self._rows_of(rows))
+        if out is None:
+            return found
+        self._checked(out, len(rows))[...] = found
         return out
 
-    def _rows_of(self, indices: Indices) -> npt.NDArray[np.int64]:
+    def _checked(self, out: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+        kind, bits = out.dtype.kind, 8 * out.dtype.itemsize
+        whole = kind in "iu" and self.vocabulary_size - 1 < 1 << (bits - (kind == "i"))
+        if out.shape != (rows, self.context) or not whole:
+            wanted = f"({rows}, {self.context}) and integers that hold {self.vocabulary_size - 1}"
+            raise TypeError(f"out has shape {out.shape} and type {out.dtype}, expected {wanted}")
+        return out
+
+    def _gather_from_all(self) -> Gatherer:
+        maps = [self._map(number) for number in range(len(self._maps))]
+        pages = (self._page_file, self._page_offset, self._page_first)
+        return Gatherer(maps, *pages, self._rows, self.context, self._dtype)
+
+    @staticmethod
+    def _integers(indices: Indices) -> npt.NDArray[np.int64]:
         given = np.asarray(indices)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise TypeError(f"indices have shape {given.shape} and type {given.dtype}, expected a list of integers")
-        rows = given.astype(np.int64)
-        if not rows.size:
-            return rows
-        if rows.min() < 0:
-            rows = np.where(rows < 0, rows + self._rows, rows)
-        if rows.min() < 0 or rows.max() >= self._rows:
-            raise IndexError(f"row {given[(rows < 0) | (rows >= self._rows)][0]} of {self._rows}")
+        return given.astype(np.int64, copy=False)
+
+    def _rows_of(self, indices: Indices) -> npt.NDArray[np.int64]:
+        given = self._integers(indices)
+        rows = np.where(given < 0, given + self._rows, given)
+        outside = (rows < 0) | (rows >= self._rows)
+        if outside.any():
+            raise IndexError(f"row {given[outside][0]} of {self._rows}")
         return rows
 
     # --- maps ---
@@ -219,15 +240,6 @@ class ShardSet:
             flat = np.frombuffer(source, self._dtype, count=rows * self.context, offset=offset)
             self._views[page] = flat.reshape(rows, self.context)
         return cast(Tokens, self._views[page])
-
-    def _windows_of(self, number: int) -> Tokens:
-        """Every run of `context` tokens in the file, by the token at which it begins; no bytes are copied."""
-        if self._windows[number] is None:
-            file, width = self._map(number), self._split.token_bytes
-            flat = np.frombuffer(file, self._dtype, count=len(file) // width)
-            shape = (len(flat) - self.context + 1, self.context)
-            self._windows[number] = np.lib.stride_tricks.as_strided(flat, shape, (width, width), writeable=False)
-        return cast(Tokens, self._windows[number])
 
     # --- provenance ---
 
@@ -290,7 +302,7 @@ class ShardSet:
         self._closed = True
         self._views = [None] * len(self._views)
         self._maps = [None] * len(self._maps)
-        self._windows = [None] * len(self._windows)
+        self._gatherer = None
         self._segments = (None, 0, ())
 
     def __enter__(self) -> ShardSet:
@@ -304,6 +316,72 @@ class ShardSet:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self._open(Path(state["folder"]), state["split"])
+
+
+class Gatherer:
+    """Copies rows out of all maps in one call of numpy, however many pages and files they lie in.
+
+    The maps lie somewhere in the memory of this process. One array of row-sized elements spans them all, with one
+    element for each byte, so that a row is the element at its address less that of the first map. Between the maps
+    nothing is ever read: a row that is none has no page, and the pages were checked when the manifest was read.
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[mmap.mmap],
+        page_file: npt.NDArray[np.int64],
+        page_offset: npt.NDArray[np.int64],
+        page_first: npt.NDArray[np.int64],
+        rows: int,
+        context: int,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._context, self._dtype, self._row_bytes = context, dtype, context * dtype.itemsize
+        bytes_of = [np.frombuffer(file, np.uint8) for file in maps]
+        starts = np.array([file.ctypes.data for file in bytes_of], dtype=np.int64)
+        span = max(start + file.size for start, file in zip(starts.tolist(), bytes_of)) - int(starts.min())
+        self._first, self._file, self._offset = page_first, page_file, page_offset
+        # One past the last row of each page; unsigned, so that a negative row lies behind all pages.
+        self._end = np.append(page_first[1:], rows).astype(np.uint64)
+        # A row begins at `start of its page's row 0 + row * row_bytes` of the span.
+        self._base = starts[page_file] - starts.min() + page_offset - page_first * self._row_bytes
+        self._maps = maps
+        self._rows = self._whole(int(starts.min()), span)
+
+    def _whole(self, start: int, span: int) -> Optional[npt.NDArray[Any]]:
+        """The array over all maps, or None where numpy cannot count its bytes: rows of megabytes, maps far apart."""
+        if span * self._row_bytes >= 1 << 62:
+            return None
+        return np.asarray(_Span(self._maps, start, span - self._row_bytes + 1, self._row_bytes))
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> Tokens:
+        """The rows as a new array of shape (len(rows), context). Raises IndexError for those that are none."""
+        pages = self._end.searchsorted(rows.view(np.uint64), "right")
+        start = self._base[pages] + rows * self._row_bytes
+        if self._rows is None:
+            return self._one_by_one(rows, pages)
+        return cast(Tokens, self._rows[start].view(self._dtype).reshape(len(rows), self._context))
+
+    def _one_by_one(self, rows: npt.NDArray[np.int64], pages: npt.NDArray[np.intp]) -> Tokens:
+        out = np.empty((len(rows), self._context), dtype=self._dtype)
+        offsets = self._offset[pages] + (rows - self._first[pages]) * self._row_bytes
+        for place, (file, offset) in enumerate(zip(self._file[pages].tolist(), offsets.tolist())):
+            out[place] = np.frombuffer(self._maps[file], self._dtype, count=self._context, offset=offset)
+        return out
+
+
+class _Span:
+    """Tells numpy of the memory from `start` on, and keeps the maps in it alive."""
+
+    def __init__(self, maps: Sequence[mmap.mmap], start: int, length: int, row_bytes: int) -> None:
+        self._maps = list(maps)
+        self.__array_interface__ = {
+            "data": (start, True),
+            "shape": (length,),
+            "strides": (1,),
+            "typestr": f"|V{row_bytes}",
+            "version": 3,
+        }
 
 
 def map_file(file: ShardFile) -> mmap.mmap:

@@ -96,6 +96,25 @@ def test_batches(made, indices):
     assert found.shape == (len(indices), shard_folder.CONTEXT)
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_batches_into_an_array_of_another_type(made, monkeypatch, one_by_one):
+    if one_by_one:
+        monkeypatch.setattr("genomill.shards.Gatherer._whole", lambda *_: None)
+    folder, tokens = made
+    shards = genomill.open(folder)
+    out = np.zeros((4, shard_folder.CONTEXT), np.int64)
+    assert shards.batch([11, 0, 6, -2], out=out) is out
+    assert np.array_equal(out, tokens[[11, 0, 6, 10]])
+    assert np.array_equal(shards.batch(range(12)), tokens)
+    assert shards.batch([], out=out[:0]).shape == (0, shard_folder.CONTEXT)
+
+
+@pytest.mark.parametrize("out", [np.zeros((2, 32), np.int64), np.zeros((1, 31), np.int64), np.zeros((1, 32), "S2"), np.zeros((1, 32), np.int16)])
+def test_batches_into_an_array_that_does_not_fit_are_refused(folder, out):
+    with pytest.raises(TypeError, match="out has shape .* expected \\(1, 32\\) and integers that hold 59999"):
+        genomill.open(folder).batch([0], out=out)
+
+
 def test_indices_must_be_integers(folder):
     with pytest.raises(TypeError, match="expected a list of integers"):
         genomill.open(folder).batch([0.5])

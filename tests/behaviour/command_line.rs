@@ -45,6 +45,28 @@ fn shards_are_shown_and_verified() {
 }
 
 #[test]
+fn shards_are_exported_once_and_whole() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let export = |to: &[&str], out: &str| {
+        let mut command = genomill();
+        command.args(["shards", "export", "-o"]).arg(scratch.path(out)).arg(scratch.artifact("shards"));
+        command.arg("--to").args(to).output().unwrap()
+    };
+    for to in ["megatron", "olmo-core", "mds", "hf", "npy"] {
+        let output = export(&[to], to);
+        assert!(output.status.success(), "{to}: {}", stderr(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("train: "), "{to}");
+        assert!(scratch.path(to).join("manifest.json").is_file(), "{to}");
+    }
+    let output = export(&["npy"], "npy");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("it exists already"), "{}", stderr(&output));
+    assert!(stderr(&export(&["npy", "--zstd"], "other")).contains("--zstd goes with --to mds only"));
+    assert!(!scratch.path("other").exists());
+}
+
+#[test]
 fn a_token_row_decodes_to_the_genome_at_its_provenance() {
     let scratch = Scratch::lambda();
     scratch.ran(&[]);
