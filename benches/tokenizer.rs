@@ -72,7 +72,10 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
     let text = &genome[genome.len().saturating_sub(megabases * 1_000_000)..];
     let size = text.len() as f64 / 1e6;
     println!("{} megabases, vocabulary {}", size, ours.vocabulary_size());
-    println!("| piece | ours, 1 thread | ours, 2 threads | HF encode_batch | ours / HF | tokens equal |");
+    let crate_bpe = dictionary(&*ours);
+    println!(
+        "| piece | ours, 1 thread | ours, 2 threads | HF encode_batch | ours / HF | crate bpe | ours / bpe | tokens equal |"
+    );
     for piece in [1_000, 10_000, 100_000] {
         let pieces: Vec<&[u8]> = text.chunks(piece).collect();
         let mut ids = Vec::new();
@@ -85,20 +88,37 @@ fn encode(genome: &[u8], path: &str, megabases: usize) -> Result<(), Failure> {
         let encodings = peer.encode_batch(texts, false)?;
         let theirs = start.elapsed().as_secs_f64();
         let equal = encodings.iter().flat_map(tokenizers::Encoding::get_ids).eq(&ids);
+        let start = Instant::now();
+        let tokens: Vec<Vec<u32>> =
+            pieces.iter().map(|piece| crate_bpe.1.encode_via_backtracking(piece)).collect();
+        let backtracking = start.elapsed().as_secs_f64();
+        let same = tokens.iter().flatten().map(|token| token + crate_bpe.0).eq(ids.iter().copied());
         let rate = |seconds: f64| size / seconds;
         println!(
-            "| {piece} | {:.0} MB/s | {:.0} MB/s, {:.2} x, CPU {:.2} x | {:.2} MB/s | {:.0} x | {} {} |",
+            "| {piece} | {:.0} MB/s | {:.0} MB/s, {:.2} x, CPU {:.2} x | {:.2} MB/s | {:.0} x | {:.1} MB/s | {:.1} x | {} HF {}, bpe {} |",
             rate(one),
             rate(two),
             one / two,
             two_cpu / one_cpu,
             rate(theirs),
             theirs / one,
+            rate(backtracking),
+            backtracking / one,
             ids.len(),
-            if equal { "yes" } else { "NO" }
+            if equal { "yes" } else { "NO" },
+            if same { "yes" } else { "NO" }
         );
     }
     Ok(())
+}
+
+/// The tokens that are no special ones, in the order of their ids, as the crate `bpe` takes them, and the first id.
+fn dictionary(tokenizer: &dyn Tokenizer) -> (u32, bpe::byte_pair_encoding::BytePairEncoding) {
+    let ids: Vec<u32> = (0..tokenizer.vocabulary_size()).filter(|&id| tokenizer.bases(id) > 0).collect();
+    let tokens = || ids.iter().filter_map(|&id| tokenizer.text(id).map(|text| text.as_bytes().to_vec()));
+    let factor = bpe::byte_pair_encoding::find_hash_factor_for_dictionary(tokens());
+    let first = ids.first().copied().unwrap_or_default();
+    (first, bpe::byte_pair_encoding::BytePairEncoding::from_dictionary(tokens(), Some(factor)))
 }
 
 /// Median seconds by the clock, and of processor time, of encoding everything on some threads.
