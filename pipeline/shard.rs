@@ -8,6 +8,10 @@ pub mod against;
 mod archive;
 mod encode;
 pub mod find;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
 mod provenance;
 pub mod reader;
 pub mod stats;
@@ -57,9 +61,6 @@ pub struct Details {
     /// What the column `weights` says; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weights: Option<LossWeights>,
-    /// What was drawn from each source for the split `train`; empty where nothing was mixed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub mixture: BTreeMap<String, Drawn>,
     /// The splits by name.
     pub splits: BTreeMap<String, Split>,
 }
@@ -107,21 +108,6 @@ pub struct LossWeights {
 impl LossWeights {
     /// The byte that stands for weight 1. A tenth of it is a whole number, so that 0.1 is exact.
     pub const ONE: u8 = 250;
-}
-
-/// What was drawn from a source, in tokens of windows (special tokens and padding do not count).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Drawn {
-    /// Tokens that the source has.
-    pub available: u64,
-    /// Tokens asked for.
-    pub budget: u64,
-    /// Tokens drawn; `tokens / available` is the number of epochs.
-    pub tokens: u64,
-    /// Windows drawn, repetitions included.
-    pub windows: u64,
-    /// Whether the cap on repetitions kept it below its budget.
-    pub capped: bool,
 }
 
 /// One split of a shard set.

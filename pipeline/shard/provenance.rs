@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, ListArray, RecordBatch, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StructArray};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -35,15 +35,21 @@ impl ShardSet {
         mut each: impl FnMut(u64, Vec<Segment>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let path = self.folder.join(&file.path);
-        let mut row = 0;
-        for batch in columns(&path, "segments", 0, None)? {
-            let lists = list(&path, batch)?;
-            for i in 0..lists.len() {
-                each(row, segments(lists.value(i).as_struct()))?;
-                row += 1;
-            }
+        for_each_list(&path, "segments", |row, list| each(row, segments(list.as_struct())))
+    }
+
+    /// Calls `each` with the number within the file and the documents of every row of it, in order; see
+    /// [`ShardSet::documents`]. Sets made before there was such a column have none.
+    pub fn for_each_documents(
+        &self,
+        file: &ShardFile,
+        mut each: impl FnMut(u64, &[u32]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.details.packing.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let path = self.folder.join(&file.path);
+        for_each_list(&path, "documents", |row, list| each(row, list.as_primitive::<UInt32Type>().values()))
     }
 
     /// Where the tokens of one row of a split came from.
@@ -153,6 +159,23 @@ fn columns(
         builder = builder.with_row_groups(groups).with_offset(offset).with_limit(count);
     }
     builder.build().map_err(fail(path))
+}
+
+/// Calls `each` with the number and the list of every row of a column.
+fn for_each_list(
+    path: &Path,
+    column: &'static str,
+    mut each: impl FnMut(u64, &ArrayRef) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut row = 0;
+    for batch in columns(path, column, 0, None)? {
+        let lists = list(path, batch)?;
+        for i in 0..lists.len() {
+            each(row, &lists.value(i))?;
+            row += 1;
+        }
+    }
+    Ok(())
 }
 
 fn list(path: &Path, batch: Result<RecordBatch, arrow::error::ArrowError>) -> Result<ListArray, Error> {

@@ -83,6 +83,7 @@ impl Inspect<'_> {
         self.pages(file, &rows)?;
         self.hash(file)?;
         let bases = self.rows(file, &rows)?;
+        self.documents(file, rows.context())?;
         Ok(Checked { files: 1, rows: rows.len(), tokens: rows.len() * rows.context() as u64, bases })
     }
 
@@ -171,6 +172,21 @@ impl Inspect<'_> {
         ))
     }
 
+    /// Documents ascend and the last one ends with the row.
+    fn documents(&self, file: &ShardFile, context: usize) -> Result<(), Error> {
+        self.set.for_each_documents(file, |row, ends| {
+            let ascend =
+                ends.windows(2).all(|pair| pair[0] < pair[1]) && ends.first().is_some_and(|&end| end > 0);
+            if ascend && ends.last().is_some_and(|&end| end as usize == context) {
+                return Ok(());
+            }
+            let reason = format!(
+                "row {row} says that its documents end at {ends:?}, expected ascending up to {context}"
+            );
+            Err(self.damaged(file, 0, reason))
+        })
+    }
+
     fn tokens(&self, tokens: &[u32]) -> Result<(), (usize, String)> {
         let size = self.set.details.vocabulary_size;
         match tokens.iter().position(|&token| token >= size) {
@@ -237,4 +253,166 @@ fn other_length(tokenizer: &dyn Tokenizer, tokens: &[u32], segment: &Segment) ->
     let found = tokenizer.bases_of(tokens);
     let each: u64 = tokens.iter().map(|&token| u64::from(tokenizer.bases(token))).sum();
     (found != expected && each != expected).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::super::fixture::{PLAIN, publish, rows};
+    use super::super::{Layout, Row};
+    use super::*;
+    use crate::tokenizer::kmer::{Config, Kmer};
+
+    /// Three files: rows 0-19, 20-39 and 40-49.
+    fn set(work: &Path, layout: Layout, rows: Vec<Row>) -> Artifact {
+        publish(work, layout, rows, 20 * layout.row_bytes() as u64)
+    }
+
+    fn flip(path: &Path, at: u64) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[usize::try_from(at).unwrap()] ^= 0x40;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn edit(folder: &Path, change: impl Fn(&mut Value)) {
+        let path = folder.join("manifest.json");
+        let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+    }
+
+    /// Every fault of the set in `folder`, or the one that keeps it from being opened.
+    fn faults(folder: &Path) -> Vec<String> {
+        let inspected = Artifact::open(folder).map_err(Error::from).and_then(|artifact| inspect(&artifact));
+        let faults = inspected.map_or_else(|error| vec![error], |(_, faults)| faults);
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    type Damage = fn(&Path);
+
+    #[test]
+    fn every_damage_is_reported_with_its_place() {
+        let second = "train-00001.parquet";
+        let cases: [(&str, Damage, &[&str]); 9] = [
+            ("nothing", |_| (), &[]),
+            (
+                "a flipped byte among the tokens",
+                |folder| flip(&folder.join("train-00001.parquet"), 64 + 300),
+                &["train-00001.parquet` is damaged at byte 64: the tokens of rows 0 to 19 differ"],
+            ),
+            (
+                "a flipped byte beside the tokens",
+                |folder| flip(&folder.join("train-00001.parquet"), 64 + 20 * 128 + 100),
+                &["train-00001.parquet` is damaged at byte 2624: its blake3 is"],
+            ),
+            (
+                "a truncated file",
+                |folder| {
+                    let file = std::fs::File::options().write(true).open(folder.join("train-00001.parquet"));
+                    file.unwrap().set_len(1000).unwrap();
+                },
+                &["train-00001.parquet` is damaged at byte 1000: it has 1000 bytes, its manifest says"],
+            ),
+            (
+                "a missing file",
+                |folder| std::fs::remove_file(folder.join("train-00001.parquet")).unwrap(),
+                &["train-00001.parquet` is damaged at byte 0: it is missing"],
+            ),
+            (
+                "two files that changed places",
+                |folder| {
+                    let name = |number: u64| folder.join(format!("train-0000{number}.parquet"));
+                    std::fs::rename(name(0), folder.join("x")).unwrap();
+                    std::fs::rename(name(1), name(0)).unwrap();
+                    std::fs::rename(folder.join("x"), name(1)).unwrap();
+                },
+                &[
+                    "train-00000.parquet` is damaged at byte 0: it holds what `train-00001.parquet` should hold",
+                    "train-00001.parquet` is damaged at byte 0: it holds what `train-00000.parquet` should hold",
+                ],
+            ),
+            (
+                "a newer schema",
+                |folder| edit(folder, |manifest| manifest["details"]["schema"] = "genomill/shard/2".into()),
+                &["its schema is `genomill/shard/2`, expected `genomill/shard/1`"],
+            ),
+            (
+                "another tokenizer",
+                |folder| {
+                    let kmer = Kmer::new(Config { k: 2, overlapping: false }).unwrap();
+                    std::fs::write(folder.join("tokenizer.json"), kmer.to_json()).unwrap();
+                },
+                &["tokenizer.json`: `fingerprint` is", "tokenizer.json` is damaged"],
+            ),
+            (
+                "a count that is not so",
+                |folder| edit(folder, |manifest| manifest["details"]["splits"]["train"]["bases"] = 7.into()),
+                &["split `train` has 3000 bases in its files, its manifest says 7"],
+            ),
+        ];
+        for (name, damage, expected) in cases {
+            let work = tempfile::tempdir().unwrap();
+            let folder = set(work.path(), PLAIN, rows(PLAIN, 50)).folder;
+            assert!(folder.join(second).is_file());
+            damage(&folder);
+            let found = faults(&folder);
+            assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{name}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_archive_is_refused() {
+        let layout = Layout { archive: true, ..PLAIN };
+        let work = tempfile::tempdir().unwrap();
+        let folder = set(work.path(), layout, rows(layout, 50)).folder;
+        assert_eq!(faults(&folder), Vec::<String>::new());
+        flip(&folder.join("train-00000.parquet"), 60);
+        let found = faults(&folder);
+        assert!(
+            found.len() == 1 && found[0].contains("train-00000.parquet` is damaged at byte"),
+            "{found:?}"
+        );
+    }
+
+    type Change = fn(&mut Row);
+
+    #[test]
+    fn rows_that_cannot_be_are_reported() {
+        let cases: [(&str, Change, &str); 5] = [
+            (
+                "vocabulary",
+                |row| row.tokens[9] = 99,
+                "at byte 978: row 7 holds token 99 at 9, the vocabulary has 23",
+            ),
+            (
+                "length",
+                |row| row.segments[0].end += 1,
+                "row 7 says that its tokens 0-60 are chr1:420-481, but they spell 60 bases",
+            ),
+            ("bounds", |row| row.segments[0].token_end = 65, "which do not follow those before, up to 0"),
+            (
+                "order",
+                |row| row.segments.push(row.segments[0].clone()),
+                "which do not follow those before, up to 60",
+            ),
+            (
+                "documents",
+                |row| row.documents = vec![70, 64],
+                "says that its documents end at [70, 64], expected",
+            ),
+        ];
+        for (name, change, expected) in cases {
+            let work = tempfile::tempdir().unwrap();
+            let mut rows = rows(PLAIN, 50);
+            change(&mut rows[7]);
+            let found = faults(&set(work.path(), PLAIN, rows).folder);
+            assert!(found.len() == 1 && found[0].contains(expected), "{name}: {found:?}");
+        }
+    }
 }

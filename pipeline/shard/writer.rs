@@ -341,3 +341,46 @@ fn index(bytes: u64) -> usize {
 fn ordinal(group: usize) -> i32 {
     i32::try_from(group).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{PLAIN, rows};
+    use super::*;
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_threads() {
+        let layout = Layout { context: 8192, weights: true, ..PLAIN };
+        let rows: Vec<Row> = rows(layout, 16);
+        let write = |threads| {
+            let folder = tempfile::tempdir().unwrap();
+            // A group holds 512 rows, a file 700: two groups.
+            let mut writer = SplitWriter::new(folder.path(), "train", layout, 700 * 16384, threads).unwrap();
+            (0..1500).for_each(|number| writer.push(rows[number % 16].clone()).unwrap());
+            writer.finish().unwrap()
+        };
+        let one = write(1);
+        let shape: Vec<(u64, usize)> = one.files.iter().map(|file| (file.rows, file.pages.len())).collect();
+        assert_eq!(shape, [(700, 2), (700, 2), (100, 1)]);
+        assert_eq!([write(2), write(5)], [one.clone(), one]);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap().path().to_owned();
+        let mut writer = SplitWriter::new(&folder, "train", PLAIN, 128, 1).unwrap();
+        let row = rows(PLAIN, 1).remove(0);
+        let result = (0..100).try_for_each(|_| writer.push(row.clone()));
+        let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot create `") && error.ends_with("no such file or directory"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_split_without_rows_has_a_file_without_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let split = SplitWriter::new(folder.path(), "train", PLAIN, 1, 1).unwrap().finish().unwrap();
+        assert_eq!((split.rows, split.files.len(), split.files[0].rows), (0, 1, 0));
+    }
+}

@@ -221,7 +221,6 @@ impl Set<'_> {
             tokenizer_fingerprint: self.tokenizer.fingerprint().to_hex().to_string(),
             packing: Some(self.packing.clone()),
             loss_weights: self.masks.as_ref().map(Masks::details),
-            mixture: BTreeMap::new(),
             splits,
         }
     }
