@@ -38,9 +38,9 @@ fn the_writer_makes_the_golden_bytes() {
         let kept = kept(name);
         if std::env::var_os("GENOMILL_WRITE_GOLDEN").is_some() {
             std::fs::create_dir_all(&kept).unwrap();
-            files(&made)
-                .iter()
-                .for_each(|file| drop(std::fs::copy(made.join(file), kept.join(file)).unwrap()));
+            for file in files(&made) {
+                std::fs::copy(made.join(&file), kept.join(file)).unwrap();
+            }
         }
         assert_eq!(files(&made), files(&kept), "{name}");
         for file in files(&kept) {

@@ -157,7 +157,7 @@ impl Inspect<'_> {
             let tokens = rows.get(row).to_vec();
             self.tokens(&tokens).map_err(wrong)?;
             self.segments(&segments, &tokens).map_err(wrong)?;
-            self.weights(rows.weights(row)).map_err(wrong)?;
+            check_weights(rows.weights(row)).map_err(wrong)?;
             count += 1;
             bases += segments.iter().map(|segment| segment.interval().len()).sum::<u64>();
             Ok(())
@@ -191,14 +191,6 @@ impl Inspect<'_> {
         let size = self.set.details.vocabulary_size;
         match tokens.iter().position(|&token| token >= size) {
             Some(at) => Err((at, format!("holds token {} at {at}, the vocabulary has {size}", tokens[at]))),
-            None => Ok(()),
-        }
-    }
-
-    fn weights(&self, weights: Option<&[u8]>) -> Result<(), (usize, String)> {
-        let largest = LossWeights::ONE;
-        match weights.and_then(|weights| weights.iter().position(|&weight| weight > largest)) {
-            Some(at) => Err((at, format!("has a loss weight above {largest} at {at}"))),
             None => Ok(()),
         }
     }
@@ -243,6 +235,14 @@ impl Inspect<'_> {
                 format!("split `{name}` has {found} {what} in its files, its manifest says {expected}");
             Err(Error::NotShards { path: self.set.folder.clone(), reason })
         })
+    }
+}
+
+fn check_weights(weights: Option<&[u8]>) -> Result<(), (usize, String)> {
+    let largest = LossWeights::ONE;
+    match weights.and_then(|weights| weights.iter().position(|&weight| weight > largest)) {
+        Some(at) => Err((at, format!("has a loss weight above {largest} at {at}"))),
+        None => Ok(()),
     }
 }
 

@@ -166,7 +166,9 @@ fn best_fit(lengths: &[usize], context: usize) -> Vec<Vec<usize>> {
             open.insert((room - length, row));
         }
     }
-    rows.iter_mut().for_each(|row| row.sort_unstable());
+    for row in &mut rows {
+        row.sort_unstable();
+    }
     rows.sort_unstable();
     rows
 }

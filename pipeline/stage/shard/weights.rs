@@ -35,7 +35,7 @@ impl LossWeight {
 /// The soft-masked bases of a set of records.
 pub struct Masks {
     soft_masked: u8,
-    masks: Vec<(u64, Interval)>,
+    intervals: Vec<(u64, Interval)>,
     records: HashMap<(String, String), u64>,
 }
 
@@ -46,7 +46,7 @@ impl Masks {
         let sequence = task.referenced(tokens, "sequence")?;
         let records = read_records(&sequence.path(RECORDS))?.into_iter().zip(0..);
         let records = records.map(|(record, number)| ((record.source, record.name), number)).collect();
-        Ok(Self { soft_masked, masks: read_masks(&sequence)?, records })
+        Ok(Self { soft_masked, intervals: read_masks(&sequence)?, records })
     }
 
     /// What the manifest says of the weights.
@@ -75,8 +75,9 @@ impl Masks {
     /// The soft-masked parts of a window, counted from its first base as the tokens spell it, ascending.
     fn masked(&self, record: u64, document: &Document) -> Vec<Interval> {
         let window = document.interval;
-        let first = self.masks.partition_point(|(r, mask)| (*r, mask.end) <= (record, window.start));
-        let here = self.masks[first..].iter().take_while(|(r, mask)| *r == record && mask.start < window.end);
+        let first = self.intervals.partition_point(|(r, mask)| (*r, mask.end) <= (record, window.start));
+        let here =
+            self.intervals[first..].iter().take_while(|(r, mask)| *r == record && mask.start < window.end);
         let within = here.map(|(_, mask)| (mask.start.max(window.start), mask.end.min(window.end)));
         if document.strand == Strand::Forward {
             return within.map(|(from, to)| Interval::new(from - window.start, to - window.start)).collect();
@@ -121,7 +122,8 @@ mod tests {
         let kmer = Kmer::new(Config { k: 4, overlapping: false }).unwrap();
         let records = [(("s".to_owned(), "r".to_owned()), 7)].into();
         let mask = |start, end| (7, Interval::new(start, end));
-        let masks = Masks { soft_masked: 25, masks: vec![mask(0, 3), mask(12, 16), mask(17, 18)], records };
+        let masks =
+            Masks { soft_masked: 25, intervals: vec![mask(0, 3), mask(12, 16), mask(17, 18)], records };
         let mut tokens = Vec::new();
         kmer.encode_into(b"ACGTACGTACGT", &mut tokens);
         for (strand, expected) in [
