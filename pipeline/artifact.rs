@@ -84,7 +84,12 @@ impl Artifact {
 
     /// Compares every file with the manifest: its size always, its blake3 unless `hashes` knows the file unchanged.
     pub fn verify(&self, hashes: &Hashes) -> Result<(), Error> {
-        self.manifest.files.iter().try_for_each(|entry| verify_file(&self.folder, entry, hashes))
+        self.manifest.files.iter().try_for_each(|entry| self.verify_file(entry, hashes))
+    }
+
+    /// Compares one file with the manifest.
+    pub fn verify_file(&self, entry: &FileEntry, hashes: &Hashes) -> Result<(), Error> {
+        verify_file(&self.folder, entry, hashes)
     }
 }
 

@@ -2,10 +2,20 @@
 //!
 //! A folder holds, per split, files `train-00000.parquet`, ...; the column `tokens` is one uncompressed PLAIN page per row
 //! group, 64-byte aligned, so that a row is a slice of the file. `schemas/shard.md` is the contract. Memory: the
-//! writer holds one row group (16 MiB of tokens), the reader the manifest; tokens stay in the map.
+//! writer holds a few row groups (8 MiB of tokens each), the reader the manifest; tokens stay in the map.
 
+pub mod against;
+mod archive;
+mod encode;
 pub mod export;
+pub mod find;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
+mod provenance;
 pub mod reader;
+pub mod stats;
 pub mod verify;
 pub mod writer;
 
@@ -16,7 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use reader::{Rows, ShardSet, Tokens};
-pub use writer::SplitWriter;
+pub use writer::{Layout, Row, SplitWriter};
 
 use crate::units::Strand;
 use crate::{artifact, fs};
@@ -32,7 +42,7 @@ pub const ALIGNMENT: u64 = 64;
 pub struct Details {
     /// Version of the layout.
     pub schema: String,
-    /// `mapped`: rows are slices of the file.
+    /// `mapped`: rows are slices of the file; `archive`: the same rows, compressed.
     pub profile: String,
     /// Tokens per row.
     pub context: usize,
@@ -46,8 +56,59 @@ pub struct Details {
     pub tokenizer: String,
     /// blake3 of the tokenizer's canonical JSON.
     pub tokenizer_fingerprint: String,
+    /// How windows became rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packing: Option<Packing>,
+    /// What the column `weights` says; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weights: Option<LossWeights>,
     /// The splits by name.
     pub splits: BTreeMap<String, Split>,
+}
+
+/// [`Details::profile`] of sets whose rows are slices of their files.
+pub const MAPPED: &str = "mapped";
+
+/// [`Details::profile`] of sets whose tokens are compressed.
+pub const ARCHIVE: &str = "archive";
+
+impl Details {
+    /// Bytes of a row's tokens.
+    pub fn row_bytes(&self) -> usize {
+        self.context * self.token_bytes
+    }
+}
+
+/// How windows became rows: the mode, and the ids of special tokens around every window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Packing {
+    /// `none`, `concat` or `best_fit`.
+    pub pack: String,
+    /// Before each window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<u32>,
+    /// After each window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u32>,
+    /// After `end`, between windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<u32>,
+    /// The token that fills rows.
+    pub padding: u32,
+}
+
+/// What the column `weights` holds: a byte per token, whose weight is the byte divided by `one`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LossWeights {
+    /// The byte of a token that counts in full; always [`LossWeights::ONE`] today.
+    pub one: u8,
+    /// The byte of a token whose bases are all soft-masked.
+    pub soft_masked: u8,
+}
+
+impl LossWeights {
+    /// The byte that stands for weight 1. A tenth of it is a whole number, so that 0.1 is exact.
+    pub const ONE: u8 = 250;
 }
 
 /// One split of a shard set.
@@ -76,8 +137,12 @@ pub struct ShardFile {
     pub bytes: u64,
     /// Hash of its content.
     pub blake3: String,
-    /// Its token pages, in order.
+    /// Its token pages, in order; none in an archive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pages: Vec<Page>,
+    /// The blake3 of the tokens of each page, so that damage can be placed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub page_blake3: Vec<String>,
 }
 
 /// The tokens of one row group: `rows x context` tokens, row after row.
@@ -87,6 +152,9 @@ pub struct Page {
     pub offset: u64,
     /// Rows in it.
     pub rows: u64,
+    /// Where the first weight lies, in bytes; a multiple of 64. A row has `context` weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_offset: Option<u64>,
 }
 
 /// Where a run of a row's tokens came from. Tokens outside of every segment are special tokens or padding.
@@ -126,6 +194,36 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A row that is not there.
+    #[error("split `{split}` of `{}` has no row {row}, it has {rows}", path.display())]
+    UnknownRow {
+        /// The folder.
+        path: PathBuf,
+        /// The split.
+        split: String,
+        /// The row asked for.
+        row: u64,
+        /// How many there are.
+        rows: u64,
+    },
+    /// A record that no row comes from.
+    #[error("no row of `{}` comes from a record called `{record}`; there are {total}: {known}", path.display())]
+    UnknownRecord {
+        /// The folder.
+        path: PathBuf,
+        /// The name asked for.
+        record: String,
+        /// Some of those that there are.
+        known: String,
+        /// How many there are.
+        total: usize,
+    },
+    /// The tokenizer beside the shards is at fault.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::Error),
+    /// A FASTA file to compare with is at fault.
+    #[error(transparent)]
+    Fasta(#[from] crate::source::fasta::Error),
     /// A split that is not there.
     #[error("`{}` has no split `{found}`, it has {available}", path.display())]
     UnknownSplit {

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::artifact::{self, Artifact, Counts, Input};
+use crate::artifact::{self, Artifact, Counts, FileEntry, Input};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
 
@@ -78,7 +78,7 @@ pub const KINDS: &[Kind] = &[
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 1),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
-    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 1),
+    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 2),
     Kind {
         name: "train",
         summary: "Trains a language model on shards",
@@ -214,6 +214,8 @@ pub struct Outcome {
     pub volatile: Vec<&'static str>,
     /// Times of parts of the work, in seconds of one thread, by name. They are kept beside the artifact, not in it.
     pub seconds: Vec<(&'static str, f64)>,
+    /// Files whose hash is known from writing them; all others are hashed when they are published.
+    pub files: Vec<FileEntry>,
     /// One line for people.
     pub summary: String,
 }

@@ -58,14 +58,16 @@ impl Staging {
     }
 
     /// Syncs and hashes every file, writes the manifest last, and puts the folder in the place of the old one.
-    /// Fills in `files` and `content` of the manifest; `volatile` names the files that hold wall times, in whatever folder.
+    /// Fills in `files` and `content` of the manifest: a file that it lists already, with the size that it has, was hashed
+    /// when it was written and is not read again. `volatile` names the files that hold wall times, in whatever folder.
     pub fn publish(
         self,
         mut manifest: Manifest,
         volatile: &[&str],
         hashes: &Hashes,
     ) -> Result<Artifact, Error> {
-        manifest.files = sync_and_hash(&self.folder, volatile)?;
+        let known = std::mem::take(&mut manifest.files);
+        manifest.files = sync_and_hash(&self.folder, volatile, &known)?;
         manifest.content = content(&manifest);
         let path = self.folder.join(MANIFEST);
         let json = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other);
@@ -103,19 +105,20 @@ fn remove(folder: &Path) -> Result<(), Error> {
     }
 }
 
-fn sync_and_hash(folder: &Path, volatile: &[&str]) -> Result<Vec<FileEntry>, Error> {
+fn sync_and_hash(folder: &Path, volatile: &[&str], known: &[FileEntry]) -> Result<Vec<FileEntry>, Error> {
     let mut names = Vec::new();
     list(folder, folder, &mut names)?;
     names.sort();
-    names.into_iter().map(|name| seal(folder, name, volatile)).collect()
+    names.into_iter().map(|name| seal(folder, name, volatile, known)).collect()
 }
 
-fn seal(folder: &Path, name: String, volatile: &[&str]) -> Result<FileEntry, Error> {
+fn seal(folder: &Path, name: String, volatile: &[&str], known: &[FileEntry]) -> Result<FileEntry, Error> {
     let path = folder.join(&name);
     let file = fs::open(&path)?;
     file.sync_all().map_err(fs::error("sync", &path))?;
     let bytes = file.metadata().map_err(fs::error("read", &path))?.len();
-    let blake3 = hashes::hash_file(&path)?;
+    let known = known.iter().find(|known| known.path == name && known.bytes == bytes);
+    let blake3 = known.map_or_else(|| hashes::hash_file(&path), |known| Ok(known.blake3.clone()))?;
     let volatile = volatile.iter().any(|volatile| path.ends_with(volatile));
     Ok(FileEntry { path: name, bytes, blake3, volatile })
 }

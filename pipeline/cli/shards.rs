@@ -7,7 +7,9 @@ use clap::Subcommand;
 
 use super::{Error, export};
 use crate::artifact::Artifact;
-use crate::shard::{ShardSet, verify};
+use crate::shard::against::{self, Genome};
+use crate::shard::find::{self, Query};
+use crate::shard::{Segment, ShardSet, stats, verify};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug, Subcommand)]
@@ -31,10 +33,52 @@ pub enum Command {
         #[arg(short = 'n', long, default_value_t = 3)]
         rows: u64,
     },
-    /// Read every byte and compare it with the manifest
+    /// Read every byte and compare it with the manifest, and the tokens with the genome if one is given
     Verify {
         /// The shard folder
         folder: PathBuf,
+        /// A FASTA file that the rows come from; SOURCE=FILE for the rows of one source. May be given several times
+        #[arg(long, value_name = "[SOURCE=]FASTA")]
+        against: Vec<String>,
+    },
+    /// Count what the rows of a split hold
+    Stats {
+        /// The shard folder
+        folder: PathBuf,
+        /// The split
+        #[arg(long, default_value = "train")]
+        split: String,
+        /// How many of the most frequent tokens to list
+        #[arg(short = 'n', long, default_value_t = 10)]
+        listed: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say where a row, or one token of it, comes from: record:start-end:strand, 0-based and half-open
+    Trace {
+        /// The shard folder
+        folder: PathBuf,
+        /// The row, or the row and a token in it, counted from 0
+        #[arg(value_name = "ROW[:TOKEN]")]
+        place: String,
+        /// The split
+        #[arg(long, default_value = "train")]
+        split: String,
+    },
+    /// List the rows of every split that hold bases of a stretch of a record
+    Find {
+        /// The shard folder
+        folder: PathBuf,
+        /// The stretch, 0-based and half-open as everywhere here, or a whole record: chr20:1000000-1001000, chr20
+        #[arg(value_name = "RECORD[:START-END]")]
+        place: Query,
+        /// START and END are 1-based and both belong to the stretch, as in samtools and genome browsers
+        #[arg(long)]
+        one_based: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Write the rows as what another trainer reads
     Export(export::Arguments),
@@ -44,7 +88,10 @@ pub fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Info { folder, json } => info(folder, *json),
         Command::Head { folder, split, rows } => head(folder, split, *rows),
-        Command::Verify { folder } => check(folder),
+        Command::Verify { folder, against } => check(folder, against),
+        Command::Stats { folder, split, listed, json } => count(folder, split, *listed, *json),
+        Command::Trace { folder, place, split } => trace(folder, split, place),
+        Command::Find { folder, place, one_based, json } => search(folder, place, *one_based, *json),
         Command::Export(arguments) => export::run(arguments),
     }
 }
@@ -85,30 +132,23 @@ fn head(folder: &Path, split: &str, count: u64) -> Result<(), Error> {
     let set = ShardSet::open(folder)?;
     let rows = set.rows(split)?;
     let tokenizer = set.tokenizer()?;
-    let files = set.details.splits.get(split).map(|split| split.files.clone()).unwrap_or_default();
     let mut out = io::stdout().lock();
-    let mut row = 0;
-    for file in &files {
-        if row >= count {
-            break;
-        }
-        for segments in
-            set.segments(file)?.into_iter().take(usize::try_from(count - row).unwrap_or(usize::MAX))
-        {
-            let tokens = rows.get(row).to_vec();
-            writeln!(out, "row {row}")?;
-            writeln!(out, "  tokens {}", spelled(tokenizer.as_ref(), &tokens))?;
-            for s in &segments {
-                writeln!(
-                    out,
-                    "  {}-{}  {}:{}-{}:{}  ({})",
-                    s.token_start, s.token_end, s.record, s.start, s.end, s.strand, s.source
-                )?;
-            }
-            row += 1;
+    for row in 0..count.min(rows.len()) {
+        writeln!(out, "row {row}")?;
+        writeln!(out, "  tokens {}", spelled(tokenizer.as_ref(), &rows.get(row).to_vec()))?;
+        for segment in set.provenance(split, row)? {
+            writeln!(out, "  {}", described(&segment))?;
         }
     }
     Ok(())
+}
+
+/// A segment as `0-17  chr1:0-1000:+  (genome)`.
+fn described(s: &Segment) -> String {
+    format!(
+        "{}-{}  {}:{}-{}:{}  ({})",
+        s.token_start, s.token_end, s.record, s.start, s.end, s.strand, s.source
+    )
 }
 
 fn spelled(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> String {
@@ -116,11 +156,114 @@ fn spelled(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> String {
     tokens.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-fn check(folder: &Path) -> Result<(), Error> {
-    let checked = verify::verify(&Artifact::open(folder)?)?;
-    let verdict = format!(
-        "{} files, {} rows, {} tokens: all as the manifest says",
-        checked.files, checked.rows, checked.tokens
-    );
-    Ok(writeln!(io::stdout(), "{verdict}")?)
+fn check(folder: &Path, against: &[String]) -> Result<(), Error> {
+    let artifact = Artifact::open(folder)?;
+    let (checked, faults) = verify::inspect(&artifact)?;
+    let mut out = io::stdout().lock();
+    faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+    if !faults.is_empty() {
+        let word = if faults.len() == 1 { "fault" } else { "faults" };
+        return Err(Error::Other(format!("`{}` has {} {word}", folder.display(), faults.len())));
+    }
+    writeln!(
+        out,
+        "{} files, {} rows, {} tokens, {} bases: all as the manifest says",
+        checked.files, checked.rows, checked.tokens, checked.bases
+    )?;
+    if against.is_empty() { Ok(()) } else { compare(&artifact, against, &mut out) }
+}
+
+fn compare(artifact: &Artifact, against: &[String], out: &mut impl Write) -> Result<(), Error> {
+    let open = |text: &String| match text.split_once('=') {
+        Some((source, file)) => Genome::open(Path::new(file), Some(source.to_owned())),
+        None => Genome::open(Path::new(text), None),
+    };
+    let genomes = against.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let compared = against::compare(&ShardSet::from_artifact(artifact)?, &genomes)?;
+    writeln!(out, "{} bases in {} rows: all as in the genome", compared.bases, compared.rows)?;
+    for (source, bases) in &compared.left_out {
+        writeln!(
+            out,
+            "{bases} bases of source `{source}` were not compared: no FASTA file has their records"
+        )?;
+    }
+    Ok(())
+}
+
+fn count(folder: &Path, split: &str, listed: usize, json: bool) -> Result<(), Error> {
+    let stats = stats::stats(&ShardSet::open(folder)?, split, listed)?;
+    let mut out = io::stdout().lock();
+    if json {
+        let text = serde_json::to_string_pretty(&stats).map_err(io::Error::other)?;
+        return Ok(writeln!(out, "{text}")?);
+    }
+    let per_token = stats.usage.bases_per_token.unwrap_or(0.0);
+    writeln!(out, "rows      {:>14}", stats.rows)?;
+    writeln!(out, "tokens    {:>14}  {per_token:.3} bases each", stats.tokens)?;
+    writeln!(out, "padding   {:>14}  {:.2} % of the slots", stats.padding, stats.padding_share * 100.0)?;
+    writeln!(out, "segments  {:>14}", stats.segments)?;
+    let unused = stats.usage.unused;
+    writeln!(out, "unused    {unused:>14}  of {} ids", stats.usage.vocabulary_size)?;
+    if let Some(weight) = stats.mean_weight {
+        writeln!(out, "weight    {weight:>14.4}  on average")?;
+    }
+    for (text, tokens) in &stats.special {
+        writeln!(out, "{text:<9} {tokens:>14}")?;
+    }
+    for (source, bases) in &stats.sources {
+        writeln!(out, "{bases:>14} bases of source {source}")?;
+    }
+    for token in &stats.usage.most_frequent {
+        writeln!(out, "{:>14} times {}:{}", token.count, token.id, token.text)?;
+    }
+    Ok(())
+}
+
+fn trace(folder: &Path, split: &str, place: &str) -> Result<(), Error> {
+    let wrong = || Error::Other(format!("expected ROW or ROW:TOKEN, two numbers from 0, found `{place}`"));
+    let (row, token) = match place.split_once(':') {
+        Some((row, token)) => (row, Some(token.parse::<u32>().map_err(|_| wrong())?)),
+        None => (place, None),
+    };
+    let row: u64 = row.parse().map_err(|_| wrong())?;
+    let set = ShardSet::open(folder)?;
+    let segments = set.provenance(split, row)?;
+    let mut out = io::stdout().lock();
+    let Some(token) = token else {
+        return Ok(segments.iter().try_for_each(|segment| writeln!(out, "{}", described(segment)))?);
+    };
+    let tokens = set.rows(split)?.get(row).to_vec();
+    let Some(&id) = tokens.get(token as usize) else {
+        let context = tokens.len();
+        return Err(Error::Other(format!("row {row} has tokens 0 to {}, found {token}", context - 1)));
+    };
+    let tokenizer = set.tokenizer()?;
+    let text = tokenizer.text(id).unwrap_or("?");
+    let Some(segment) = segments.iter().find(|s| (s.token_start..s.token_end).contains(&token)) else {
+        return Ok(writeln!(out, "{id}:{text} stands for no base")?);
+    };
+    let places = segment.places(tokenizer.as_ref(), &tokens);
+    let place = places[(token - segment.token_start) as usize];
+    Ok(writeln!(out, "{id}:{text}  {}:{place}:{}  ({})", segment.record, segment.strand, segment.source)?)
+}
+
+fn search(folder: &Path, query: &Query, one_based: bool, json: bool) -> Result<(), Error> {
+    let query = if one_based { query.clone().from_one_based().map_err(Error::Other)? } else { query.clone() };
+    let hits = find::find(&ShardSet::open(folder)?, &query)?;
+    let mut out = io::stdout().lock();
+    if json {
+        let text = serde_json::to_string_pretty(&hits).map_err(io::Error::other)?;
+        return Ok(writeln!(out, "{text}")?);
+    }
+    for h in &hits {
+        writeln!(
+            out,
+            "{} row {}  tokens {}-{}  {}:{}-{}:{}  ({})",
+            h.split, h.row, h.token_start, h.token_end, h.record, h.start, h.end, h.strand, h.source
+        )?;
+    }
+    if hits.is_empty() {
+        writeln!(out, "no row of any split holds a base of it")?;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Opens a shard set: reads the manifest, maps the files, checks sizes and bounds. No token is read at opening.
 //!
+//! An archive's rows are unpacked into an unnamed temporary file when a split is opened, and that is mapped.
+//!
 //! Files are mapped read-only. A file that another process cuts short under a running reader ends it with a bus error; one
 //! that is rewritten in place gives other tokens. Published artifacts are never changed in place.
 
@@ -7,17 +9,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray, StructArray};
-use arrow::datatypes::{UInt32Type, UInt64Type};
 use memmap2::Mmap;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{ALIGNMENT, Details, Error, SCHEMA, Segment, ShardFile};
+use super::writer::MAGIC;
+use super::{ALIGNMENT, ARCHIVE, Details, Error, MAPPED, Page, SCHEMA, ShardFile, Split, archive};
 use crate::artifact::Artifact;
 use crate::fs;
 use crate::tokenizer::{self, Tokenizer};
-use crate::units::Strand;
 
 /// The tokens of a row, borrowed from the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,79 +64,79 @@ impl ShardSet {
             return Err(wrong(format!("its schema is `{schema}`, expected `{SCHEMA}`")));
         }
         let details = serde_json::from_value(artifact.manifest.details.clone());
-        let details = details.map_err(|e| wrong(format!("its manifest is incomplete: {e}")))?;
+        let details: Details = details.map_err(|e| wrong(format!("its manifest is incomplete: {e}")))?;
+        possible(&details).map_err(wrong)?;
         Ok(Self { folder, details })
     }
 
-    /// The tokenizer that made the tokens.
+    /// The tokenizer that made the tokens; another one in its place is refused.
     pub fn tokenizer(&self) -> Result<Box<dyn Tokenizer>, tokenizer::Error> {
-        tokenizer::open(&self.folder.join(&self.details.tokenizer))
+        let path = self.folder.join(&self.details.tokenizer);
+        let tokenizer = tokenizer::open(&path)?;
+        let found = tokenizer.fingerprint().to_hex().to_string();
+        if found == self.details.tokenizer_fingerprint {
+            return Ok(tokenizer);
+        }
+        let expected = format!("{}, the one that made the shards", self.details.tokenizer_fingerprint);
+        let source = tokenizer::Error::Field { field: "fingerprint".to_owned(), found, expected };
+        Err(tokenizer::Error::File { path, source: Box::new(source) })
+    }
+
+    /// What the manifest says of a split.
+    pub fn split(&self, split: &str) -> Result<&Split, Error> {
+        self.details.splits.get(split).ok_or_else(|| Error::UnknownSplit {
+            path: self.folder.clone(),
+            found: split.to_owned(),
+            available: self.details.splits.keys().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The files of all splits.
+    pub fn files(&self) -> impl Iterator<Item = &ShardFile> {
+        self.details.splits.values().flat_map(|split| &split.files)
     }
 
     /// Maps the rows of a split.
     pub fn rows(&self, split: &str) -> Result<Rows, Error> {
-        let found = self.details.splits.get(split).ok_or_else(|| Error::UnknownSplit {
-            path: self.folder.clone(),
-            found: split.to_owned(),
-            available: self.details.splits.keys().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", "),
-        })?;
-        let row_bytes = self.details.context * self.details.token_bytes;
-        let mut pages = BTreeMap::new();
-        let mut files = Vec::new();
-        let mut first = 0;
-        for entry in &found.files {
-            let map = map(&self.folder.join(&entry.path), entry, row_bytes as u64)?;
-            for page in &entry.pages {
-                pages.insert(first, (files.len(), page.offset));
-                first += page.rows;
-            }
-            files.push(map);
-        }
-        let rows = Rows {
-            files,
-            pages,
-            count: first,
+        self.rows_of(&self.split(split)?.files)
+    }
+
+    /// Maps the rows of some files.
+    pub(super) fn rows_of(&self, files: &[ShardFile]) -> Result<Rows, Error> {
+        let mut rows = Rows {
+            files: Vec::new(),
+            pages: BTreeMap::new(),
+            count: 0,
             context: self.details.context,
             wide: self.details.token_bytes == 4,
         };
-        Ok(rows)
-    }
-
-    /// Where the tokens of each row of a file came from.
-    pub fn segments(&self, file: &ShardFile) -> Result<Vec<Vec<Segment>>, Error> {
-        let path = self.folder.join(&file.path);
-        let fail = |source| Error::Parquet { action: "read", path: path.clone(), source };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::open(&path)?).map_err(fail)?;
-        let roots = ProjectionMask::roots(builder.parquet_schema(), [1]);
-        let reader = builder.with_projection(roots).build().map_err(fail)?;
-        let mut rows = Vec::new();
-        for batch in reader {
-            let batch = batch.map_err(|e| fail(e.into()))?;
-            let lists = batch.column(0).as_list::<i32>();
-            rows.extend((0..lists.len()).map(|i| segments(lists.value(i).as_struct())));
+        for entry in files {
+            rows.add(map(&self.folder.join(&entry.path), entry, &self.details)?);
         }
         Ok(rows)
     }
 }
 
-fn segments(structs: &StructArray) -> Vec<Segment> {
-    let u32s = |i: usize| structs.column(i).as_primitive::<UInt32Type>();
-    let u64s = |i: usize| structs.column(i).as_primitive::<UInt64Type>();
-    let text = |i: usize, row: usize| structs.column(i).as_string::<i32>().value(row).to_owned();
-    let segment = |row: usize| Segment {
-        token_start: u32s(0).value(row),
-        token_end: u32s(1).value(row),
-        record: text(2, row),
-        source: text(3, row),
-        start: u64s(4).value(row),
-        end: u64s(5).value(row),
-        strand: if text(6, row) == "-" { Strand::Reverse } else { Strand::Forward },
-    };
-    (0..structs.len()).map(segment).collect()
+/// Whether rows of such a shape can be read at all; the error says why not.
+fn possible(details: &Details) -> Result<(), String> {
+    if ![MAPPED, ARCHIVE].contains(&details.profile.as_str()) {
+        return Err(format!("its profile is `{}`, expected `{MAPPED}` or `{ARCHIVE}`", details.profile));
+    }
+    if details.context == 0 || ![2, 4].contains(&details.token_bytes) {
+        let (context, bytes) = (details.context, details.token_bytes);
+        return Err(format!("its rows are {context} tokens of {bytes} bytes, expected 2 or 4 bytes"));
+    }
+    Ok(())
+}
+
+/// A file whose rows can be borrowed.
+pub(super) struct Mapped {
+    pub bytes: Mmap,
+    pub pages: Vec<Page>,
 }
 
 /// Maps a file after comparing its size, its magic bytes and its pages with the manifest.
-fn map(path: &Path, entry: &ShardFile, row_bytes: u64) -> Result<Mmap, Error> {
+fn map(path: &Path, entry: &ShardFile, details: &Details) -> Result<Mapped, Error> {
     let file = File::open(path).map_err(fs::error("open", path))?;
     let bytes = file.metadata().map_err(fs::error("read", path))?.len();
     let damaged = |offset, reason| Error::Damaged { path: path.to_owned(), offset, reason };
@@ -149,34 +147,66 @@ fn map(path: &Path, entry: &ShardFile, row_bytes: u64) -> Result<Mmap, Error> {
         ));
     }
     for page in &entry.pages {
-        let end = page.rows.checked_mul(row_bytes).and_then(|length| length.checked_add(page.offset));
-        if end.is_none_or(|end| end > bytes) || page.offset % ALIGNMENT != 0 {
-            return Err(damaged(
-                page.offset,
-                format!("a page of {} rows does not lie within the file's {bytes} bytes", page.rows),
-            ));
-        }
+        check_page(page, bytes, details).map_err(|reason| damaged(page.offset, reason))?;
     }
     // SAFETY: the map is read-only and its file is a published artifact, which nobody changes in place (see above).
     let map = unsafe { Mmap::map(&file) }.map_err(fs::error("map", path))?;
-    if !map.starts_with(b"PAR1") || !map.ends_with(b"PAR1") {
+    if !map.starts_with(MAGIC) || !map.ends_with(MAGIC) {
         return Err(damaged(0, "it does not start and end with `PAR1`".to_owned()));
     }
-    Ok(map)
+    let rows: u64 = entry.pages.iter().map(|page| page.rows).sum();
+    if details.profile == ARCHIVE {
+        return archive::unpack(path, entry, details);
+    }
+    if rows != entry.rows {
+        return Err(damaged(0, format!("its pages hold {rows} rows, its manifest says {}", entry.rows)));
+    }
+    Ok(Mapped { bytes: map, pages: entry.pages.clone() })
+}
+
+/// Whether the rows of a page lie within a file of `bytes` bytes; the error says why not.
+fn check_page(page: &Page, bytes: u64, details: &Details) -> Result<(), String> {
+    let fits = |offset: u64, width: usize| {
+        let end = page.rows.checked_mul(width as u64).and_then(|length| length.checked_add(offset));
+        end.is_some_and(|end| end <= bytes) && offset.is_multiple_of(ALIGNMENT)
+    };
+    if !fits(page.offset, details.row_bytes()) {
+        return Err(format!("a page of {} rows does not lie within the file's {bytes} bytes", page.rows));
+    }
+    match (page.weights_offset, &details.loss_weights) {
+        (None, None) => Ok(()),
+        (Some(offset), Some(_)) if fits(offset, details.context) => Ok(()),
+        (Some(offset), Some(_)) => {
+            Err(format!("its weights at byte {offset} do not lie within the file's {bytes} bytes"))
+        }
+        (found, _) => Err(format!(
+            "its page has {} weights, the set has {}",
+            if found.is_some() { "loss" } else { "no" },
+            if details.loss_weights.is_some() { "some" } else { "none" }
+        )),
+    }
 }
 
 /// The mapped rows of a split.
 #[derive(Debug)]
 pub struct Rows {
     files: Vec<Mmap>,
-    /// First row of a page -> its file and the page's offset there.
-    pages: BTreeMap<u64, (usize, u64)>,
+    /// First row of a page -> its file and the page there.
+    pages: BTreeMap<u64, (usize, Page)>,
     count: u64,
     context: usize,
     wide: bool,
 }
 
 impl Rows {
+    fn add(&mut self, file: Mapped) {
+        for page in file.pages.into_iter().filter(|page| page.rows > 0) {
+            self.pages.insert(self.count, (self.files.len(), page));
+            self.count += page.rows;
+        }
+        self.files.push(file.bytes);
+    }
+
     /// Number of rows.
     pub fn len(&self) -> u64 {
         self.count
@@ -197,17 +227,38 @@ impl Rows {
     /// # Panics
     /// When there is no such row.
     pub fn get(&self, row: u64) -> Tokens<'_> {
-        let bytes = self.bytes(row);
+        let bytes = self.token_bytes(row);
         if self.wide { Tokens::U32(cast(bytes)) } else { Tokens::U16(cast(bytes)) }
     }
 
-    fn bytes(&self, row: u64) -> &[u8] {
-        assert!(row < self.count, "row {row} of {}", self.count);
-        let row_bytes = self.context * if self.wide { 4 } else { 2 };
+    /// The bytes of a row's tokens.
+    pub(super) fn token_bytes(&self, row: u64) -> &[u8] {
+        let width = self.context * if self.wide { 4 } else { 2 };
+        self.bytes(row, width, |page| Some(page.offset)).unwrap_or_default()
+    }
+
+    /// Where a row's tokens begin in what is mapped, in bytes.
+    pub(super) fn offset(&self, row: u64) -> u64 {
+        let width = self.context as u64 * if self.wide { 4 } else { 2 };
         let page = self.pages.range(..=row).next_back();
-        let (first, (file, offset)) = page.expect("pages cover every row");
-        let start = usize::try_from(offset + (row - first) * row_bytes as u64).expect("checked at opening");
-        &self.files[*file][start..start + row_bytes]
+        page.map_or(0, |(first, (_, page))| page.offset + (row - first) * width)
+    }
+
+    /// The loss weights of a row, a byte per token; none when the set has none.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn weights(&self, row: u64) -> Option<&[u8]> {
+        self.bytes(row, self.context, |page| page.weights_offset)
+    }
+
+    /// The `width` bytes of a row in the page's values that begin at `offset`.
+    fn bytes(&self, row: u64, width: usize, offset: impl Fn(&Page) -> Option<u64>) -> Option<&[u8]> {
+        assert!(row < self.count, "row {row} of {}", self.count);
+        let (first, (file, page)) = self.pages.range(..=row).next_back().expect("pages cover every row");
+        let start = offset(page)? + (row - first) * width as u64;
+        let start = usize::try_from(start).expect("checked at opening");
+        Some(&self.files[*file][start..start + width])
     }
 }
 

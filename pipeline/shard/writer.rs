@@ -1,253 +1,386 @@
-//! Writes the files of a split. Memory: one row group, and its encoded copy.
+//! Writes the files of a split: row groups are encoded on several threads and written in their order, so that the bytes
+//! do not depend on the threads. Memory: two row groups (8 MiB of tokens each, and their encoded copies) per thread.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
-use arrow::array::{
-    ArrayRef, FixedSizeBinaryArray, ListArray, StringArray, StructArray, UInt32Array, UInt64Array,
-};
-use arrow::buffer::{Buffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::encode::{CREATED_BY, Encoded, Encoder, Group, rows_per_group};
 use super::{ALIGNMENT, Error, Page, Segment, ShardFile, Split};
-use crate::artifact::hashes::hash_file;
 use crate::fs;
 
-/// Bytes of tokens in a row group.
-const PAGE_BYTES: usize = 16 << 20;
+/// The magic bytes at both ends of a Parquet file.
+pub const MAGIC: &[u8; 4] = b"PAR1";
 
-/// Writes a split as files of a target size.
-pub struct SplitWriter {
-    folder: PathBuf,
-    name: String,
-    layout: Layout,
-    rows_per_file: u64,
-    file: Option<FileWriter>,
-    split: Split,
-}
-
-/// What the files of a set share.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    context: usize,
-    token_bytes: usize,
+/// What the rows of a set share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Tokens per row.
+    pub context: usize,
+    /// Bytes per token: 2 or 4.
+    pub token_bytes: usize,
+    /// Whether rows have loss weights.
+    pub weights: bool,
+    /// Whether tokens and weights are compressed.
+    pub archive: bool,
 }
 
 impl Layout {
-    fn row_bytes(self) -> usize {
+    /// Bytes of a row's tokens.
+    pub const fn row_bytes(self) -> usize {
         self.context * self.token_bytes
     }
 }
 
+/// A row to be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Exactly `context` tokens.
+    pub tokens: Vec<u32>,
+    /// How many of them, at the end, are padding.
+    pub padding: usize,
+    /// A byte per token where the layout has weights, else nothing.
+    pub weights: Vec<u8>,
+    /// Where the tokens came from.
+    pub segments: Vec<Segment>,
+    /// Where its documents end, in tokens; the last is `context`.
+    pub documents: Vec<u32>,
+}
+
+/// Writes a split as files of a target size.
+pub struct SplitWriter {
+    layout: Layout,
+    rows_per_file: u64,
+    group: Group,
+    rows_in_file: u64,
+    split: Split,
+    pipeline: Option<Pipeline>,
+}
+
 impl SplitWriter {
-    /// Starts a split of rows of `context` tokens of `token_bytes` bytes, in files of about `file_bytes` of tokens.
-    pub fn new(folder: &Path, name: &str, context: usize, token_bytes: usize, file_bytes: u64) -> Self {
-        let layout = Layout { context, token_bytes };
+    /// Starts a split whose files hold about `file_bytes` of tokens, encoded by `threads` threads.
+    pub fn new(
+        folder: &Path,
+        name: &str,
+        layout: Layout,
+        file_bytes: u64,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let rows_per_file = (file_bytes / layout.row_bytes() as u64).max(1);
-        let (folder, name) = (folder.to_owned(), name.to_owned());
-        Self { folder, name, layout, rows_per_file, file: None, split: Split::default() }
+        let pipeline = Pipeline::start(folder, name, layout, threads.max(1))?;
+        let (group, split) = (Group::default(), Split::default());
+        Ok(Self { layout, rows_per_file, group, rows_in_file: 0, split, pipeline: Some(pipeline) })
     }
 
-    /// Appends a row: its `context` tokens, of which the last `padding` are padding, and where they came from.
+    /// Appends a row.
     ///
     /// # Panics
-    /// When the row has not `context` tokens.
-    pub fn push(&mut self, tokens: &[u32], padding: usize, segments: Vec<Segment>) -> Result<(), Error> {
-        assert_eq!(tokens.len(), self.layout.context, "a row has exactly `context` tokens");
-        self.split.rows += 1;
-        self.split.padding += padding as u64;
-        self.split.tokens += (tokens.len() - padding) as u64;
-        self.split.bases += segments.iter().map(|segment| segment.end - segment.start).sum::<u64>();
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => FileWriter::create(&self.folder, self.next_name(), self.layout)?,
-        };
-        file.push(tokens, segments)?;
-        if file.rows >= self.rows_per_file {
-            self.split.files.push(file.finish()?);
-        } else {
-            self.file = Some(file);
+    /// When it has not exactly `context` tokens, or weights that the layout does not have.
+    pub fn push(&mut self, row: Row) -> Result<(), Error> {
+        assert_eq!(row.tokens.len(), self.layout.context, "a row has exactly `context` tokens");
+        let weights = if self.layout.weights { self.layout.context } else { 0 };
+        assert_eq!(row.weights.len(), weights, "a weight per token, or none at all");
+        self.count(&row);
+        append(&mut self.group.tokens, &row.tokens, self.layout.token_bytes);
+        self.group.weights.extend_from_slice(&row.weights);
+        self.group.segments.push(row.segments);
+        self.group.documents.push(row.documents);
+        self.rows_in_file += 1;
+        let file_is_full = self.rows_in_file == self.rows_per_file;
+        if file_is_full || self.group.segments.len() == rows_per_group(self.layout) {
+            self.flush(file_is_full)?;
         }
         Ok(())
     }
 
-    fn next_name(&self) -> String {
-        format!("{}-{:05}.parquet", self.name, self.split.files.len())
+    fn count(&mut self, row: &Row) {
+        self.split.rows += 1;
+        self.split.padding += row.padding as u64;
+        self.split.tokens += (row.tokens.len() - row.padding) as u64;
+        self.split.bases += row.segments.iter().map(|segment| segment.end - segment.start).sum::<u64>();
+    }
+
+    fn flush(&mut self, ends_file: bool) -> Result<(), Error> {
+        if ends_file {
+            self.rows_in_file = 0;
+        }
+        let group = std::mem::take(&mut self.group);
+        if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.submit(group, ends_file)) {
+            return Ok(());
+        }
+        // The writing thread has given up: it knows why.
+        self.pipeline.take().map_or(Ok(()), |pipeline| pipeline.finish().map(drop))
     }
 
     /// Finishes the last file. A split without rows has one file without rows.
     pub fn finish(mut self) -> Result<Split, Error> {
-        if self.file.is_none() && self.split.files.is_empty() {
-            self.file = Some(FileWriter::create(&self.folder, self.next_name(), self.layout)?);
+        if self.rows_in_file > 0 || self.split.rows == 0 {
+            self.flush(true)?;
         }
-        if let Some(file) = self.file.take() {
-            self.split.files.push(file.finish()?);
+        if let Some(pipeline) = self.pipeline.take() {
+            self.split.files = pipeline.finish()?;
         }
         Ok(self.split)
     }
 }
 
+/// Appends the low `width` bytes of every token.
+fn append(out: &mut Vec<u8>, tokens: &[u32], width: usize) {
+    let from = out.len();
+    out.resize(from + tokens.len() * width, 0);
+    let to = &mut out[from..];
+    if width == 2 {
+        let pairs = to.as_chunks_mut::<2>().0.iter_mut().zip(tokens);
+        pairs.for_each(|(pair, token)| {
+            let [low, high, ..] = token.to_le_bytes();
+            *pair = [low, high];
+        });
+    } else {
+        to.as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip(tokens)
+            .for_each(|(four, token)| *four = token.to_le_bytes());
+    }
+}
+
+/// A group that some thread encodes, and whether a file ends with it.
+struct Job {
+    encoded: Receiver<Result<Encoded, ParquetError>>,
+    ends_file: bool,
+}
+
+/// Threads that encode groups, and one that writes them in the order in which they were submitted.
+struct Pipeline {
+    encoder: Arc<Encoder>,
+    pool: ThreadPool,
+    queue: SyncSender<Job>,
+    writer: JoinHandle<Result<Vec<ShardFile>, Error>>,
+}
+
+impl Pipeline {
+    fn start(folder: &Path, name: &str, layout: Layout, threads: usize) -> Result<Self, Error> {
+        let fail = |source| Error::Parquet { action: "write", path: folder.join(name), source };
+        let encoder = Arc::new(Encoder::new(layout).map_err(fail)?);
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", folder))?;
+        let (queue, jobs) = sync_channel(threads);
+        let files = Files { folder: folder.to_owned(), name: name.to_owned(), encoder: encoder.clone() };
+        let writer = std::thread::Builder::new().name("shards".to_owned()).spawn(move || files.write(&jobs));
+        let writer = writer.map_err(fs::error("start threads for", folder))?;
+        Ok(Self { encoder, pool, queue, writer })
+    }
+
+    /// Hands a group over, waiting while too many are under way; false when the writing thread has ended.
+    fn submit(&self, group: Group, ends_file: bool) -> bool {
+        let (sender, encoded) = sync_channel(1);
+        let encoder = self.encoder.clone();
+        self.pool.spawn(move || {
+            // A writing thread that gave up does not wait for it.
+            sender.send(encoder.encode(group)).unwrap_or_default();
+        });
+        self.queue.send(Job { encoded, ends_file }).is_ok()
+    }
+
+    fn finish(self) -> Result<Vec<ShardFile>, Error> {
+        drop(self.queue);
+        self.writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// The files of a split, written one after the other.
+struct Files {
+    folder: PathBuf,
+    name: String,
+    encoder: Arc<Encoder>,
+}
+
+impl Files {
+    fn write(&self, jobs: &Receiver<Job>) -> Result<Vec<ShardFile>, Error> {
+        let mut files = Vec::new();
+        let mut open: Option<FileWriter> = None;
+        for job in jobs {
+            let mut file = match open.take() {
+                Some(file) => file,
+                None => {
+                    FileWriter::create(&self.folder, format!("{}-{:05}.parquet", self.name, files.len()))?
+                }
+            };
+            let ended = |_| Err(ParquetError::General("the encoding thread ended".to_owned()));
+            let encoded = job.encoded.recv().unwrap_or_else(ended);
+            file.append(encoded.map_err(|source| file.fail(source))?)?;
+            if job.ends_file {
+                files.push(file.finish(&self.encoder)?);
+            } else {
+                open = Some(file);
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// A file in the making, hashed as it is written.
 struct FileWriter {
     path: PathBuf,
     name: String,
-    layout: Layout,
-    schema: SchemaRef,
-    inner: SerializedFileWriter<File>,
-    factory: ArrowRowGroupWriterFactory,
-    tokens: Vec<u8>,
-    segments: Vec<Vec<Segment>>,
+    file: File,
+    hasher: blake3::Hasher,
+    position: u64,
+    groups: Vec<RowGroupMetaData>,
     pages: Vec<Page>,
+    page_blake3: Vec<String>,
     rows: u64,
 }
 
 impl FileWriter {
-    fn create(folder: &Path, name: String, layout: Layout) -> Result<Self, Error> {
+    fn create(folder: &Path, name: String) -> Result<Self, Error> {
         let path = folder.join(&name);
-        let fail = |source| Error::Parquet { action: "write", path: path.clone(), source };
-        let schema = schema(layout);
-        let properties = Arc::new(properties(layout).map_err(fail)?);
-        let parquet = ArrowSchemaConverter::new().convert(&schema).map_err(fail)?;
-        let inner = SerializedFileWriter::new(fs::create(&path)?, parquet.root_schema_ptr(), properties)
-            .map_err(fail)?;
-        let factory = ArrowRowGroupWriterFactory::new(&inner, schema.clone());
-        let (tokens, segments, pages) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { path, name, layout, schema, inner, factory, tokens, segments, pages, rows: 0 })
+        let file = fs::create(&path)?;
+        let mut file = Self {
+            path,
+            name,
+            file,
+            hasher: blake3::Hasher::new(),
+            position: 0,
+            groups: Vec::new(),
+            pages: Vec::new(),
+            page_blake3: Vec::new(),
+            rows: 0,
+        };
+        file.write(MAGIC)?;
+        Ok(file)
     }
 
-    fn push(&mut self, tokens: &[u32], segments: Vec<Segment>) -> Result<(), Error> {
-        for token in tokens {
-            self.tokens.extend_from_slice(&token.to_le_bytes()[..self.layout.token_bytes]);
-        }
-        self.segments.push(segments);
-        self.rows += 1;
-        if self.tokens.len() + self.layout.row_bytes() > PAGE_BYTES { self.flush() } else { Ok(()) }
+    fn fail(&self, source: ParquetError) -> Error {
+        Error::Parquet { action: "write", path: self.path.clone(), source }
     }
 
-    fn fail(&self) -> impl Fn(ParquetError) -> Error + use<> {
-        let path = self.path.clone();
-        move |source| Error::Parquet { action: "write", path: path.clone(), source }
-    }
-
-    /// Writes a row group whose token page starts on a multiple of [`ALIGNMENT`].
-    fn flush(&mut self) -> Result<(), Error> {
-        let fail = self.fail();
-        let rows = self.segments.len() as u64;
-        let payload = self.tokens.len() as u64;
-        let chunks = self.encode().map_err(&fail)?;
-        let encoded = chunks.first().map_or(0, |chunk| chunk.close().bytes_written);
-        let header = encoded - payload;
-        let start = self.inner.bytes_written() as u64 + header;
-        let padding = (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT;
-        let zeros = vec![0_u8; usize::try_from(padding).unwrap_or_default()];
-        self.inner.write_all(&zeros).map_err(fs::error("write", &self.path))?;
-        let mut group = self.inner.next_row_group().map_err(&fail)?;
-        for chunk in chunks {
-            chunk.append_to_row_group(&mut group).map_err(&fail)?;
-        }
-        group.close().map_err(&fail)?;
-        self.pages.push(Page { offset: start + padding, rows });
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(fs::error("write", &self.path))?;
+        self.hasher.update(bytes);
+        self.position += bytes.len() as u64;
         Ok(())
     }
 
-    fn encode(&mut self) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
-        let tokens = tokens_array(std::mem::take(&mut self.tokens), self.layout)?;
-        let segments = segments_array(&std::mem::take(&mut self.segments))?;
-        let columns: [ArrayRef; 2] = [Arc::new(tokens), Arc::new(segments)];
-        let mut writers = self.factory.create_column_writers(self.pages.len())?.into_iter();
-        let mut chunks = Vec::new();
-        for (field, column) in self.schema.fields().iter().zip(&columns) {
-            for leaf in compute_leaves(field, column)? {
-                let mut writer =
-                    writers.next().ok_or_else(|| ParquetError::General("no writer".to_owned()))?;
-                writer.write(&leaf)?;
-                chunks.push(writer.close()?);
+    /// Writes the chunks of a row group; zero bytes before those of tokens and weights align their values.
+    fn append(&mut self, encoded: Encoded) -> Result<(), Error> {
+        let rows = u64::try_from(encoded.meta.num_rows()).unwrap_or_default();
+        if rows == 0 {
+            return Ok(());
+        }
+        let begin = self.position;
+        let mut columns = Vec::new();
+        let mut values = Vec::new();
+        for (number, column) in encoded.meta.columns().iter().enumerate() {
+            let (start, length) = column.byte_range();
+            if let Some(payload) = encoded.aligned.get(number) {
+                values.push(self.align(length - payload)?);
             }
+            let shift = signed(self.position) - signed(start);
+            self.write(&encoded.bytes[index(start)..index(start + length)])?;
+            let moved = column
+                .clone()
+                .into_builder()
+                .set_data_page_offset(column.data_page_offset() + shift)
+                .set_dictionary_page_offset(column.dictionary_page_offset().map(|offset| offset + shift))
+                .build();
+            columns.push(moved.map_err(|source| self.fail(source))?);
         }
-        Ok(chunks)
+        let group = encoded.meta.into_builder().set_column_metadata(columns);
+        let group = group.set_file_offset(signed(begin)).set_ordinal(ordinal(self.groups.len())).build();
+        self.groups.push(group.map_err(|source| self.fail(source))?);
+        if let Some(&offset) = values.first() {
+            self.pages.push(Page { offset, rows, weights_offset: values.get(1).copied() });
+        }
+        self.page_blake3.extend(encoded.blake3);
+        self.rows += rows;
+        Ok(())
     }
 
-    fn finish(mut self) -> Result<ShardFile, Error> {
-        if !self.segments.is_empty() {
-            self.flush()?;
-        }
-        let fail = self.fail();
-        self.inner.close().map_err(fail)?;
-        let bytes = std::fs::metadata(&self.path).map_err(fs::error("read", &self.path))?.len();
-        let blake3 = hash_file(&self.path)?;
-        Ok(ShardFile { path: self.name, rows: self.rows, bytes, blake3, pages: self.pages })
+    /// Writes zero bytes so that what comes after a header of `header` bytes is aligned; returns where that will be.
+    fn align(&mut self, header: u64) -> Result<u64, Error> {
+        let padding = (ALIGNMENT - (self.position + header) % ALIGNMENT) % ALIGNMENT;
+        self.write(&[0; 64][..index(padding)])?;
+        Ok(self.position + header)
+    }
+
+    fn finish(mut self, encoder: &Encoder) -> Result<ShardFile, Error> {
+        let created_by = Some(CREATED_BY.to_owned());
+        let meta = FileMetaData::new(1, signed(self.rows), created_by, None, encoder.parquet(), None);
+        let meta = ParquetMetaData::new(meta, std::mem::take(&mut self.groups));
+        let mut footer = Vec::new();
+        let written = ParquetMetaDataWriter::new(&mut footer, &meta).finish();
+        written.map_err(|source| self.fail(source))?;
+        self.write(&footer)?;
+        Ok(ShardFile {
+            path: self.name,
+            rows: self.rows,
+            bytes: self.position,
+            blake3: self.hasher.finalize().to_hex().to_string(),
+            pages: self.pages,
+            page_blake3: self.page_blake3,
+        })
     }
 }
 
-fn segment_fields() -> Fields {
-    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    Fields::from(vec![
-        field("token_start", DataType::UInt32),
-        field("token_end", DataType::UInt32),
-        field("record", DataType::Utf8),
-        field("source", DataType::Utf8),
-        field("start", DataType::UInt64),
-        field("end", DataType::UInt64),
-        field("strand", DataType::Utf8),
-    ])
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn segment_item() -> Arc<Field> {
-    Arc::new(Field::new("element", DataType::Struct(segment_fields()), false))
+fn index(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// `tokens` first, so that a row group starts with its token page.
-fn schema(layout: Layout) -> SchemaRef {
-    let width = i32::try_from(layout.row_bytes()).unwrap_or(i32::MAX);
-    Arc::new(Schema::new(vec![
-        Field::new("tokens", DataType::FixedSizeBinary(width), false),
-        Field::new("segments", DataType::List(segment_item()), false),
-    ]))
+fn ordinal(group: usize) -> i32 {
+    i32::try_from(group).unwrap_or(i32::MAX)
 }
 
-/// One PLAIN, uncompressed page of tokens per row group; everything else zstd with dictionaries.
-fn properties(layout: Layout) -> Result<WriterProperties, ParquetError> {
-    let tokens = ColumnPath::from("tokens");
-    let rows = (PAGE_BYTES / layout.row_bytes()).max(1);
-    Ok(WriterProperties::builder()
-        .set_created_by(crate::TOOL.to_owned())
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_offset_index_disabled(true)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_write_batch_size(rows)
-        .set_data_page_row_count_limit(rows)
-        .set_column_data_page_size_limit(tokens.clone(), usize::MAX)
-        .set_column_dictionary_enabled(tokens.clone(), false)
-        .set_column_encoding(tokens.clone(), Encoding::PLAIN)
-        .set_column_compression(tokens, Compression::UNCOMPRESSED)
-        .set_max_row_group_row_count(None)
-        .build())
-}
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{PLAIN, rows};
+    use super::*;
 
-fn tokens_array(bytes: Vec<u8>, layout: Layout) -> Result<FixedSizeBinaryArray, ParquetError> {
-    let width = i32::try_from(layout.row_bytes()).map_err(|e| ParquetError::General(e.to_string()))?;
-    Ok(FixedSizeBinaryArray::try_new(width, Buffer::from_vec(bytes), None)?)
-}
+    #[test]
+    fn the_bytes_do_not_depend_on_the_threads() {
+        let layout = Layout { context: 8192, weights: true, ..PLAIN };
+        let rows: Vec<Row> = rows(layout, 16);
+        let write = |threads| {
+            let folder = tempfile::tempdir().unwrap();
+            // A group holds 512 rows, a file 700: two groups.
+            let mut writer = SplitWriter::new(folder.path(), "train", layout, 700 * 16384, threads).unwrap();
+            (0..1500).for_each(|number| writer.push(rows[number % 16].clone()).unwrap());
+            writer.finish().unwrap()
+        };
+        let one = write(1);
+        let shape: Vec<(u64, usize)> = one.files.iter().map(|file| (file.rows, file.pages.len())).collect();
+        assert_eq!(shape, [(700, 2), (700, 2), (100, 1)]);
+        assert_eq!([write(2), write(5)], [one.clone(), one]);
+    }
 
-fn segments_array(rows: &[Vec<Segment>]) -> Result<ListArray, ParquetError> {
-    let all = || rows.iter().flatten();
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_start))),
-        Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_end))),
-        Arc::new(StringArray::from_iter_values(all().map(|s| s.record.as_str()))),
-        Arc::new(StringArray::from_iter_values(all().map(|s| s.source.as_str()))),
-        Arc::new(UInt64Array::from_iter_values(all().map(|s| s.start))),
-        Arc::new(UInt64Array::from_iter_values(all().map(|s| s.end))),
-        Arc::new(StringArray::from_iter_values(all().map(|s| s.strand.symbol()))),
-    ];
-    let structs = StructArray::try_new(segment_fields(), columns, None)?;
-    let offsets = OffsetBuffer::from_lengths(rows.iter().map(Vec::len));
-    Ok(ListArray::try_new(segment_item(), offsets, Arc::new(structs), None)?)
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap().path().to_owned();
+        let mut writer = SplitWriter::new(&folder, "train", PLAIN, 128, 1).unwrap();
+        let row = rows(PLAIN, 1).remove(0);
+        let result = (0..100).try_for_each(|_| writer.push(row.clone()));
+        let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot create `") && error.ends_with("no such file or directory"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_split_without_rows_has_a_file_without_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let split = SplitWriter::new(folder.path(), "train", PLAIN, 1, 1).unwrap().finish().unwrap();
+        assert_eq!((split.rows, split.files.len(), split.files[0].rows), (0, 1, 0));
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::records::{INTERVALS, Stretch, StretchWriter, for_each_stretch};
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::Counts;
+use crate::loader::mix;
 use crate::units::{Interval, Strand};
 
 /// The table of windows within the artifact.
@@ -32,6 +33,18 @@ pub struct Config {
     /// Splits whose windows come on the reverse strand too.
     #[serde(default)]
     reverse_complement: Vec<String>,
+    /// Splits each of whose windows comes on one strand alone, which a coin chooses: as many tokens as without, and both
+    /// strands are seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    either_strand: Vec<String>,
+    /// Tosses the coins of `either_strand`; a window's depends on its record and start alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    seed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(seed: &u64) -> bool {
+    *seed == 0
 }
 
 /// What happens to a last window that is shorter.
@@ -48,6 +61,30 @@ enum Tail {
 impl Config {
     fn stride(&self) -> u64 {
         self.stride.unwrap_or(self.window)
+    }
+
+    /// The strands that a window of `split` comes on.
+    fn strands(&self, split: &String, record: u64, window: Interval) -> &'static [Strand] {
+        let coin = || mix(self.seed ^ mix(record ^ mix(window.start))) >> 63;
+        if self.reverse_complement.contains(split) {
+            &[Strand::Forward, Strand::Reverse]
+        } else if self.either_strand.contains(split) && coin() == 1 {
+            &[Strand::Reverse]
+        } else {
+            &[Strand::Forward]
+        }
+    }
+
+    /// Refuses names of splits that are not there.
+    fn check_splits(&self, splits: &BTreeMap<String, Tally>) -> Result<(), Error> {
+        let lists =
+            [("reverse_complement", &self.reverse_complement), ("either_strand", &self.either_strand)];
+        let mut names = lists.into_iter().flat_map(|(key, names)| names.iter().map(move |name| (key, name)));
+        names.find(|(_, name)| !splits.contains_key(*name)).map_or(Ok(()), |(key, name)| {
+            let known = splits.keys().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!("no split is called `{name}`; there are {known}");
+            Err(Error::Config { key, reason })
+        })
     }
 
     /// The windows of an interval, in order. The last one reaches the interval's end, or nothing does.
@@ -80,6 +117,9 @@ impl Stage for Config {
                 format!("is {}, expected 1 to {} (the window)", self.stride(), self.window),
             ));
         }
+        for name in self.either_strand.iter().filter(|name| self.reverse_complement.contains(name)) {
+            problems.push(("either_strand", format!("`{name}` stands in `reverse_complement` too")));
+        }
         problems
     }
 
@@ -95,12 +135,10 @@ impl Stage for Config {
         let mut lengths: BTreeMap<u64, u64> = BTreeMap::new();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let tally = splits.entry(stretch.split.clone()).or_default();
-            let both = self.reverse_complement.contains(&stretch.split);
-            let strands: &[Strand] =
-                if both { &[Strand::Forward, Strand::Reverse] } else { &[Strand::Forward] };
             let mut covered = stretch.interval.start;
             for interval in self.windows(stretch.interval) {
                 covered = interval.end;
+                let strands = self.strands(&stretch.split, stretch.record, interval);
                 *lengths.entry(interval.len()).or_default() += strands.len() as u64;
                 for &strand in strands {
                     tally.windows += 1;
@@ -114,11 +152,7 @@ impl Stage for Config {
             task.check()
         })?;
         writer.finish()?;
-        if let Some(name) = self.reverse_complement.iter().find(|name| !splits.contains_key(*name)) {
-            let known = splits.keys().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(", ");
-            let reason = format!("no split is called `{name}`; there are {known}");
-            return Err(Error::Config { key: "reverse_complement", reason });
-        }
+        self.check_splits(&splits)?;
         let windows = splits.values().map(|tally| tally.windows).sum();
         counts.set("windows", windows);
         let lengths: Vec<(u64, u64)> = lengths.into_iter().collect();
@@ -162,9 +196,29 @@ mod tests {
                 stride: Some(stride),
                 tail,
                 reverse_complement: vec![],
+                either_strand: vec![],
+                seed: 0,
             };
             let found: Vec<_> = config.windows(Interval::new(start, end)).map(|w| (w.start, w.end)).collect();
             assert_eq!(found, expected, "window {window} stride {stride} of {start}-{end}");
         }
+    }
+
+    #[test]
+    fn coins_are_fair_and_depend_on_seed_and_place_alone() {
+        let config = |seed: u64| -> Config {
+            let text =
+                format!(r#"{{"from": "x", "window": 10, "either_strand": ["train"], "seed": {seed}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let toss = |config: &Config, split: &str, start: u64| {
+            config.strands(&split.to_owned(), 3, Interval::new(start, start + 10))
+        };
+        let (one, other) = (config(1), config(2));
+        let reverse = (0..10_000).filter(|&i| toss(&one, "train", i * 10) == [Strand::Reverse]).count();
+        assert!((4800..5200).contains(&reverse), "{reverse}");
+        let same = (0..10_000).filter(|&i| toss(&one, "train", i) == toss(&other, "train", i)).count();
+        assert!((4800..5200).contains(&same), "{same}");
+        assert!((0..1000).all(|i| toss(&one, "test", i) == [Strand::Forward]));
     }
 }

@@ -1,20 +1,27 @@
-//! Packs the tokens of windows into rows of one length and writes the shard set. Memory: a row group of the shard.
+//! Packs the tokens of windows into rows of one length and writes the shard set: one thread reads, one packs, the others
+//! encode. Memory: two row groups per thread (8 MiB of tokens each), and what [`pack`] holds; not the number of rows.
+
+mod pack;
+mod weights;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::pack::{Pack, Packer};
+use self::weights::{LossWeight, Masks};
 use super::tokenize::{Document, for_each_document, table_name};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
-use crate::artifact::Counts;
+use crate::artifact::{Counts, FileEntry};
 use crate::fs;
 use crate::observer::Unit;
-use crate::shard::{Details, SCHEMA, Segment, Split, SplitWriter};
+use crate::shard::{ARCHIVE, Details, Layout, MAPPED, Packing, SCHEMA, Split, SplitWriter};
 use crate::tokenizer::{self as tokenizers, Tokenizer};
-use crate::units::Strand;
 
 /// How to pack.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,31 +32,62 @@ pub struct Config {
     /// Tokens per row.
     #[schemars(range(min = 1))]
     context: u32,
-    /// `concat` (default): windows follow each other, over the ends of rows; `none`: each window begins a row.
+    /// `concat` (default): windows follow each other, over the ends of rows; `none`: each window begins a row; `best_fit`:
+    /// windows that fit a row are never cut.
     #[serde(default)]
     pack: Pack,
-    /// The special token after each window; null for none. Default `[EOS]` if the tokenizer has it, else `[SEP]`.
+    /// The special token before each window, such as `[BOS]`. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begin: Option<String>,
+    /// The special token that ends each window. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    /// The special token after each window; null for none. Default none if there is an `end`, else `[EOS]` if the
+    /// tokenizer has it, else `[SEP]`.
     #[serde(default = "automatic")]
     separator: Option<String>,
+    /// `mapped` (default): rows are served from the file as they lie there; `archive`: compressed, to be kept or sent.
+    #[serde(default, skip_serializing_if = "Profile::is_mapped")]
+    profile: Profile,
+    /// What tokens count in a trainer's loss, as a column beside them. Default: no such column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_weight: Option<LossWeight>,
     /// Tokens of a shard file, in MiB. Default 256.
     #[serde(default = "default_file_mib")]
     #[schemars(range(min = 1))]
     file_mib: u64,
 }
 
-/// How windows share rows.
+/// How tokens are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Pack {
-    /// Windows follow each other, over the ends of rows.
+enum Profile {
+    /// As they are, aligned.
     #[default]
-    Concat,
-    /// Each window begins a row; the rest of its last row is padding.
-    None,
+    Mapped,
+    /// With zstd.
+    Archive,
+}
+
+impl Profile {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    fn is_mapped(&self) -> bool {
+        *self == Self::Mapped
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mapped => MAPPED,
+            Self::Archive => ARCHIVE,
+        }
+    }
 }
 
 /// The separator that stands for "choose one".
 const AUTOMATIC: &str = "auto";
+
+/// Windows that wait between reading and packing.
+const READ_AHEAD: usize = 64;
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
 fn automatic() -> Option<String> {
@@ -58,19 +96,6 @@ fn automatic() -> Option<String> {
 
 const fn default_file_mib() -> u64 {
     256
-}
-
-impl Config {
-    fn separator(&self, tokenizer: &dyn Tokenizer) -> Result<Option<u32>, Error> {
-        match self.separator.as_deref() {
-            None => Ok(None),
-            Some(AUTOMATIC) => Ok(tokenizer.special("[EOS]").or_else(|| tokenizer.special("[SEP]"))),
-            Some(text) => tokenizer.special(text).map(Some).ok_or_else(|| Error::Config {
-                key: "separator",
-                reason: format!("the tokenizer has no special token `{text}`"),
-            }),
-        }
-    }
 }
 
 impl Stage for Config {
@@ -86,6 +111,7 @@ impl Stage for Config {
         if self.file_mib == 0 {
             problems.push(("file_mib", "is 0, expected at least 1".to_owned()));
         }
+        problems.extend(self.loss_weight.and_then(|w| w.byte().err()).map(|reason| ("loss_weight", reason)));
         problems
     }
 
@@ -95,138 +121,142 @@ impl Stage for Config {
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         let input = task.input_of("from", &["tokenize"])?;
-        let (file, copy) = (input.path(TOKENIZER), task.out.join(TOKENIZER));
-        std::fs::copy(&file, &copy).map_err(fs::error("copy", &file))?;
+        let file = input.path(TOKENIZER);
         let tokenizer = tokenizers::open(&file)?;
-        let names = input.manifest.files.iter().filter_map(|entry| entry.path.strip_suffix(".parquet"));
+        let masks = self.loss_weight.map(|weight| Masks::read(task, input, weight)).transpose()?;
+        let (tokenizer, packing) = (tokenizer.as_ref(), self.packing(tokenizer.as_ref())?);
+        let set = Set { config: self, task, tokenizer, packing, masks };
+        let copy = task.out.join(TOKENIZER);
+        std::fs::copy(&file, &copy).map_err(fs::error("copy", &file))?;
         let mut counts = Counts::default();
-        let mut splits = BTreeMap::new();
-        for name in names {
-            let split = self.split(task, tokenizer.as_ref(), name, &mut counts)?;
-            splits.insert(name.to_owned(), split);
-        }
-        let rows: u64 = splits.values().map(|split| split.rows).sum();
-        counts.set("rows", rows);
-        counts.set("tokens", splits.values().map(|split| split.tokens).sum());
-        counts.set("padding tokens", splits.values().map(|split| split.padding).sum());
-        let details = to_json(&self.details(tokenizer.as_ref(), splits));
-        Ok(Outcome {
-            counts,
-            details,
-            summary: format!("{rows} rows of {} tokens", self.context),
-            ..Outcome::default()
-        })
+        let splits = set.write(task.out, &mut counts)?;
+        Ok(set.outcome(splits, counts))
     }
 }
 
 impl Config {
-    fn details(&self, tokenizer: &dyn Tokenizer, splits: BTreeMap<String, Split>) -> Details {
+    /// The special tokens around windows.
+    fn packing(&self, tokenizer: &dyn Tokenizer) -> Result<Packing, Error> {
+        let special = |key, text: &Option<String>| {
+            let unknown = |text: &String| Error::Config {
+                key,
+                reason: format!("the tokenizer has no special token `{text}`"),
+            };
+            text.as_ref().map(|text| tokenizer.special(text).ok_or_else(|| unknown(text))).transpose()
+        };
+        let separator = match self.separator.as_deref() {
+            Some(AUTOMATIC) if self.end.is_some() => None,
+            Some(AUTOMATIC) => tokenizer.special("[EOS]").or_else(|| tokenizer.special("[SEP]")),
+            _ => special("separator", &self.separator)?,
+        };
+        Ok(Packing {
+            pack: self.pack.name().to_owned(),
+            begin: special("begin", &self.begin)?,
+            end: special("end", &self.end)?,
+            separator,
+            padding: tokenizer.special("[PAD]").unwrap_or(0),
+        })
+    }
+}
+
+/// A shard set in the making.
+struct Set<'a> {
+    config: &'a Config,
+    task: &'a Task<'a>,
+    tokenizer: &'a dyn Tokenizer,
+    packing: Packing,
+    masks: Option<Masks>,
+}
+
+impl Set<'_> {
+    fn layout(&self) -> Layout {
+        Layout {
+            context: self.config.context as usize,
+            token_bytes: if self.tokenizer.vocabulary_size() > 1 << 16 { 4 } else { 2 },
+            weights: self.masks.is_some(),
+            archive: !self.config.profile.is_mapped(),
+        }
+    }
+
+    /// Writes every split into a folder.
+    fn write(&self, out: &Path, counts: &mut Counts) -> Result<BTreeMap<String, Split>, Error> {
+        let files = &self.task.input("from")?.manifest.files;
+        let names = files.iter().filter_map(|entry| entry.path.strip_suffix(".parquet"));
+        names.map(|name| Ok((name.to_owned(), self.split(out, name, counts)?))).collect()
+    }
+
+    fn split(&self, out: &Path, name: &str, counts: &mut Counts) -> Result<Split, Error> {
+        let (config, task, layout) = (self.config, self.task, self.layout());
+        let mut writer = SplitWriter::new(out, name, layout, config.file_mib << 20, task.threads)?;
+        let emit = |row| Ok(writer.push(row)?);
+        let mut packer = Packer::new(self.tokenizer, layout.context, config.pack, &self.packing, emit);
+        let mut weights = Vec::new();
+        for_each_ahead(&task.input("from")?.path(&table_name(name)), |document| {
+            counts.bases_in += self.tokenizer.bases_of(&document.tokens);
+            if let Some(masks) = &self.masks {
+                masks.weigh(self.tokenizer, &document, &mut weights);
+            }
+            packer.push(&document, &weights)?;
+            task.progress(counts.bases_in, None, Unit::Bases);
+            task.check()
+        })?;
+        packer.finish()?;
+        let split = writer.finish()?;
+        counts.bases_out += split.bases;
+        Ok(split)
+    }
+
+    fn details(&self, splits: BTreeMap<String, Split>) -> Details {
         let names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]"];
+        let special = |name: &str| Some((name.to_owned(), self.tokenizer.special(name)?));
+        let layout = self.layout();
         Details {
             schema: SCHEMA.to_owned(),
-            profile: "mapped".to_owned(),
-            context: self.context as usize,
-            token_bytes: token_bytes(tokenizer),
-            vocabulary_size: tokenizer.vocabulary_size(),
-            special: names.iter().filter_map(|n| Some(((*n).to_owned(), tokenizer.special(n)?))).collect(),
+            profile: self.config.profile.name().to_owned(),
+            context: layout.context,
+            token_bytes: layout.token_bytes,
+            vocabulary_size: self.tokenizer.vocabulary_size(),
+            special: names.into_iter().filter_map(special).collect(),
             tokenizer: TOKENIZER.to_owned(),
-            tokenizer_fingerprint: tokenizer.fingerprint().to_hex().to_string(),
+            tokenizer_fingerprint: self.tokenizer.fingerprint().to_hex().to_string(),
+            packing: Some(self.packing.clone()),
+            loss_weights: self.masks.as_ref().map(Masks::details),
             splits,
         }
     }
 
-    fn split(
-        &self,
-        task: &Task,
-        tokenizer: &dyn Tokenizer,
-        name: &str,
-        counts: &mut Counts,
-    ) -> Result<Split, Error> {
-        let input = task.input("from")?;
-        let context = self.context as usize;
-        let writer = SplitWriter::new(task.out, name, context, token_bytes(tokenizer), self.file_mib << 20);
-        let pad = tokenizer.special("[PAD]").unwrap_or(0);
-        let separator = self.separator(tokenizer)?;
-        let mut packer = Packer { tokenizer, writer, context, pad, row: Vec::new(), segments: Vec::new() };
-        for_each_document(&input.path(&table_name(name)), |document| {
-            counts.bases_in += tokenizer.bases_of(&document.tokens);
-            packer.document(&document, separator)?;
-            if self.pack == Pack::None {
-                packer.end_row()?;
-            }
-            task.progress(counts.bases_in, None, Unit::Bases);
-            task.check()
-        })?;
-        packer.end_row()?;
-        let split = packer.writer.finish()?;
-        counts.bases_out += split.bases;
-        Ok(split)
+    fn outcome(&self, splits: BTreeMap<String, Split>, mut counts: Counts) -> Outcome {
+        let sum = |count: fn(&Split) -> u64| splits.values().map(count).sum::<u64>();
+        let rows = sum(|split| split.rows);
+        counts.set("rows", rows);
+        counts.set("tokens", sum(|split| split.tokens));
+        counts.set("padding tokens", sum(|split| split.padding));
+        let files = splits.values().flat_map(|split| &split.files).map(|file| FileEntry {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            blake3: file.blake3.clone(),
+            volatile: false,
+        });
+        Outcome {
+            counts,
+            files: files.collect(),
+            details: to_json(&self.details(splits)),
+            summary: format!("{rows} rows of {} tokens", self.config.context),
+            ..Outcome::default()
+        }
     }
 }
 
-fn token_bytes(tokenizer: &dyn Tokenizer) -> usize {
-    if tokenizer.vocabulary_size() > 1 << 16 { 4 } else { 2 }
-}
-
-/// Fills rows with tokens and remembers where they came from.
-struct Packer<'a> {
-    tokenizer: &'a dyn Tokenizer,
-    writer: SplitWriter,
-    context: usize,
-    pad: u32,
-    row: Vec<u32>,
-    segments: Vec<Segment>,
-}
-
-impl Packer<'_> {
-    fn document(&mut self, document: &Document, separator: Option<u32>) -> Result<(), Error> {
-        let mut done = 0;
-        while done < document.tokens.len() {
-            let room = self.context - self.row.len();
-            let part = done..(done + room).min(document.tokens.len());
-            let segment = self.segment(document, part.clone());
-            self.segments.push(segment);
-            self.row.extend_from_slice(&document.tokens[part.clone()]);
-            done = part.end;
-            self.end_full_row()?;
-        }
-        self.row.extend(separator);
-        self.end_full_row()
-    }
-
-    /// Where a part of a document's tokens lies. On the reverse strand the first token is the last of the interval.
-    fn segment(&self, document: &Document, part: std::ops::Range<usize>) -> Segment {
-        let bases = |tokens: &[u32]| self.tokenizer.bases_of(tokens);
-        let (from, to) = (bases(&document.tokens[..part.start]), bases(&document.tokens[..part.end]));
-        let (start, end) = match document.strand {
-            Strand::Forward => (document.interval.start + from, document.interval.start + to),
-            Strand::Reverse => (document.interval.end - to, document.interval.end - from),
-        };
-        let token_start = u32::try_from(self.row.len()).unwrap_or(u32::MAX);
-        Segment {
-            token_start,
-            token_end: token_start + u32::try_from(part.len()).unwrap_or(u32::MAX),
-            record: document.record.clone(),
-            source: document.source.clone(),
-            start,
-            end,
-            strand: document.strand,
-        }
-    }
-
-    fn end_full_row(&mut self) -> Result<(), Error> {
-        if self.row.len() == self.context { self.end_row() } else { Ok(()) }
-    }
-
-    /// Writes the row, padded; an empty one is none.
-    fn end_row(&mut self) -> Result<(), Error> {
-        if self.row.is_empty() {
-            return Ok(());
-        }
-        let padding = self.context - self.row.len();
-        self.row.resize(self.context, self.pad);
-        self.writer.push(&self.row, padding, std::mem::take(&mut self.segments))?;
-        self.row.clear();
-        Ok(())
-    }
+/// Calls `each` for every window of a table, in order, while another thread reads on.
+fn for_each_ahead(path: &Path, mut each: impl FnMut(Document) -> Result<(), Error>) -> Result<(), Error> {
+    std::thread::scope(|scope| {
+        let (sender, windows) = sync_channel(READ_AHEAD);
+        let reader = scope.spawn(move || {
+            for_each_document(path, |document| sender.send(document).map_err(|_| Error::Interrupted))
+        });
+        let done = windows.iter().try_for_each(&mut each);
+        drop(windows);
+        let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        done.and(read)
+    })
 }

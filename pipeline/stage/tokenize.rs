@@ -33,6 +33,8 @@ const BATCH_BASES: u64 = 16 << 20;
 
 /// Windows that a thread encodes at a time.
 const CHUNK_WINDOWS: usize = 64;
+/// Windows read at once.
+const BATCH_WINDOWS: usize = 64;
 
 /// What to tokenize, and with what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -72,7 +74,8 @@ impl Stage for Config {
             if tokenize.pending >= BATCH_BASES { pool.install(|| tokenize.flush()) } else { Ok(()) }
         })?;
         pool.install(|| tokenize.flush())?;
-        tokenize.finish()
+        let references = windows.manifest.references.clone();
+        Ok(Outcome { references, ..tokenize.finish()? })
     }
 }
 
@@ -290,7 +293,7 @@ pub fn for_each_document(
     path: &Path,
     mut each: impl FnMut(Document) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut reader = Reader::open(path, 1024)?;
+    let mut reader = Reader::open(path, BATCH_WINDOWS)?;
     while let Some(batch) = reader.next_batch()? {
         let (record, source) =
             (batch.column::<StringArray>("record")?, batch.column::<StringArray>("source")?);

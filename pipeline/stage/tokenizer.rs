@@ -195,7 +195,7 @@ impl Config {
 }
 
 /// Soft-masked intervals of all records, ascending: 24 bytes each.
-fn read_masks(sequence: &Artifact) -> Result<Vec<(u64, Interval)>, Error> {
+pub(super) fn read_masks(sequence: &Artifact) -> Result<Vec<(u64, Interval)>, Error> {
     let mut masks = Vec::new();
     for_each_stretch::<Error>(&sequence.path(MASKS), |stretch| {
         masks.push((stretch.record, stretch.interval));

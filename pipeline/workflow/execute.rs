@@ -178,7 +178,7 @@ impl Run<'_> {
             sources: from.sources.clone(),
             references: outcome.references,
             counts: outcome.counts,
-            files: Vec::new(),
+            files: outcome.files,
             details: outcome.details,
         };
         staging.publish(manifest, &outcome.volatile, &self.hashes)?;

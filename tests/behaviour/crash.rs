@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::support::{LAMBDA, Scratch, data, genomill};
+use crate::support::{LAMBDA, Scratch, data, genomill, stderr};
 
 /// E. coli, so that a stage takes long enough to be hit.
 fn ecoli() -> Scratch {
@@ -33,7 +33,8 @@ fn kill_9_during_shard_leaves_nothing_half_written_and_the_rerun_equals() {
     let whole = ecoli();
     whole.ran(&[]);
     let scratch = ecoli();
-    for delay in [0, 3, 10, 30, 60] {
+    // Ten moments: from the first file's creation to after the rename.
+    for delay in [0, 3, 7, 13, 22, 35, 50, 75, 110, 160] {
         let mut child = start_until(&scratch, "shards");
         std::thread::sleep(Duration::from_millis(delay));
         child.kill().unwrap();
@@ -107,4 +108,30 @@ fn training_a_tokenizer_is_interrupted_even_while_its_input_pauses() {
     drop(input);
     assert_eq!(std::fs::read_to_string(scratch.path("t.json")).unwrap(), "old");
     assert_eq!(std::fs::read_dir(scratch.path("")).unwrap().count(), 2, "nothing half-written");
+}
+
+/// A limit on the size of files stands for a full disk: writing fails in the middle of a shard, and needs no root.
+#[test]
+fn a_full_disk_is_a_clear_error_and_earlier_artifacts_stay() {
+    let scratch = ecoli();
+    scratch.ran(&["--until", "tokens"]);
+    let before = scratch.contents();
+    // Blocks of 512 bytes: 1 MiB. The signal that comes with the error would end the process.
+    let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$@\"";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", limited, "sh"]).arg(genomill().get_program());
+    let output =
+        shell.args(["run", "flow.yaml", "--work", "work"]).current_dir(scratch.path("")).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot write `work/flow/.staging/shards/train-00000.parquet`: file too large"),
+        "{said}"
+    );
+    assert!(
+        !scratch.artifact("shards").exists() && !scratch.artifact(".staging").exists(),
+        "nothing is left"
+    );
+    assert_eq!(scratch.contents(), before);
+    assert_eq!(scratch.ran(&[]), ["shards"]);
 }

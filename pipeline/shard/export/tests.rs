@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use super::*;
-use crate::shard::{Details, SCHEMA, Segment, SplitWriter};
+use crate::shard::{Details, Layout, Row, SCHEMA, Segment, SplitWriter};
 use crate::units::Strand;
 
 const PAD: u32 = 0;
@@ -60,13 +60,15 @@ fn set(folder: &Path, token_bytes: usize, padding_too_many: u64) -> Artifact {
     let at = staging.folder().to_owned();
     std::fs::write(at.join("tokenizer.json"), "{}").unwrap();
     let file_bytes = (3 * CONTEXT * token_bytes) as u64;
-    let mut writer = SplitWriter::new(&at, "train", CONTEXT, token_bytes, file_bytes);
+    let layout = Layout { context: CONTEXT, token_bytes, weights: false, archive: false };
+    let mut writer = SplitWriter::new(&at, "train", layout, file_bytes, 1).unwrap();
     for (tokens, padding, segments) in rows() {
-        writer.push(&tokens, padding, segments).unwrap();
+        let documents = vec![u32::try_from(CONTEXT).unwrap()];
+        writer.push(Row { tokens, padding, segments, documents, weights: Vec::new() }).unwrap();
     }
     let mut train = writer.finish().unwrap();
     train.padding += padding_too_many;
-    let test = SplitWriter::new(&at, "test", CONTEXT, token_bytes, file_bytes).finish().unwrap();
+    let test = SplitWriter::new(&at, "test", layout, file_bytes, 1).unwrap().finish().unwrap();
     let special = [("[PAD]", PAD), ("[EOS]", EOS), ("[BOS]", BOS)];
     let details = Details {
         schema: SCHEMA.to_owned(),
@@ -77,6 +79,8 @@ fn set(folder: &Path, token_bytes: usize, padding_too_many: u64) -> Artifact {
         special: special.into_iter().map(|(name, id)| (name.to_owned(), id)).collect(),
         tokenizer: "tokenizer.json".to_owned(),
         tokenizer_fingerprint: "f".to_owned(),
+        packing: None,
+        loss_weights: None,
         splits: BTreeMap::from([("train".to_owned(), train), ("test".to_owned(), test)]),
     };
     let manifest = Manifest {
