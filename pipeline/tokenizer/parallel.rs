@@ -122,7 +122,7 @@ mod tests {
     fn an_error_ends_it() {
         let piece = vec![b'A'; PART_BASES];
         let mut seen = 0;
-        let failed = encode(&Nucleotide::new(), &vec![&piece[..]; 5], |_| {
+        let failed = encode(&Nucleotide::new(), &[&piece[..]; 5], |_| {
             seen += 1;
             if seen == 2 { Err("full") } else { Ok(()) }
         });

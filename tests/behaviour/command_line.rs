@@ -180,7 +180,7 @@ fn options_of_training_are_honoured_and_reported() {
     for (options, expected) in cases {
         let output = train(
             &scratch,
-            &[&["masked.fa", "--vocab", "64"][..usize::from(!options.contains(&"--vocab")) * 2 + 1], options]
+            &[&["masked.fa", "--vocab", "64"][..=usize::from(!options.contains(&"--vocab")) * 2], options]
                 .concat(),
             "t.json",
         );

@@ -257,7 +257,8 @@ mod tests {
         prop::collection::vec(any::<[u32; 2]>(), 0..60).prop_map(|picks| {
             let (mut merges, mut lengths) = (Vec::new(), vec![1; 4]);
             for pick in picks {
-                let pair @ [left, right] = pick.map(|number| number % (merges.len() as u32 + 4));
+                let pair @ [left, right] =
+                    pick.map(|number| number % (u32::try_from(merges.len()).unwrap() + 4));
                 let length = lengths[left as usize] + lengths[right as usize];
                 if length < 100 && !merges.contains(&pair) {
                     merges.push(pair);
@@ -280,7 +281,7 @@ mod tests {
         for (rank, &[left, right]) in (0..).zip(merges) {
             table.insert((left, right), heap::Merge { rank, id: rank + 4 });
         }
-        let letter = |byte| LETTERS.iter().position(|&other| other == byte).unwrap() as u32;
+        let letter = |byte| (0_u32..).zip(LETTERS).find(|(_, other)| *other == byte).unwrap().0;
         let mut ids = Vec::new();
         heap::Merges::new(table).encode_into(text, letter, &mut ids);
         ids

@@ -96,6 +96,8 @@ impl Numbers {
 
 fn half_hash(words: &[u32]) -> u32 {
     let mut mix = Mix::default();
-    words.iter().for_each(|&word| mix.write_u32(word));
+    for &word in words {
+        mix.write_u32(word);
+    }
     u32::try_from(mix.finish() >> 32).unwrap_or_default()
 }

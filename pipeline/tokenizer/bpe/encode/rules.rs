@@ -12,6 +12,7 @@
 //!
 //! Memory: about 60 bytes a token.
 
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
 use super::hash::Map;
@@ -39,7 +40,7 @@ pub struct Rules {
 impl Rules {
     /// From pairs in the order of merging; `None` when a part is made after it is used, or a pair is used twice.
     pub fn new(merges: &[[u32; 2]]) -> Option<Self> {
-        let mut results = Map::with_capacity_and_hasher(merges.len(), Default::default());
+        let mut results = Map::with_capacity_and_hasher(merges.len(), BuildHasherDefault::default());
         let mut parts: Vec<[u32; 2]> = (0..4).map(|letter| [letter; 2]).collect();
         let mut by_left = vec![Vec::new(); merges.len() + 4];
         for (token, &[left, right]) in (4..).zip(merges) {

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_panic_of_a_thread_reaches_the_leader() {
         let parts = [Mutex::new(0), Mutex::new(1)];
-        let work = |part: &mut u32, _: &()| assert!(*part == 0, "part 1");
+        let work = |part: &mut u32, (): &()| assert!(*part == 0, "part 1");
         let outcome = std::panic::catch_unwind(|| lead(&parts, &work, |team| team.carry_out(())));
         assert!(outcome.is_err());
     }

@@ -32,6 +32,7 @@ impl Slots {
 impl Deref for Slots {
     type Target = [AtomicU16];
 
+    #[expect(clippy::cast_ptr_alignment, reason = "a map begins at a page")]
     fn deref(&self) -> &[AtomicU16] {
         let (start, length) = (self.0.as_ptr().cast::<AtomicU16>(), self.0.len() / size_of::<AtomicU16>());
         // SAFETY: the map lives as long as `self`, begins at a page, is as long, and is changed through these atomic
