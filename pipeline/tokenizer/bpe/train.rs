@@ -28,8 +28,9 @@ pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
 /// Memory that learning takes whatever the corpus, in bytes.
 const FIXED_MEMORY: u64 = 64 << 20;
 
-/// Larger vocabularies take up to 3 bytes a base to learn, others up to 2.
-const MANY_TOKENS: u32 = 16_384;
+/// Bytes that learning takes for a base at most: 2 with wide registers, more without. The same everywhere, so that a sample
+/// does not depend on the machine.
+const BYTES_A_BASE: u64 = 3;
 
 /// Which single letters are tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -143,8 +144,8 @@ impl Config {
     /// The most bases to learn from, by sample and memory.
     pub fn most_bases(&self) -> Option<u64> {
         let strands = if self.reverse_complement { 2 } else { 1 };
-        let bytes = if self.vocabulary_size > MANY_TOKENS { 3 } else { 2 };
-        let fitting = self.memory.map(|memory| memory.saturating_sub(FIXED_MEMORY) / (bytes * strands));
+        let fitting =
+            self.memory.map(|memory| memory.saturating_sub(FIXED_MEMORY) / (BYTES_A_BASE * strands));
         match (self.sample, fitting) {
             (Some(sample), Some(fitting)) => Some(sample.min(fitting)),
             (sample, fitting) => sample.or(fitting),

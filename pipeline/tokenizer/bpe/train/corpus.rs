@@ -5,7 +5,7 @@
 //! ([`places`]).
 //!
 //! Memory: 1 byte a base and one more for every piece; then 2 bytes for each token that is left after the first phase
-//! (about 3.4 bases) and 2 for every place of a frequent pair: at most 2 bytes a base in all.
+//! (about 3.4 bases) and 2 for every place of a frequent pair: at most 2 bytes a base in all, 3 where the processor has no wide registers.
 
 use super::{SoftMasked, bytes, mask, places};
 use crate::observer::Stop;
