@@ -76,7 +76,7 @@ pub const KINDS: &[Kind] = &[
     kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 1),
     kind::<split::Config>("split", "Assigns contigs to train, validation and test", 1),
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 1),
-    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 1),
+    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 2),
     Kind {

@@ -4,8 +4,8 @@
 //! do the bases at the end of a run that are too few for a word: nothing is lost. Words are numbered in the order
 //! A, T, C, G, as both models do.
 //!
-//! Side by side: ids 0 to 5 are `[UNK] [PAD] [MASK] [CLS] [EOS] [BOS]`, then the words, then A T C G N as in Nucleotide
-//! Transformer, then the other codes. Overlapping: ids 0 to 4 are `[PAD] [UNK] [CLS] [SEP] [MASK]`, then the words as in
+//! Side by side: ids 0 to 3 are `[UNK] [PAD] [MASK] [CLS]`, then the words, then A T C G N, `[EOS]` and `[BOS]` as in
+//! Nucleotide Transformer, then the other codes. Overlapping: ids 0 to 4 are `[PAD] [UNK] [CLS] [SEP] [MASK]`, then the words as in
 //! DNABERT; then single bases and codes, `[BOS]` and `[EOS]`, which DNABERT lacks.
 //!
 //! Memory: the texts of `4^k` words; 65,536 at k = 8.
@@ -20,7 +20,7 @@ use super::{Error, Tokenizer, hf_json};
 const ORDER: [u8; 4] = *b"ATCG";
 /// Single letters in the order of their ids.
 const LETTERS: [&str; 16] = ["A", "T", "C", "G", "N", "B", "D", "H", "K", "M", "R", "S", "U", "V", "W", "Y"];
-const BESIDE: [&str; 6] = ["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[EOS]", "[BOS]"];
+const BESIDE: [&str; 4] = ["[UNK]", "[PAD]", "[MASK]", "[CLS]"];
 const OVERLAPPING: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 /// The largest k.
 pub const MAX_K: u32 = 8;
@@ -62,11 +62,17 @@ impl Kmer {
             });
         }
         let before: &[&str] = if config.overlapping { &OVERLAPPING } else { &BESIDE };
-        let after: &[&str] = if config.overlapping { &["[BOS]", "[EOS]"] } else { &[] };
         let mut texts: Vec<Box<str>> = before.iter().map(|&text| text.into()).collect();
         texts.extend((0..1 << (2 * config.k)).map(|word| word_text(word, config.k)));
-        let single = if config.k == 1 { &LETTERS[4..] } else { &LETTERS[..] };
-        texts.extend(single.iter().chain(after).map(|&text| text.into()));
+        // Words of one base are the first four letters.
+        let (bases, codes) = LETTERS.split_at(5);
+        let bases = if config.k == 1 { &bases[4..] } else { bases };
+        let after: [&[&str]; 3] = if config.overlapping {
+            [bases, codes, &["[BOS]", "[EOS]"]]
+        } else {
+            [bases, &["[EOS]", "[BOS]"], codes]
+        };
+        texts.extend(after.concat().into_iter().map(Into::into));
         let special: Vec<u32> =
             (0..).zip(&texts).filter(|(_, text)| text.starts_with('[')).map(|(id, _)| id).collect();
         let vocabulary = Vocabulary::new(texts, &special)?;
@@ -237,10 +243,13 @@ mod tests {
             (true, "AAAAAT", 6),
             (true, "AAAAAC", 7),
             (true, "GGGGGG", 4100),
-            (false, "AAAAAA", 6),
-            (false, "GGGGGG", 4101),
-            (false, "A", 4102),
-            (false, "N", 4106),
+            (false, "[CLS]", 3),
+            (false, "AAAAAA", 4),
+            (false, "GGGGGG", 4099),
+            (false, "A", 4100),
+            (false, "N", 4104),
+            (false, "[EOS]", 4105),
+            (false, "[BOS]", 4106),
         ] {
             let kmer = Kmer::new(Config { k: 6, overlapping }).unwrap();
             assert_eq!(kmer.vocabulary.id(text), Some(expected), "{text}");
