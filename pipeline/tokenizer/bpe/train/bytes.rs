@@ -1,7 +1,7 @@
 //! The first phase: tokens are bytes, a merge is one pass over all of them that replaces and compacts.
 //!
 //! The tokens lie in segments, one for each thread; a pass counts what stands beside the pair, and the table of pairs
-//! follows from that. Where a pair could reach over the end of a segment, the segments take their turns.
+//! follows from that. A pair that reaches over the end of a segment belongs to the one that it begins in.
 //!
 //! Memory: in place; a table of 256 x 256 counts.
 
@@ -40,6 +40,22 @@ impl Counts {
             *counts.at(left, right) = tables.iter().map(|table| table[few(left) << 3 | few(right)]).sum();
         }
         counts
+    }
+
+    /// Of letters and separators, each part between bounds on a thread of its own.
+    fn of_parts(tokens: &[u8], bounds: &[usize]) -> Self {
+        let part = |bounds: &[usize]| Self::new(&tokens[bounds[0]..tokens.len().min(bounds[1] + 1)]);
+        let part = &part;
+        std::thread::scope(|scope| {
+            let others: Vec<_> =
+                bounds[1..].windows(2).map(|bounds| scope.spawn(move || part(bounds))).collect();
+            let mut counts = part(bounds);
+            for other in others {
+                let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                counts.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+            }
+            counts
+        })
     }
 
     fn at(&mut self, left: u8, right: u8) -> &mut u64 {
@@ -116,12 +132,10 @@ impl Beside {
 struct Segment<'a> {
     tokens: &'a mut [u8],
     length: usize,
-    /// What stands before it.
+    /// What will stand before it after the merge.
     last: u8,
     /// Whether its first token belongs to a pair that begins before it.
     taken: bool,
-    /// Whether the last merge took the first token after it.
-    reaches: bool,
     /// What stands after it.
     beyond: [u8; 2],
     beside: Beside,
@@ -142,9 +156,9 @@ struct Merge {
 
 /// Learns merges while their numbers fit; returns what is left to learn from, and the counts of its pairs.
 pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Result<(Vec<u8>, Counts), Error> {
-    let mut counts = Counts::new(&tokens);
-    let kernel = pass::Kernel::best();
     let bounds = bounds(tokens.len(), threads);
+    let mut counts = Counts::of_parts(&tokens, &bounds);
+    let kernel = pass::Kernel::best();
     let segments = cut_at(&mut tokens, &bounds);
     let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
     team::lead(&segments, &work, |team| lead(team, &segments, &mut counts, learned, kernel.tokens()))?;
@@ -170,18 +184,10 @@ fn lead(
     Ok(())
 }
 
-/// One merge on all segments: at once, or in turn where it might concern the end of one. What stood beside its pairs.
+/// One merge on all segments at once. What stood beside its pairs.
 fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>], merge: Merge) -> Beside {
-    (0..segments.len()).for_each(|at| look_around(segments, at));
-    if segments.iter().any(|segment| merge.pair.contains(&lock(segment).last)) {
-        team.carry_out_in_turn(merge, |at| {
-            look_around(segments, at);
-            let reached = at.checked_sub(1).is_some_and(|before| lock(&segments[before]).reaches);
-            lock(&segments[at]).taken = reached;
-        });
-    } else {
-        team.carry_out(merge);
-    }
+    (0..segments.len()).for_each(|at| look_around(segments, at, merge));
+    team.carry_out(merge);
     let mut beside = Beside::default();
     for segment in segments {
         beside.add(&std::mem::take(&mut lock(segment).beside));
@@ -189,9 +195,9 @@ fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>
     beside
 }
 
-/// Tells a segment what stands around it.
-fn look_around(segments: &[Mutex<Segment<'_>>], at: usize) {
-    let last = segments[..at].iter().rev().find_map(|segment| lock(segment).content().last().copied());
+/// Tells a segment what stands around it, and what a merge will make of what stands before it.
+fn look_around(segments: &[Mutex<Segment<'_>>], at: usize, Merge { pair: [left, right], id }: Merge) {
+    let before = tail(&segments[..at], if left == right { left } else { SEPARATOR });
     let mut beyond = [SEPARATOR; 2];
     let mut found = 0;
     for segment in &segments[at + 1..] {
@@ -201,8 +207,42 @@ fn look_around(segments: &[Mutex<Segment<'_>>], at: usize) {
         }
     }
     let mut segment = lock(&segments[at]);
-    segment.last = last.unwrap_or(SEPARATOR);
+    // Whether a pair ends before the segment, and whether one can begin with what stands before it.
+    let (ends, begins) = match before.run {
+        0 => (before.tokens == [left, right], before.tokens[1] == left),
+        run => (run % 2 == 0, run % 2 == 1),
+    };
+    segment.taken = begins && segment.content().first() == Some(&right);
+    segment.last = if ends || segment.taken { id } else { before.tokens[1] };
     segment.beyond = beyond;
+}
+
+/// The end of some segments.
+struct Tail {
+    /// The last two tokens.
+    tokens: [u8; 2],
+    /// How many of the last tokens are the one asked for.
+    run: usize,
+}
+
+/// The end of segments, and how often `token` stands there in a row; [`SEPARATOR`] is not counted.
+fn tail(segments: &[Mutex<Segment<'_>>], token: u8) -> Tail {
+    let mut tail = Tail { tokens: [SEPARATOR; 2], run: 0 };
+    let mut seen = 0;
+    for segment in segments.iter().rev() {
+        for &here in lock(segment).content().iter().rev() {
+            if seen < 2 {
+                tail.tokens[1 - seen] = here;
+            }
+            let runs = token != SEPARATOR && here == token && tail.run == seen;
+            tail.run += usize::from(runs);
+            seen += 1;
+            if seen >= 2 && !runs {
+                return tail;
+            }
+        }
+    }
+    tail
 }
 
 /// Bounds of segments of about equal lengths.
@@ -220,7 +260,7 @@ fn cut_at<'a>(tokens: &'a mut [u8], bounds: &[usize]) -> Vec<Mutex<Segment<'a>>>
         rest = after;
         let (length, beside) = (tokens.len(), Beside::default());
         let (last, beyond) = (SEPARATOR, [SEPARATOR; 2]);
-        let segment = Segment { tokens, length, last, taken: false, reaches: false, beyond, beside };
+        let segment = Segment { tokens, length, last, taken: false, beyond, beside };
         segments.push(Mutex::new(segment));
     }
     segments

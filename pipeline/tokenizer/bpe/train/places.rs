@@ -36,7 +36,7 @@ const COVERED: u16 = u16::MAX - 1;
 /// Regions are not shorter than this at the start, in slots; tests have small corpora in many regions.
 const LEAST_REGION: usize = if cfg!(test) { 1 << 4 } else { 1 << 16 };
 /// Merges of fewer pairs than this are not worth a call to other threads.
-const ALONE: u32 = if cfg!(test) { 1 << 2 } else { 1 << 10 };
+const ALONE: u32 = if cfg!(test) { 1 << 2 } else { 1 << 7 };
 
 /// Learns the rest of the merges from what the first phase left.
 pub fn learn(
@@ -48,7 +48,7 @@ pub fn learn(
     let pairs = Pairs::new(counts)?;
     let known = learned.next() as usize;
     let most = known + learned.limits.merges - learned.merges.len();
-    let slots = Slots::new(tokens).map_err(|source| Error::Memory { source })?;
+    let slots = Slots::new(tokens, threads).map_err(|source| Error::Memory { source })?;
     let regions = threads.clamp(1, (slots.len() / LEAST_REGION).max(1));
     let regions: Vec<_> = (0..regions).map(|_| Mutex::new(Region::new(most))).collect();
     let shared =

@@ -51,7 +51,6 @@ impl Kernel {
     pub fn merge(self, segment: &mut Segment, merge: Merge) {
         let taken = std::mem::take(&mut segment.taken);
         if segment.length == 0 {
-            segment.reaches = taken;
             return;
         }
         let mut pass = Pass {
@@ -72,7 +71,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Wide => unsafe { pass.wide_blocks() },
         }
-        segment.reaches = pass.rest();
+        pass.rest();
         segment.length = pass.write;
     }
 }
@@ -89,8 +88,8 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// One token after the other, to the end. Whether the last pair took the first token beyond it.
-    fn rest(&mut self) -> bool {
+    /// One token after the other, to the end. The last pair may take the first token beyond it.
+    fn rest(&mut self) {
         let Merge { pair: [left, right], id } = self.merge;
         while self.read < self.tokens.len() {
             let here = self.tokens[self.read];
@@ -105,7 +104,6 @@ impl Pass<'_> {
             self.tokens[self.write] = self.last;
             self.write += 1;
         }
-        self.read > self.tokens.len()
     }
 
     fn token(&self, at: usize) -> u8 {

@@ -109,19 +109,9 @@ impl Pairs {
         self.table.iter().map(|entry| (entry.list, entry.count))
     }
 
-    /// Hands out the places, among slots that each hold a token, of the pairs kept, with their lists.
-    pub fn for_each(&self, slots: &[AtomicU16], mut each: impl FnMut(usize, u32)) {
-        let few = self.by_bytes();
-        for (place, pair) in (0..).zip(neighbours(slots)) {
-            let Some(pair) = pair else { continue };
-            let list = match &few {
-                Some(lists) => lists[bytes_of(pair)],
-                None => self.table.list(pair),
-            };
-            if list != NO_LIST {
-                each(place, list);
-            }
-        }
+    /// Finds the lists of the pairs kept.
+    pub fn finder(&self) -> Finder<'_> {
+        Finder { bytes: self.by_bytes(), table: &self.table }
     }
 
     /// The lists by pairs of bytes, while all tokens are bytes.
@@ -160,6 +150,28 @@ impl Pairs {
         self.table.forget_below(self.threshold);
         self.lists = self.table.number();
         self.queue = self.table.iter().map(|entry| (entry.count, Reverse(entry.pair))).collect();
+    }
+}
+
+/// Finds the lists of pairs.
+pub struct Finder<'a> {
+    bytes: Option<Vec<u32>>,
+    table: &'a Table,
+}
+
+impl Finder<'_> {
+    /// Hands out the places, among slots that each hold a token, of the pairs kept, with their lists.
+    pub fn for_each(&self, slots: &[AtomicU16], mut each: impl FnMut(usize, u32)) {
+        for (place, pair) in (0..).zip(neighbours(slots)) {
+            let Some(pair) = pair else { continue };
+            let list = match &self.bytes {
+                Some(lists) => lists[bytes_of(pair)],
+                None => self.table.list(pair),
+            };
+            if list != NO_LIST {
+                each(place, list);
+            }
+        }
     }
 }
 

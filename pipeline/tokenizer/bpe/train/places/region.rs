@@ -71,9 +71,13 @@ impl Region {
         for (list, count) in pairs.listed() {
             self.lists[list as usize] = List::with_capacity(share(count));
         }
-        pairs.for_each(&slots[range.start..slots.len().min(range.end + 1)], |place, list| {
-            self.lists[list as usize].push(place);
-        });
+        let finder = pairs.finder();
+        let mut deal = Deal::new(self.lists.len());
+        for from in range.clone().step_by(Deal::BLOCK) {
+            let to = range.end.min(from + Deal::BLOCK);
+            finder.for_each(&slots[from..slots.len().min(to + 1)], |place, list| deal.add(place, list));
+            deal.each(|place, list| self.lists[list].push(from - range.start + place));
+        }
         self.lists.iter_mut().for_each(List::shrink);
     }
 
@@ -125,7 +129,9 @@ impl Region {
     /// Lists the frequent pairs that the last merge made.
     fn list_found(&mut self, shared: &Shared) {
         let known = self.lists.len();
-        for Found { slot, beside: [before, after] } in std::mem::take(&mut self.found) {
+        // Taken for this long only: its memory serves the next merge.
+        let found = std::mem::take(&mut self.found);
+        for &Found { slot, beside: [before, after] } in &found {
             let [list_before, list_after] = [(0, before), (1, after)].map(|(side, token): (usize, u16)| {
                 shared.lists[side].get(usize::from(token)).copied().unwrap_or(NO_LIST)
             });
@@ -142,5 +148,54 @@ impl Region {
             }
         }
         self.lists[known..].iter_mut().for_each(List::shrink);
+        self.found = found;
+    }
+}
+
+/// The places of a block, sorted by list, so that what a list gets is written at once: lists are many, and each lies in
+/// memory of its own.
+struct Deal {
+    found: Vec<(u32, u16)>,
+    /// Where the places of each list end.
+    ends: Vec<u32>,
+    places: Vec<u16>,
+}
+
+impl Deal {
+    /// Slots of a block.
+    const BLOCK: usize = 1 << 16;
+
+    fn new(lists: usize) -> Self {
+        Self { found: Vec::with_capacity(Self::BLOCK), ends: vec![0; lists], places: Vec::new() }
+    }
+
+    fn add(&mut self, place: usize, list: u32) {
+        self.found.push((list, u16::try_from(place).unwrap_or_default()));
+    }
+
+    /// Hands out the places, those of a list in order, and forgets them.
+    fn each(&mut self, mut each: impl FnMut(usize, usize)) {
+        if self.ends.len() > Self::BLOCK / 4 {
+            self.found.drain(..).for_each(|(list, place)| each(place.into(), list as usize));
+            return;
+        }
+        self.ends.fill(0);
+        self.found.iter().for_each(|&(list, _)| self.ends[list as usize] += 1);
+        let mut start = 0;
+        for end in &mut self.ends {
+            start += std::mem::replace(end, start);
+        }
+        self.places.resize(self.found.len(), 0);
+        for (list, place) in self.found.drain(..) {
+            let at = &mut self.ends[list as usize];
+            self.places[*at as usize] = place;
+            *at += 1;
+        }
+        let mut start = 0;
+        for (list, &end) in self.ends.iter().enumerate() {
+            let end = end as usize;
+            self.places[start..end].iter().for_each(|&place| each(place.into(), list));
+            start = end;
+        }
     }
 }

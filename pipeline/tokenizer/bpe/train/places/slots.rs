@@ -13,19 +13,29 @@ use super::bytes;
 pub struct Slots(MmapMut);
 
 impl Slots {
-    /// From the tokens of the first phase.
+    /// From the tokens of the first phase, on some threads.
     ///
     /// # Errors
     /// When the system has no memory left.
-    pub fn new(tokens: Vec<u8>) -> io::Result<Self> {
+    pub fn new(tokens: Vec<u8>, threads: usize) -> io::Result<Self> {
         let slots = Self(MmapMut::map_anon(tokens.len() * size_of::<AtomicU16>())?);
         // A wish: without huge pages it is only slower.
         #[cfg(target_os = "linux")]
         slots.0.advise(memmap2::Advice::HugePage).ok();
-        for (slot, token) in slots.iter().zip(tokens) {
-            slot.store(if token == bytes::SEPARATOR { SEPARATOR } else { token.into() }, Ordering::Relaxed);
-        }
+        let share = tokens.len().div_ceil(threads.max(1)).max(1);
+        std::thread::scope(|scope| {
+            let mut shares = slots.chunks(share).zip(tokens.chunks(share));
+            let first = shares.next();
+            shares.for_each(|(slots, tokens)| drop(scope.spawn(move || fill(slots, tokens))));
+            first.map(|(slots, tokens)| fill(slots, tokens));
+        });
         Ok(slots)
+    }
+}
+
+fn fill(slots: &[AtomicU16], tokens: &[u8]) {
+    for (slot, &token) in slots.iter().zip(tokens) {
+        slot.store(if token == bytes::SEPARATOR { SEPARATOR } else { token.into() }, Ordering::Relaxed);
     }
 }
 
