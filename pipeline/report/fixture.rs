@@ -231,7 +231,7 @@ fn mixture() -> Mixture {
         repeat: 4,
         temperature: Some(2.0),
         sources: vec![source("phage", 12_000, 48_000, 0.07), source("yeast", 2_100_000, 2_500_000, 0.93)],
-        shortfalls: vec!["source `phage` makes up 1.9 % of the tokens and not the 7.0 % wanted".into()],
+        shortfalls: vec!["source `phage` has 48000 of the 178360 tokens wanted, 1.9 % of all and not 7.0 %: there are 12000, and `repeat` allows each window 4 times".into()],
     }
 }
 

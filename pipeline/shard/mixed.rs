@@ -81,7 +81,9 @@ impl Mixed {
         let capped = self.sources.iter().filter(|(_, source)| source.capped);
         let sentence = |(name, source): (&String, &MixedSource)| {
             format!(
-                "source `{name}` makes up {:.1} % of the tokens and not the {:.1} % wanted: it has {} tokens, and `repeat` allows each window {} times",
+                "source `{name}` has {} of the {} tokens wanted, {:.1} % of all and not {:.1} %: there are {}, and `repeat` allows each window {} times",
+                source.written.tokens,
+                source.tokens_wanted,
                 source.share_written * 100.0,
                 source.share_wanted * 100.0,
                 source.available.tokens,

@@ -96,11 +96,11 @@ fn the_report_and_the_command_line_show_the_mixture() {
     ));
     let output = scratch.run(&["--progress", "plain"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let short = "source `plasmid` makes up ";
+    let short = "source `plasmid` has ";
     assert!(stderr(&output).contains(&format!("mixture: {short}")), "{}", stderr(&output));
     let page = std::fs::read_to_string(scratch.artifact("report/report.html")).unwrap();
     assert!(page.contains("<section id=\"mixture\">") && page.contains("a window is written up to 2 times"));
-    assert!(page.contains("Source `plasmid` makes up ") && page.contains("<td>plasmid</td>"));
+    assert!(page.contains("Source `plasmid` has ") && page.contains("<td>plasmid</td>"));
     let info = genomill().args(["shards", "info"]).arg(scratch.artifact("shards")).output().unwrap();
     let info = String::from_utf8(info.stdout).unwrap();
     assert!(info.contains(short) && info.contains("\nplasmid "), "{info}");

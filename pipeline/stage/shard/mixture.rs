@@ -176,7 +176,7 @@ fn fill(weights: &[f64], caps: &[u64], total: u64) -> Vec<u64> {
     loop {
         let scale = rest as f64 / open.iter().map(|&i| weights[i]).sum::<f64>();
         let (full, others): (Vec<usize>, Vec<usize>) =
-            open.iter().partition(|&&i| whole(weights[i] * scale) >= caps[i]);
+            open.iter().copied().partition(|&i| whole(weights[i] * scale) >= caps[i]);
         if full.is_empty() {
             others.iter().for_each(|&i| parts[i] = whole(weights[i] * scale));
             return parts;
@@ -246,10 +246,10 @@ impl Source {
     /// Takes the buckets that still fit; whether the first that does not is to be looked at more closely.
     fn narrow(&mut self) -> bool {
         let buckets = std::mem::take(&mut self.buckets);
+        self.readings += 1;
         if self.rest == 0 || buckets.is_empty() {
             return false;
         }
-        self.readings += 1;
         let mut fits = 0;
         while let Some(bucket) = buckets.get(fits).filter(|bucket| bucket.tokens <= self.rest) {
             self.rest -= bucket.tokens;
@@ -283,11 +283,11 @@ impl<'a> Draw<'a> {
         mut read: impl FnMut(&mut dyn FnMut(&Document, u64)) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let mut draw = Self { mixture, sources: BTreeMap::new() };
-        read(&mut |window, bases| draw.count(window, bases))?;
+        read(&mut |window: &Document, bases| draw.count(window, bases))?;
         draw.check_names()?;
         draw.allot();
         while draw.narrow() {
-            read(&mut |window, bases| draw.count(window, bases))?;
+            read(&mut |window: &Document, bases| draw.count(window, bases))?;
         }
         Ok(draw)
     }
@@ -534,7 +534,7 @@ mod tests {
         assert_eq!(
             details.shortfalls(),
             [
-                "source `b` makes up 25.0 % of the tokens and not the 50.0 % wanted: it has 100 tokens, and `repeat` allows each window 2 times"
+                "source `b` has 200 of the 400 tokens wanted, 25.0 % of all and not 50.0 %: there are 100, and `repeat` allows each window 2 times"
             ]
         );
     }
