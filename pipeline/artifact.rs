@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use hashes::Hashes;
 pub use manifest::{Counts, FileEntry, Input, Manifest, SourceFile};
-pub use staging::Staging;
+pub use staging::{Part, Staging};
 
 use crate::fs;
 

@@ -6,6 +6,7 @@
 
 pub mod against;
 mod archive;
+pub mod contexts;
 mod encode;
 pub mod export;
 pub mod find;
@@ -13,6 +14,7 @@ pub mod find;
 mod fixture;
 #[cfg(test)]
 mod golden;
+mod mixed;
 mod provenance;
 pub mod reader;
 pub mod stats;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use mixed::{Mixed, MixedSource, WindowCount};
 pub use reader::{Rows, ShardSet, Tokens};
 pub use writer::{Layout, Row, SplitWriter};
 
@@ -38,7 +41,7 @@ pub const SCHEMA: &str = "genomill/shard/1";
 pub const ALIGNMENT: u64 = 64;
 
 /// What the manifest of a shard set says of it (`details` of the artifact's manifest).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Details {
     /// Version of the layout.
     pub schema: String,
@@ -62,6 +65,9 @@ pub struct Details {
     /// What the column `weights` says; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weights: Option<LossWeights>,
+    /// The proportions of the sources in the split `train`; absent where windows are written as they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<Mixed>,
     /// The splits by name.
     pub splits: BTreeMap<String, Split>,
 }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::artifact::{self, Artifact, Counts, FileEntry, Input};
+use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
 
@@ -214,6 +214,8 @@ pub struct Outcome {
     pub volatile: Vec<&'static str>,
     /// Times of parts of the work, in seconds of one thread, by name. They are kept beside the artifact, not in it.
     pub seconds: Vec<(&'static str, f64)>,
+    /// Folders of it that are artifacts of their own; their manifests belong to `volatile`.
+    pub parts: Vec<Part>,
     /// Files whose hash is known from writing them; all others are hashed when they are published.
     pub files: Vec<FileEntry>,
     /// One line for people.

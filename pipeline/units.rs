@@ -1,4 +1,5 @@
-//! The few types that every room shares: strands and intervals; and amounts of bases and bytes as people write them.
+//! The few things that every room shares: strands and intervals; amounts of bases, tokens and bytes as people write them;
+//! and what a misspelt name was meant to be.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -107,6 +108,15 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("expected bytes such as `500000000`, `512MB` or `8GiB`, found `{text}`"))
 }
 
+/// Tokens as people write them: `1000000`, `500k`, `1.5M`; k, M, G and T are powers of a thousand, in either case.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_tokens(text: &str) -> Result<u64, String> {
+    parse(text, &[""], &DECIMAL)
+        .ok_or_else(|| format!("expected tokens such as `1000000`, `500k` or `2G`, found `{text}`"))
+}
+
 /// A number, one of the prefixes, one of the units; none if it is anything else or does not fit 64 bits.
 fn parse(text: &str, units: &[&str], prefixes: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim().to_lowercase();
@@ -157,7 +167,12 @@ pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, 
     amount(deserializer, parse_bytes)
 }
 
-/// For `#[schemars(with)]`: what [`bases`] and [`bytes`] read.
+/// For `#[serde(deserialize_with)]`: tokens as a number, as [`parse_tokens`] reads them, or none.
+pub fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    amount(deserializer, parse_tokens)
+}
+
+/// For `#[schemars(with)]`: what [`bases`], [`bytes`] and [`tokens`] read.
 pub struct Amount;
 
 impl JsonSchema for Amount {
@@ -175,6 +190,12 @@ impl JsonSchema for Amount {
             "pattern": "^[0-9]+([.][0-9]+)? ?([kKmMgGtT]i?)?([bB][pP]?)?$"
         })
     }
+}
+
+/// The candidate that a person may have meant.
+pub fn similar<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let scored = candidates.map(|c| (strsim::jaro_winkler(&found.to_lowercase(), &c.to_lowercase()), c));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.to_owned())
 }
 
 #[cfg(test)]

@@ -19,5 +19,7 @@ mod matrix;
 mod report;
 #[path = "behaviour/rerun.rs"]
 mod rerun;
+#[path = "behaviour/shards.rs"]
+mod shards;
 #[path = "behaviour/workflow_file.rs"]
 mod workflow_file;

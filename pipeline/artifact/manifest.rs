@@ -107,6 +107,16 @@ impl Counts {
         self.other.insert(name.to_owned(), count);
     }
 
+    /// Adds another account.
+    pub fn add(&mut self, other: &Self) {
+        self.bases_in += other.bases_in;
+        self.bases_out += other.bases_out;
+        other.dropped.iter().for_each(|(reason, &bases)| self.drop_bases(reason, bases));
+        for (name, count) in &other.other {
+            *self.other.entry(name.clone()).or_default() += count;
+        }
+    }
+
     /// Whether nothing was lost in silence.
     pub fn balances(&self) -> bool {
         self.bases_in == self.bases_out + self.dropped_bases()

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::{Artifact, Error, FileEntry, Hashes, MANIFEST, Manifest, hashes};
+use serde_json::Value;
+
+use super::{Artifact, Counts, Error, FileEntry, Hashes, MANIFEST, Manifest, hashes};
 use crate::fs;
 
 /// The folder, beside the artifacts, in which they are built.
@@ -21,6 +23,17 @@ pub struct Staging {
     work: PathBuf,
     stage: String,
     folder: PathBuf,
+}
+
+/// A folder within an artifact that is an artifact of its own: it can be opened, checked and sent by itself.
+#[derive(Debug)]
+pub struct Part {
+    /// Relative to the artifact's folder, without a `/`.
+    pub folder: String,
+    /// Its account.
+    pub counts: Counts,
+    /// What only it has to say.
+    pub details: Value,
 }
 
 impl Staging {
@@ -57,6 +70,26 @@ impl Staging {
         remove(&self.folder)
     }
 
+    /// Writes the manifest of a part, which shares with the `whole` what it does not say for itself. To be called before
+    /// [`Self::publish`]; the whole then lists the part's manifest, which should be volatile there, as its own is.
+    pub fn seal_part(&self, whole: &Manifest, part: Part) -> Result<(), Error> {
+        let (folder, prefix) = (self.folder.join(&part.folder), format!("{}/", part.folder));
+        let within = |entry: &FileEntry| {
+            let path = entry.path.strip_prefix(&prefix)?.to_owned();
+            Some(FileEntry { path, ..entry.clone() })
+        };
+        let known: Vec<FileEntry> = whole.files.iter().filter_map(within).collect();
+        let mut manifest = Manifest {
+            stage: format!("{}/{}", whole.stage, part.folder),
+            counts: part.counts,
+            details: part.details,
+            files: sync_and_hash(&folder, &[], &known)?,
+            ..whole.clone()
+        };
+        manifest.content = content(&manifest);
+        write_manifest(&folder, &manifest)
+    }
+
     /// Syncs and hashes every file, writes the manifest last, and puts the folder in the place of the old one.
     /// Fills in `files` and `content` of the manifest: a file that it lists already, with the size that it has, was hashed
     /// when it was written and is not read again. `volatile` names the files that hold wall times, in whatever folder.
@@ -69,10 +102,7 @@ impl Staging {
         let known = std::mem::take(&mut manifest.files);
         manifest.files = sync_and_hash(&self.folder, volatile, &known)?;
         manifest.content = content(&manifest);
-        let path = self.folder.join(MANIFEST);
-        let json = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other);
-        fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?;
-        sync_folder(&self.folder)?;
+        write_manifest(&self.folder, &manifest)?;
         let place = self.work.join(&self.stage);
         self.replace(&place)?;
         for entry in &manifest.files {
@@ -133,6 +163,13 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<(), Error
         }
     }
     Ok(())
+}
+
+fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
+    let path = folder.join(MANIFEST);
+    let json = serde_json::to_vec_pretty(manifest).map_err(std::io::Error::other);
+    fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?;
+    sync_folder(folder)
 }
 
 fn sync_folder(folder: &Path) -> Result<(), Error> {

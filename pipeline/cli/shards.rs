@@ -9,7 +9,7 @@ use super::{Error, export};
 use crate::artifact::Artifact;
 use crate::shard::against::{self, Genome};
 use crate::shard::find::{self, Query};
-use crate::shard::{Segment, ShardSet, stats, verify};
+use crate::shard::{Mixed, Segment, ShardSet, contexts, stats, verify};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +125,29 @@ fn info(folder: &Path, json: bool) -> Result<(), Error> {
             split.rows, split.tokens, split.bases, split.padding
         )?;
     }
+    details.mixture.as_ref().map_or(Ok(()), |mixture| mixed(mixture, &mut out))
+}
+
+/// What there is of each source, what became of it, and its share of what is written.
+fn mixed(mixture: &Mixed, out: &mut impl Write) -> Result<(), Error> {
+    writeln!(
+        out,
+        "{:<12} {:>14} {:>14} {:>14} {:>14} {:>8} {:>8}",
+        "source", "tokens", "left out", "repeated", "written", "wanted", "written"
+    )?;
+    for (name, source) in &mixture.sources {
+        writeln!(
+            out,
+            "{name:<12} {:>14} {:>14} {:>14} {:>14} {:>6.1} % {:>6.1} %",
+            source.available.tokens,
+            source.left_out.tokens,
+            source.repeated.tokens,
+            source.written.tokens,
+            source.share_wanted * 100.0,
+            source.share_written * 100.0
+        )?;
+    }
+    mixture.shortfalls().iter().try_for_each(|sentence| writeln!(out, "{sentence}"))?;
     Ok(())
 }
 
@@ -170,7 +193,10 @@ fn check(folder: &Path, against: &[String]) -> Result<(), Error> {
         "{} files, {} rows, {} tokens, {} bases: all as the manifest says",
         checked.files, checked.rows, checked.tokens, checked.bases
     )?;
-    if against.is_empty() { Ok(()) } else { compare(&artifact, against, &mut out) }
+    if against.is_empty() {
+        return Ok(());
+    }
+    contexts::all(&artifact)?.iter().try_for_each(|set| compare(set, against, &mut out))
 }
 
 fn compare(artifact: &Artifact, against: &[String], out: &mut impl Write) -> Result<(), Error> {

@@ -35,6 +35,8 @@ pub struct Data {
     pub splits: Vec<Split>,
     /// The files of the shard set.
     pub shards: Vec<Shard>,
+    /// The proportions of the sources in the training rows, of each set that mixes them.
+    pub mixtures: Vec<Mixture>,
     /// How the model was trained.
     pub training: Option<Training>,
     /// Bits per base, one for each set of held-out bases.
@@ -258,6 +260,44 @@ pub struct Shard {
     pub bases: Option<u64>,
     /// Size of the file, in bytes.
     pub bytes: u64,
+}
+
+/// The proportions in which the sources of a shard set stand in its training rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mixture {
+    /// The set, where there are several.
+    pub set: Option<String>,
+    /// How often a window is written at most.
+    pub repeat: u64,
+    /// What flattened the shares.
+    pub temperature: Option<f64>,
+    /// The sources.
+    pub sources: Vec<MixedSource>,
+    /// Sentences on the sources that are less than was wanted.
+    pub shortfalls: Vec<String>,
+}
+
+/// What became of a source; in tokens of its windows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MixedSource {
+    /// Its name.
+    pub name: String,
+    /// What there is.
+    pub available: u64,
+    /// What is not written.
+    pub left_out: u64,
+    /// What is written again.
+    pub repeated: u64,
+    /// What is written.
+    pub written: u64,
+    /// Bases that these stand for.
+    pub bases: u64,
+    /// Share of what there is of all sources, 0 to 1.
+    pub share_available: f64,
+    /// Share that was wanted.
+    pub share_wanted: f64,
+    /// Share of what is written.
+    pub share_written: f64,
 }
 
 /// A training run.

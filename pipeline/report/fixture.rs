@@ -2,9 +2,9 @@
 
 use crate::metric::interval::Estimate;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, ModelScore,
-    Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies,
-    Vocabulary,
+    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, MixedSource,
+    Mixture, ModelScore, Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training,
+    Vocabularies, Vocabulary,
 };
 
 /// A report with every section.
@@ -29,6 +29,7 @@ pub fn full() -> Data {
         tokens: Some(tokens()),
         vocabularies: Some(vocabularies()),
         splits: splits(),
+        mixtures: vec![mixture()],
         shards: shards(),
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
@@ -211,6 +212,27 @@ fn splits() -> Vec<Split> {
         split("validation", &["chrXV"], 1_091_291),
         split("test", &["chrXVI"], 948_066),
     ]
+}
+
+fn mixture() -> Mixture {
+    let source = |name: &str, available, written, wanted| MixedSource {
+        name: name.into(),
+        available,
+        left_out: available.saturating_sub(written),
+        repeated: written.saturating_sub(available),
+        written,
+        bases: 4 * written,
+        share_available: available as f64 / 2_112_000.0,
+        share_wanted: wanted,
+        share_written: written as f64 / 2_548_000.0,
+    };
+    Mixture {
+        set: None,
+        repeat: 4,
+        temperature: Some(2.0),
+        sources: vec![source("phage", 12_000, 48_000, 0.07), source("yeast", 2_100_000, 2_500_000, 0.93)],
+        shortfalls: vec!["source `phage` has 48000 of the 178360 tokens wanted, 1.9 % of all and not 7.0 %: there are 12000, and `repeat` allows each window 4 times".into()],
+    }
 }
 
 fn shards() -> Vec<Shard> {

@@ -1,7 +1,7 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "summary",
     "workflow",
     "stages",
@@ -10,6 +10,7 @@ const SECTIONS: [&str; 12] = [
     "tokens",
     "vocabularies",
     "splits",
+    "mixture",
     "shards",
     "training",
     "bits-per-base",
@@ -37,6 +38,8 @@ fn full_data_shows_every_section() {
         "10,031,969",
         "beats the best Markov baseline (order 11, blended)",
         "3 min 12 s",
+        "a window is written up to 4 times; the temperature is 2",
+        "Source `phage` has 48000",
     ] {
         assert!(page.contains(text), "{text}");
     }
@@ -55,13 +58,14 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 10] = [
+    let without: [Removal; 11] = [
         ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
         ("lengths", |data| data.lengths.clear()),
         ("tokens", |data| data.tokens = None),
         ("splits", |data| data.splits.clear()),
+        ("mixture", |data| data.mixtures.clear()),
         ("shards", |data| data.shards.clear()),
         ("training", |data| data.training = None),
         ("bits-per-base", |data| data.evaluations.clear()),

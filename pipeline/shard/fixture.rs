@@ -73,6 +73,7 @@ pub(crate) fn publish(work: &Path, layout: Layout, rows: Vec<Row>, file_bytes: u
         tokenizer_fingerprint: tokenizer.fingerprint().to_hex().to_string(),
         packing: Some(packing),
         loss_weights: layout.weights.then_some(LossWeights { one: LossWeights::ONE, soft_masked: 25 }),
+        mixture: None,
         splits: [("train".to_owned(), train)].into(),
     };
     let manifest = Manifest {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::writer::MAGIC;
-use super::{ALIGNMENT, ARCHIVE, Details, Error, MAPPED, Page, SCHEMA, ShardFile, Split, archive};
+use super::{ALIGNMENT, ARCHIVE, Details, Error, MAPPED, Page, SCHEMA, ShardFile, Split, archive, contexts};
 use crate::artifact::Artifact;
 use crate::fs;
 use crate::tokenizer::{self, Tokenizer};
@@ -58,6 +58,9 @@ impl ShardSet {
         let kind = &artifact.manifest.kind;
         if kind != "shard" {
             return Err(wrong(format!("it is an artifact of kind `{kind}`")));
+        }
+        if let Some(several) = contexts::several(artifact) {
+            return Err(wrong(contexts::unnamed(&several, &folder)));
         }
         let schema = artifact.manifest.details.get("schema").and_then(|s| s.as_str()).unwrap_or("none");
         if schema != SCHEMA {
@@ -269,4 +272,132 @@ fn cast<T: Copy>(bytes: &[u8]) -> &[T] {
     let (before, values, after) = unsafe { bytes.align_to::<T>() };
     assert!(before.is_empty() && after.is_empty(), "pages are aligned, rows are whole");
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::fixture::{PLAIN, publish, rows};
+    use super::*;
+
+    type Damage = fn(&Path);
+
+    fn edit(folder: &Path, change: impl Fn(&mut Value)) {
+        let path = folder.join("manifest.json");
+        let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+    }
+
+    fn shard(folder: &Path) -> PathBuf {
+        folder.join("train-00000.parquet")
+    }
+
+    fn resize(folder: &Path, bytes: u64) {
+        std::fs::File::options().write(true).open(shard(folder)).unwrap().set_len(bytes).unwrap();
+    }
+
+    /// What needs no reading of tokens is refused at opening: of a folder whose file has 50 rows of 128 bytes.
+    #[test]
+    fn opening_refuses_what_it_can_see_cheaply() {
+        fn page(folder: &Path, change: impl Fn(&mut Value)) {
+            edit(folder, |manifest| change(&mut manifest["details"]["splits"]["train"]["files"][0]));
+        }
+        let cases: [(&str, Damage, &str); 13] = [
+            (
+                "no manifest",
+                |folder| std::fs::remove_file(folder.join("manifest.json")).unwrap(),
+                "is no artifact",
+            ),
+            (
+                "cut manifest",
+                |folder| std::fs::write(folder.join("manifest.json"), "{\"sch").unwrap(),
+                "cannot read",
+            ),
+            (
+                "newer artifact",
+                |folder| edit(folder, |manifest| manifest["schema"] = "genomill/artifact/2".into()),
+                "its schema is `genomill/artifact/2`, this genomill reads `genomill/artifact/1`",
+            ),
+            (
+                "newer shards",
+                |folder| edit(folder, |manifest| manifest["details"]["schema"] = "genomill/shard/2".into()),
+                "its schema is `genomill/shard/2`, expected `genomill/shard/1`",
+            ),
+            (
+                "other profile",
+                |folder| edit(folder, |manifest| manifest["details"]["profile"] = "woven".into()),
+                "its profile is `woven`, expected `mapped` or `archive`",
+            ),
+            ("missing file", |folder| std::fs::remove_file(shard(folder)).unwrap(), "train-00000.parquet"),
+            (
+                "cut file",
+                |folder| resize(folder, 1000),
+                "damaged at byte 1000: it has 1000 bytes, its manifest says",
+            ),
+            (
+                "empty file",
+                |folder| resize(folder, 0),
+                "damaged at byte 0: it has 0 bytes, its manifest says",
+            ),
+            ("grown file", |folder| resize(folder, 99_999), "it has 99999 bytes, its manifest says"),
+            (
+                "no Parquet",
+                |folder| {
+                    let bytes = std::fs::metadata(shard(folder)).unwrap().len();
+                    std::fs::write(shard(folder), vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+                },
+                "damaged at byte 0: it does not start and end with `PAR1`",
+            ),
+            (
+                "page beyond the end",
+                |folder| page(folder, |file| file["pages"][0]["rows"] = u64::MAX.into()),
+                "damaged at byte 64: a page of 18446744073709551615 rows does not lie within",
+            ),
+            (
+                "page beside the alignment",
+                |folder| page(folder, |file| file["pages"][0]["offset"] = 66.into()),
+                "damaged at byte 66: a page of 50 rows does not lie within",
+            ),
+            (
+                "rows that no page holds",
+                |folder| page(folder, |file| file["rows"] = 51.into()),
+                "its pages hold 50 rows, its manifest says 51",
+            ),
+        ];
+        for (name, damage, expected) in cases {
+            let work = tempfile::tempdir().unwrap();
+            let folder = publish(work.path(), PLAIN, rows(PLAIN, 50), 1 << 20).folder;
+            assert_eq!(ShardSet::open(&folder).and_then(|set| set.rows("train")).unwrap().len(), 50);
+            damage(&folder);
+            let error = ShardSet::open(&folder).and_then(|set| set.rows("train")).unwrap_err().to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+    }
+
+    /// As a rerun of the stage does it.
+    #[test]
+    fn a_folder_that_is_replaced_stays_what_it_was_for_its_readers() {
+        let work = tempfile::tempdir().unwrap();
+        let before = rows(PLAIN, 50);
+        let folder = publish(work.path(), PLAIN, before.clone(), 1 << 20).folder;
+        let open = ShardSet::open(&folder).unwrap().rows("train").unwrap();
+        publish(work.path(), PLAIN, rows(PLAIN, 7), 1 << 20);
+        assert_eq!(ShardSet::open(&folder).unwrap().rows("train").unwrap().len(), 7);
+        assert!((0..).zip(&before).all(|(row, before)| open.get(row).to_vec() == before.tokens));
+    }
+
+    #[test]
+    fn a_flipped_byte_is_seen_by_those_who_ask_for_all() {
+        let work = tempfile::tempdir().unwrap();
+        let folder = publish(work.path(), PLAIN, rows(PLAIN, 50), 1 << 20).folder;
+        assert_eq!(super::super::verify::open(&folder).unwrap().rows("train").unwrap().len(), 50);
+        let mut bytes = std::fs::read(shard(&folder)).unwrap();
+        bytes[64 + 300] ^= 1;
+        std::fs::write(shard(&folder), bytes).unwrap();
+        assert!(ShardSet::open(&folder).unwrap().rows("train").is_ok());
+        let error = super::super::verify::open(&folder).unwrap_err().to_string();
+        assert!(error.contains("damaged at byte 64: the tokens of rows 0 to 49 differ"), "{error}");
+    }
 }

@@ -1,10 +1,12 @@
 //! Checks a shard set through and through: sizes, hashes, row counts, tokens within the vocabulary, provenance. Memory: the
 //! provenance of a row and the map, on every thread; files are read side by side.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 
-use super::{Error, LossWeights, Rows, Segment, ShardFile, ShardSet, Split};
-use crate::artifact::{Artifact, Hashes};
+use super::{Error, LossWeights, Rows, Segment, ShardFile, ShardSet, Split, contexts};
+use crate::artifact::{Artifact, Hashes, MANIFEST};
 use crate::tokenizer::Tokenizer;
 
 /// What was checked.
@@ -31,17 +33,43 @@ impl Checked {
     }
 }
 
+/// Opens a shard set after reading every byte of it, where [`ShardSet::open`] compares sizes and bounds alone.
+pub fn open(folder: &Path) -> Result<ShardSet, Error> {
+    let artifact = Artifact::open(folder)?;
+    verify(&artifact)?;
+    ShardSet::from_artifact(&artifact)
+}
+
 /// Reads every byte of a shard set and reports the first thing that is not as the manifest says.
 pub fn verify(artifact: &Artifact) -> Result<Checked, Error> {
     let (checked, faults) = inspect(artifact)?;
     faults.into_iter().next().map_or(Ok(checked), Err)
 }
 
-/// Reads every byte of a shard set and reports what is not as the manifest says, the first fault of each file.
+/// Reads every byte of a shard set, or of the sets of several contexts, and reports what is not as the manifest says, the
+/// first fault of each file.
 ///
 /// # Errors
 /// When the manifest cannot be used at all.
 pub fn inspect(artifact: &Artifact) -> Result<(Checked, Vec<Error>), Error> {
+    let Some(several) = contexts::several(artifact) else { return inspect_set(artifact) };
+    let (mut checked, mut faults) = (Checked::default(), Vec::new());
+    for entry in artifact.manifest.files.iter().filter(|entry| entry.path.ends_with(MANIFEST)) {
+        faults.extend(artifact.verify_file(entry, &Hashes::default()).err().map(Error::from));
+    }
+    for context in several {
+        match contexts::choose(artifact, Some(context)).and_then(|set| inspect_set(&set)) {
+            Ok((found, wrong)) => {
+                checked = checked.add(found);
+                faults.extend(wrong);
+            }
+            Err(error) => faults.push(error),
+        }
+    }
+    Ok((checked, faults))
+}
+
+fn inspect_set(artifact: &Artifact) -> Result<(Checked, Vec<Error>), Error> {
     let set = ShardSet::from_artifact(artifact)?;
     let (mut checked, mut faults) = (Checked::default(), Vec::new());
     let tokenizer = set.tokenizer().map_err(|error| faults.push(error.into())).ok();
@@ -257,8 +285,6 @@ fn other_length(tokenizer: &dyn Tokenizer, tokens: &[u32], segment: &Segment) ->
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::Value;
 
     use super::super::fixture::{PLAIN, publish, rows};

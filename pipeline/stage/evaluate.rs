@@ -14,7 +14,7 @@ use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
 use crate::observer::Unit;
 use crate::report::{Evaluation, Markov, MarkovOrder, ModelScore};
-use crate::shard::{Segment, ShardSet};
+use crate::shard::{Segment, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
 use crate::units::Strand;
 
@@ -27,6 +27,10 @@ pub const SCORES: &str = "scores.json";
 pub struct Config {
     /// The stage that packed the shards.
     from: String,
+    /// Tokens per row: which set to score on, where the stage packed several contexts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    context: Option<usize>,
     /// The stage that trained the model; without it only the baselines are scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<String>,
@@ -92,8 +96,8 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["shard"])?;
-        let set = ShardSet::from_artifact(input)?;
+        let set = contexts::choose(task.input_of("from", &["shard"])?, self.context)?;
+        let set = ShardSet::from_artifact(&set)?;
         let tokenizer = set.tokenizer()?;
         let baselines = self.fit(task, &set, tokenizer.as_ref())?;
         let mut evaluations = Vec::new();

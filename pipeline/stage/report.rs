@@ -12,10 +12,11 @@ use super::{Error, Outcome, Stage, Task, part, to_json};
 use crate::artifact::{self, Artifact, Counts};
 use crate::fs;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split,
-    Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary, count, render,
+    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, MixedSource, Mixture, Point, Shard,
+    Source, Split, Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary,
+    count, render,
 };
-use crate::shard::{Details, ShardSet};
+use crate::shard::{Details, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::info::{Listed, Usage};
 use crate::train::{Record, read_history};
@@ -93,6 +94,7 @@ fn upstream(task: &Task) -> Result<Vec<Artifact>, Error> {
 
 fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Error> {
     let of = |kind: &'static str| artifacts.iter().filter(move |artifact| artifact.manifest.kind == kind);
+    let sets = of("shard").map(contexts::all).collect::<Result<Vec<_>, _>>()?.concat();
     let mut data = Data {
         workflow: task.workflow.to_owned(),
         description: config.description.clone(),
@@ -102,16 +104,18 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         stages: artifacts.iter().map(|artifact| stage(task, artifact)).collect(),
         sources: of("ingest").flat_map(sources).collect(),
         lengths: of("chunk").map(windows).collect(),
-        splits: of("split").flat_map(|artifact| splits(artifact, artifacts)).collect(),
+        splits: of("split").flat_map(|artifact| splits(artifact, &sets)).collect(),
         commands: commands(task),
         ..Data::default()
     };
-    data.vocabularies = vocabularies(task, artifacts);
-    let several = of("shard").count() > 1;
-    for artifact in of("shard") {
+    data.vocabularies = vocabularies(task, artifacts, &sets);
+    let several = sets.len() > 1;
+    for artifact in &sets {
         let set = ShardSet::from_artifact(artifact)?;
         let folder = if several { format!("{}/", artifact.manifest.stage) } else { String::new() };
         data.shards.extend(shards(&folder, &set.details));
+        let name = several.then(|| artifact.manifest.stage.clone());
+        data.mixtures.extend(set.details.mixture.as_ref().map(|mixed| mixture(name, mixed)));
         if data.vocabularies.is_none() {
             data.tokens = Some(tokens(&set, artifacts)?);
         }
@@ -133,7 +137,7 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
 }
 
 /// The vocabularies side by side, where there are several; by size, of equals in the order of the workflow.
-fn vocabularies(task: &Task, artifacts: &[Artifact]) -> Option<Vocabularies> {
+fn vocabularies(task: &Task, artifacts: &[Artifact], sets: &[Artifact]) -> Option<Vocabularies> {
     let tokenized: Vec<&Artifact> =
         artifacts.iter().filter(|artifact| artifact.manifest.kind == "tokenize").collect();
     let has = |split: &&str| tokenized.iter().all(|a| a.manifest.details["splits"][split].is_object());
@@ -147,7 +151,7 @@ fn vocabularies(task: &Task, artifacts: &[Artifact]) -> Option<Vocabularies> {
     let mut rows: Vec<Vocabulary> = tokenized
         .iter()
         .flat_map(|tokens| {
-            let sets = artifacts.iter().filter(|artifact| is_shard_of(artifact, tokens));
+            let sets = sets.iter().filter(|set| is_shard_of(set, tokens));
             let sets: Vec<Option<&Artifact>> = sets.map(Some).collect();
             let sets = if sets.is_empty() { vec![None] } else { sets };
             sets.into_iter().map(|set| vocabulary(task, artifacts, split, tokens, set)).collect::<Vec<_>>()
@@ -270,10 +274,9 @@ fn windows(artifact: &Artifact) -> Histogram {
     Histogram::new(&format!("Windows of {}", artifact.manifest.stage), "windows", "bases", lengths)
 }
 
-fn splits(artifact: &Artifact, artifacts: &[Artifact]) -> Vec<Split> {
+fn splits(artifact: &Artifact, sets: &[Artifact]) -> Vec<Split> {
     // Several sets have different rows of the same bases.
-    let mut sets = artifacts.iter().filter(|artifact| artifact.manifest.kind == "shard");
-    let shard = sets.next().filter(|_| sets.next().is_none());
+    let shard = sets.first().filter(|_| sets.len() == 1);
     let splits = artifact.manifest.details["splits"].as_object().cloned().unwrap_or_default();
     let split = |(name, value): (&String, &Value)| {
         let packed = shard.map(|shard| shard.manifest.details["splits"][name].clone()).unwrap_or_default();
@@ -307,6 +310,28 @@ fn shards(folder: &str, details: &Details) -> Vec<Shard> {
             bytes: file.bytes,
         })
         .collect()
+}
+
+fn mixture(set: Option<String>, mixed: &crate::shard::Mixed) -> Mixture {
+    let all: u64 = mixed.sources.values().map(|source| source.available.tokens).sum();
+    let source = |(name, source): (&String, &crate::shard::MixedSource)| MixedSource {
+        name: name.clone(),
+        available: source.available.tokens,
+        left_out: source.left_out.tokens,
+        repeated: source.repeated.tokens,
+        written: source.written.tokens,
+        bases: source.written.bases,
+        share_available: source.available.tokens as f64 / all.max(1) as f64,
+        share_wanted: source.share_wanted,
+        share_written: source.share_written,
+    };
+    Mixture {
+        set,
+        repeat: mixed.repeat.into(),
+        temperature: mixed.temperature,
+        sources: mixed.sources.iter().map(source).collect(),
+        shortfalls: mixed.shortfalls(),
+    }
 }
 
 /// Counts the tokens of the training rows.

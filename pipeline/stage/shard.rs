@@ -1,6 +1,8 @@
 //! Packs the tokens of windows into rows of one length and writes the shard set: one thread reads, one packs, the others
 //! encode. Memory: two row groups per thread (8 MiB of tokens each), and what [`pack`] holds; not the number of rows.
 
+mod context;
+mod mixture;
 mod pack;
 mod weights;
 
@@ -12,14 +14,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::context::Context;
+use self::mixture::{Draw, Mixture};
 use self::pack::{Pack, Packer};
 use self::weights::{LossWeight, Masks};
 use super::tokenize::{Document, for_each_document, table_name};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
-use crate::artifact::{Counts, FileEntry};
+use crate::artifact::{Artifact, Counts, FileEntry, MANIFEST, Part};
 use crate::fs;
 use crate::observer::Unit;
+use crate::shard::contexts::{self, Contexts};
 use crate::shard::{ARCHIVE, Details, Layout, MAPPED, Packing, SCHEMA, Split, SplitWriter};
 use crate::tokenizer::{self as tokenizers, Tokenizer};
 
@@ -29,9 +34,8 @@ use crate::tokenizer::{self as tokenizers, Tokenizer};
 pub struct Config {
     /// The stage that tokenized the windows.
     from: String,
-    /// Tokens per row.
-    #[schemars(range(min = 1))]
-    context: u32,
+    /// Tokens per row: a number, or a list, which makes a set of each, in folders `context-512` and so on.
+    context: Context,
     /// `concat` (default): windows follow each other, over the ends of rows; `none`: each window begins a row; `best_fit`:
     /// windows that fit a row are never cut.
     #[serde(default)]
@@ -52,6 +56,9 @@ pub struct Config {
     /// What tokens count in a trainer's loss, as a column beside them. Default: no such column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_weight: Option<LossWeight>,
+    /// In what proportions the sources stand in the split `train`. Default: every window once, as it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mixture: Option<Mixture>,
     /// Tokens of a shard file, in MiB. Default 256.
     #[serde(default = "default_file_mib")]
     #[schemars(range(min = 1))]
@@ -83,6 +90,9 @@ impl Profile {
     }
 }
 
+/// The split whose sources are mixed.
+const MIXED: &str = "train";
+
 /// The separator that stands for "choose one".
 const AUTOMATIC: &str = "auto";
 
@@ -105,13 +115,13 @@ impl Stage for Config {
 
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        if self.context == 0 {
-            problems.push(("context", "is 0, expected at least 1 token".to_owned()));
-        }
+        problems.extend(self.context.problem().map(|reason| ("context", reason)));
         if self.file_mib == 0 {
             problems.push(("file_mib", "is 0, expected at least 1".to_owned()));
         }
         problems.extend(self.loss_weight.and_then(|w| w.byte().err()).map(|reason| ("loss_weight", reason)));
+        let mixture = self.mixture.iter().flat_map(Mixture::problems);
+        problems.extend(mixture.map(|reason| ("mixture", reason)));
         problems
     }
 
@@ -124,14 +134,68 @@ impl Stage for Config {
         let file = input.path(TOKENIZER);
         let tokenizer = tokenizers::open(&file)?;
         let masks = self.loss_weight.map(|weight| Masks::read(task, input, weight)).transpose()?;
+        let draw =
+            self.mixture.as_ref().map(|mixture| draw(task, tokenizer.as_ref(), mixture)).transpose()?;
         let (tokenizer, packing) = (tokenizer.as_ref(), self.packing(tokenizer.as_ref())?);
-        let set = Set { config: self, task, tokenizer, packing, masks };
-        let copy = task.out.join(TOKENIZER);
-        std::fs::copy(&file, &copy).map_err(fs::error("copy", &file))?;
-        let mut counts = Counts::default();
-        let splits = set.write(task.out, &mut counts)?;
-        Ok(set.outcome(splits, counts))
+        let set = |context| Set {
+            config: self,
+            task,
+            context,
+            tokenizer,
+            packing: &packing,
+            masks: masks.as_ref(),
+            draw: draw.as_ref(),
+        };
+        match &self.context {
+            Context::One(context) => set(*context).write(&file, task.out),
+            Context::Several(contexts) => {
+                several(contexts.iter().map(|&context| set(context)), &file, task.out)
+            }
+        }
     }
+}
+
+/// Decides how often each window of `train` is written.
+fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Result<Draw<'a>, Error> {
+    let tokens = task.input("from")?;
+    if !splits(tokens).any(|name| name == MIXED) {
+        let reason =
+            format!("`{}` has no split `{MIXED}`, which is the one that is mixed", tokens.manifest.stage);
+        return Err(Error::Config { key: "mixture", reason });
+    }
+    let draw = Draw::new(mixture, |each| {
+        for_each_ahead(&tokens.path(&table_name(MIXED)), |window| {
+            each(&window, tokenizer.bases_of(&window.tokens));
+            task.check()
+        })
+    })?;
+    draw.details().shortfalls().into_iter().for_each(|sentence| task.note(format!("mixture: {sentence}")));
+    Ok(draw)
+}
+
+/// The splits that were tokenized.
+fn splits(tokens: &Artifact) -> impl Iterator<Item = &str> {
+    tokens.manifest.files.iter().filter_map(|entry| entry.path.strip_suffix(".parquet"))
+}
+
+/// Writes a set into a folder for each context.
+fn several<'a>(sets: impl Iterator<Item = Set<'a>>, tokenizer: &Path, out: &Path) -> Result<Outcome, Error> {
+    let mut whole = Outcome { volatile: vec![MANIFEST], ..Outcome::default() };
+    let (mut listed, mut summaries) = (Vec::new(), Vec::new());
+    for set in sets {
+        let context = set.layout().context;
+        let folder = contexts::folder(context);
+        let path = out.join(&folder);
+        fs::create_dir_all(&path)?;
+        let outcome = set.write(tokenizer, &path)?;
+        let within = |entry: FileEntry| FileEntry { path: format!("{folder}/{}", entry.path), ..entry };
+        whole.files.extend(outcome.files.into_iter().map(within));
+        whole.counts.add(&outcome.counts);
+        whole.parts.push(Part { folder, counts: outcome.counts, details: outcome.details });
+        summaries.push(outcome.summary);
+        listed.push(context);
+    }
+    Ok(Outcome { details: to_json(&Contexts { contexts: listed }), summary: summaries.join("; "), ..whole })
 }
 
 impl Config {
@@ -163,44 +227,62 @@ impl Config {
 struct Set<'a> {
     config: &'a Config,
     task: &'a Task<'a>,
+    context: u32,
     tokenizer: &'a dyn Tokenizer,
-    packing: Packing,
-    masks: Option<Masks>,
+    packing: &'a Packing,
+    masks: Option<&'a Masks>,
+    draw: Option<&'a Draw<'a>>,
 }
 
 impl Set<'_> {
     fn layout(&self) -> Layout {
         Layout {
-            context: self.config.context as usize,
+            context: self.context as usize,
             token_bytes: if self.tokenizer.vocabulary_size() > 1 << 16 { 4 } else { 2 },
             weights: self.masks.is_some(),
             archive: !self.config.profile.is_mapped(),
         }
     }
 
-    /// Writes every split into a folder.
-    fn write(&self, out: &Path, counts: &mut Counts) -> Result<BTreeMap<String, Split>, Error> {
-        let files = &self.task.input("from")?.manifest.files;
-        let names = files.iter().filter_map(|entry| entry.path.strip_suffix(".parquet"));
-        names.map(|name| Ok((name.to_owned(), self.split(out, name, counts)?))).collect()
+    /// Writes the tokenizer and every split into a folder.
+    fn write(&self, tokenizer: &Path, out: &Path) -> Result<Outcome, Error> {
+        std::fs::copy(tokenizer, out.join(TOKENIZER)).map_err(fs::error("copy", tokenizer))?;
+        let mut counts = Counts::default();
+        let names = splits(self.task.input("from")?);
+        let splits = names.map(|name| Ok((name.to_owned(), self.split(out, name, &mut counts)?)));
+        let splits = splits.collect::<Result<_, Error>>()?;
+        Ok(self.outcome(splits, counts))
     }
 
     fn split(&self, out: &Path, name: &str, counts: &mut Counts) -> Result<Split, Error> {
         let (config, task, layout) = (self.config, self.task, self.layout());
         let mut writer = SplitWriter::new(out, name, layout, config.file_mib << 20, task.threads)?;
         let emit = |row| Ok(writer.push(row)?);
-        let mut packer = Packer::new(self.tokenizer, layout.context, config.pack, &self.packing, emit);
+        let mut packer = Packer::new(self.tokenizer, layout.context, config.pack, self.packing, emit);
         let mut weights = Vec::new();
-        for_each_ahead(&task.input("from")?.path(&table_name(name)), |document| {
-            counts.bases_in += self.tokenizer.bases_of(&document.tokens);
-            if let Some(masks) = &self.masks {
-                masks.weigh(self.tokenizer, &document, &mut weights);
-            }
-            packer.push(&document, &weights)?;
-            task.progress(counts.bases_in, None, Unit::Bases);
-            task.check()
-        })?;
-        packer.finish()?;
+        let draw = self.draw.filter(|_| name == MIXED);
+        // A window that comes again does so after all the others, on rows that its first copy is not on.
+        for pass in 0..draw.map_or(1, |draw| draw.passes().max(1)) {
+            for_each_ahead(&task.input("from")?.path(&table_name(name)), |window| {
+                let taken = draw.is_none_or(|draw| pass < draw.times(&window));
+                if !taken && pass > 0 {
+                    return task.check();
+                }
+                let bases = self.tokenizer.bases_of(&window.tokens);
+                counts.bases_in += bases;
+                if !taken {
+                    counts.drop_bases("left out of the mixture", bases);
+                    return task.check();
+                }
+                if let Some(masks) = self.masks {
+                    masks.weigh(self.tokenizer, &window, &mut weights);
+                }
+                packer.push(&window, &weights)?;
+                task.progress(counts.bases_in, None, Unit::Bases);
+                task.check()
+            })?;
+            packer.end()?;
+        }
         let split = writer.finish()?;
         counts.bases_out += split.bases;
         Ok(split)
@@ -220,7 +302,8 @@ impl Set<'_> {
             tokenizer: TOKENIZER.to_owned(),
             tokenizer_fingerprint: self.tokenizer.fingerprint().to_hex().to_string(),
             packing: Some(self.packing.clone()),
-            loss_weights: self.masks.as_ref().map(Masks::details),
+            loss_weights: self.masks.map(Masks::details),
+            mixture: self.draw.map(Draw::details),
             splits,
         }
     }
@@ -241,7 +324,7 @@ impl Set<'_> {
             counts,
             files: files.collect(),
             details: to_json(&self.details(splits)),
-            summary: format!("{rows} rows of {} tokens", self.config.context),
+            summary: format!("{rows} rows of {} tokens", self.context),
             ..Outcome::default()
         }
     }

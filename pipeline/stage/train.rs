@@ -12,6 +12,9 @@ use crate::train::Config as Training;
 pub struct Config {
     /// The stage that packed the shards.
     from: String,
+    /// Which set, where the stage has several contexts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<usize>,
     #[serde(flatten)]
     training: Training,
 }
@@ -20,16 +23,20 @@ pub struct Config {
 struct Wiring {
     /// The stage that packed the shards.
     from: String,
+    /// Tokens per row: which set to train on, where the stage packed several contexts.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    context: Option<usize>,
 }
 
-/// Reads `from` and leaves the rest, strictly, to the trainer's own configuration.
+/// Reads `from` and `context` and leaves the rest, strictly, to the trainer's own configuration.
 pub fn parse(mut value: Value) -> Result<Box<dyn Stage>, ParseError> {
-    let from = value.as_object_mut().and_then(|map| map.shift_remove("from"));
-    let wiring: Value =
-        from.into_iter().map(|from| ("from".to_owned(), from)).collect::<serde_json::Map<_, _>>().into();
+    let mut take = |key: &str| Some((key.to_owned(), value.as_object_mut()?.shift_remove(key)?));
+    let wiring: serde_json::Map<_, _> = ["from", "context"].into_iter().filter_map(&mut take).collect();
+    let wiring: Value = wiring.into();
     let wiring: Wiring = serde_path_to_error::deserialize(wiring)?;
     let training = serde_path_to_error::deserialize(value)?;
-    Ok(Box::new(Config { from: wiring.from, training }))
+    Ok(Box::new(Config { from: wiring.from, context: wiring.context, training }))
 }
 
 /// The schema of both together.
@@ -38,7 +45,9 @@ pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let wiring: Value = Wiring::json_schema(generator).into();
     let object = schema.ensure_object();
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.insert("from".to_owned(), wiring["properties"]["from"].clone());
+        for key in ["from", "context"] {
+            properties.insert(key.to_owned(), wiring["properties"][key].clone());
+        }
     }
     object.insert("required".to_owned(), wiring["required"].clone());
     schema
@@ -65,10 +74,10 @@ impl Stage for Config {
     #[cfg(feature = "train")]
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         use crate::loader::TokenRows;
-        use crate::shard::ShardSet;
+        use crate::shard::{ShardSet, contexts};
         use crate::train::{self, Data, Hooks};
 
-        let input = task.input_of("from", &["shard"])?;
+        let input = &contexts::choose(task.input_of("from", &["shard"])?, self.context)?;
         let set = ShardSet::from_artifact(input)?;
         let rows = set.rows("train")?;
         let validation =

@@ -10,10 +10,11 @@ use petgraph::graph::DiGraph;
 use serde_json::Value;
 
 use super::matrix::{self, Axis, Combination};
-use super::mistake::{Invalid, Problem, place, reword, similar};
+use super::mistake::{Invalid, Problem, place, reword};
 use super::yaml::{self, Item, Node, Span};
 use super::{Error, stage};
 use crate::fs;
+use crate::units::similar;
 
 /// A workflow whose stages are typed and in an order in which they can run.
 #[derive(Debug)]

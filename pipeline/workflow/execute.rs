@@ -181,6 +181,7 @@ impl Run<'_> {
             files: outcome.files,
             details: outcome.details,
         };
+        outcome.parts.into_iter().try_for_each(|part| staging.seal_part(&manifest, part))?;
         staging.publish(manifest, &outcome.volatile, &self.hashes)?;
         Ok(())
     }

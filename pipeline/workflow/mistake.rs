@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 
 use super::yaml::{Item, Node, Span};
+use crate::units::similar;
 
 /// Everything that is wrong with a workflow file.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +60,6 @@ impl Diagnostic for Problem {
         let span = SourceSpan::from(self.span?);
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), span))))
     }
-}
-
-/// The candidate that a person may have meant.
-pub fn similar<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let scored = candidates.map(|c| (strsim::jaro_winkler(&found.to_lowercase(), &c.to_lowercase()), c));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.to_owned())
 }
 
 /// The place of the value at a path such as `sources`, `[0]`, `fasta`, or of the unknown key there.

@@ -84,6 +84,10 @@ def read_details(path: Path) -> dict[str, Any]:
         raise ShardError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{path}: not a manifest of {SCHEMA}: {type(error).__name__}: {error}") from error
+    contexts = details.get("contexts") if isinstance(details, dict) else None
+    if contexts:
+        folders = ", ".join(f"context-{context}" for context in contexts)
+        raise ShardError(f"{path}: holds a shard set for each context; open one of its folders: {folders}")
     schema = details.get("schema") if isinstance(details, dict) else None
     if schema != SCHEMA:
         raise ShardError(f"{path}: schema is {schema!r}, and this version of genomill reads {SCHEMA!r}")

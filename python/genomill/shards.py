@@ -54,13 +54,14 @@ class Verified(NamedTuple):
     hashed: bool
 
 
-def open(folder: str | os.PathLike[str], split: str = "train") -> ShardSet:
+def open(folder: str | os.PathLike[str], split: str = "train", *, verify: str = "sizes") -> ShardSet:
     """Opens one split of a shard folder.
 
     Raises ShardError if the manifest is missing, of another schema or inconsistent, or if a file is missing or does
-    not have the size that the manifest says. The bytes themselves are checked by `ShardSet.verify`.
+    not have the size that the manifest says. The bytes themselves are checked by `ShardSet.verify`, which
+    `verify="full"` calls before anything is read.
     """
-    return ShardSet(folder, split)
+    return ShardSet(folder, split, verify=verify)
 
 
 class ShardSet:
@@ -70,8 +71,12 @@ class ShardSet:
     must not change: the views are the files' own bytes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], split: str = "train") -> None:
+    def __init__(self, folder: str | os.PathLike[str], split: str = "train", *, verify: str = "sizes") -> None:
+        if verify not in ("sizes", "full"):
+            raise ValueError(f"verify is {verify!r}, expected 'sizes' or 'full'")
         self._open(Path(folder), split)
+        if verify == "full":
+            self.verify()
 
     def _open(self, folder: Path, split: str) -> None:
         self._split = manifest.read(folder, split)

@@ -200,6 +200,20 @@ def test_verify_finds_a_flipped_byte(folder):
     path.write_bytes(data)
     with pytest.raises(ShardError, match=r"train-00001\.parquet: blake3 is"):
         genomill.open(folder).verify()
+    with pytest.raises(ShardError, match="blake3 is"):
+        genomill.open(folder, verify="full")
+
+
+def test_opening_checks_as_much_as_it_is_asked_to(folder):
+    assert len(genomill.open(folder, verify="full")) == len(genomill.open(folder, verify="sizes"))
+    with pytest.raises(ValueError, match="verify is 'some', expected 'sizes' or 'full'"):
+        genomill.open(folder, verify="some")
+
+
+def test_a_folder_of_several_contexts_says_which_there_are(folder):
+    (folder / "manifest.json").write_text('{"details": {"contexts": [512, 64]}}')
+    with pytest.raises(ShardError, match="open one of its folders: context-512, context-64"):
+        genomill.open(folder)
 
 
 def test_verify_finds_a_token_above_the_vocabulary(folder):

@@ -1,8 +1,9 @@
 //! Killed, interrupted: nothing half-written is seen, and the next run gives what an uninterrupted one gives.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use crate::support::{LAMBDA, Scratch, data, genomill, stderr};
 
@@ -30,18 +31,29 @@ fn start_until(scratch: &Scratch, stage: &str) -> Child {
 
 #[test]
 fn kill_9_during_shard_leaves_nothing_half_written_and_the_rerun_equals() {
-    let whole = ecoli();
+    let (whole, scratch) = (ecoli(), ecoli());
+    for scratch in [&whole, &scratch] {
+        let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
+        scratch.write(&yaml.replace("context: 64}", "context: [64, 16], mixture: {sources: {ecoli: {}}}}"));
+    }
+    whole.ran(&["--until", "tokens"]);
+    let started = Instant::now();
     whole.ran(&[]);
-    let scratch = ecoli();
-    // Ten moments: from the first file's creation to after the rename.
-    for delay in [0, 3, 7, 13, 22, 35, 50, 75, 110, 160] {
+    let lasts = started.elapsed();
+    // Ten moments of the time that the stage takes: one in each tenth, and the last may come after the rename.
+    let drawn = RandomState::new();
+    for moment in 0..10_u32 {
+        let share = (f64::from(moment) + drawn.hash_one(moment) as f64 / u64::MAX as f64) / 10.0;
+        let delay = lasts.mul_f64(share);
         let mut child = start_until(&scratch, "shards");
-        std::thread::sleep(Duration::from_millis(delay));
+        std::thread::sleep(delay);
         child.kill().unwrap();
         child.wait().unwrap();
         let shards = scratch.artifact("shards");
         if shards.exists() {
-            genomill::shard::verify::verify(&genomill::artifact::Artifact::open(&shards).unwrap()).unwrap();
+            let artifact = genomill::artifact::Artifact::open(&shards).unwrap();
+            let checked = genomill::shard::verify::verify(&artifact);
+            assert!(checked.is_ok(), "killed after {delay:?}: {checked:?}");
             std::fs::remove_dir_all(&shards).unwrap();
         }
     }

@@ -81,6 +81,7 @@ fn set(folder: &Path, token_bytes: usize, padding_too_many: u64) -> Artifact {
         tokenizer_fingerprint: "f".to_owned(),
         packing: None,
         loss_weights: None,
+        mixture: None,
         splits: BTreeMap::from([("train".to_owned(), train), ("test".to_owned(), test)]),
     };
     let manifest = Manifest {

@@ -94,8 +94,8 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         if self.waiting_tokens >= WAITING_TOKENS { self.place() } else { Ok(()) }
     }
 
-    /// Ends the last row.
-    pub fn finish(mut self) -> Result<(), Error> {
+    /// Ends the row, so that no window after it shares one with those before.
+    pub fn end(&mut self) -> Result<(), Error> {
         self.place()?;
         self.end_row()
     }
@@ -299,7 +299,7 @@ mod tests {
         for window in windows {
             packer.push(window, &vec![9; window.tokens.len()]).unwrap();
         }
-        packer.finish().unwrap();
+        packer.end().unwrap();
         rows
     }
 
