@@ -2,9 +2,9 @@
 
 use crate::metric::interval::Estimate;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, ModelScore,
-    Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies,
-    Vocabulary,
+    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Leak, Leaks, Machine, Markov,
+    MarkovOrder, ModelScore, Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens,
+    Training, Vocabularies, Vocabulary,
 };
 
 /// A report with every section.
@@ -29,6 +29,8 @@ pub fn full() -> Data {
         tokens: Some(tokens()),
         vocabularies: Some(vocabularies()),
         splits: splits(),
+        leaks: vec![leaks()],
+        contamination: vec![contamination()],
         shards: shards(),
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
@@ -211,6 +213,34 @@ fn splits() -> Vec<Split> {
         split("validation", &["chrXV"], 1_091_291),
         split("test", &["chrXVI"], 948_066),
     ]
+}
+
+fn leaks() -> Leaks {
+    let leak = |of: &str, within: &str, kmers, shared| Leak {
+        of: of.into(),
+        within: within.into(),
+        kmers,
+        shared_kmers: shared,
+        standard_error: 0.000_112,
+        windows: kmers / 100,
+        shared_windows: shared / 200,
+    };
+    let pairs = vec![leak("test", "train", 100_000, 125), leak("train", "test", 900_000, 125)];
+    Leaks { from: "split".into(), k: 31, scale: 10, window_share: 0.5, pairs }
+}
+
+fn contamination() -> Contamination {
+    Contamination {
+        benchmark: "tf".into(),
+        stage: Some("decontaminated".into()),
+        sequences: 1_000,
+        bases: 101_000,
+        short: 2,
+        found: 41,
+        whole: 38,
+        places: 43,
+        place_bases: 4_200,
+    }
 }
 
 fn shards() -> Vec<Shard> {

@@ -1,7 +1,7 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 14] = [
     "summary",
     "workflow",
     "stages",
@@ -10,6 +10,8 @@ const SECTIONS: [&str; 12] = [
     "tokens",
     "vocabularies",
     "splits",
+    "leaks",
+    "contamination",
     "shards",
     "training",
     "bits-per-base",
@@ -37,6 +39,8 @@ fn full_data_shows_every_section() {
         "10,031,969",
         "beats the best Markov baseline (order 11, blended)",
         "3 min 12 s",
+        "0.125 % ± 0.011",
+        "<td class=\"key\">tf, decontaminated</td>",
     ] {
         assert!(page.contains(text), "{text}");
     }
@@ -55,13 +59,15 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 10] = [
+    let without: [Removal; 12] = [
         ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
         ("lengths", |data| data.lengths.clear()),
         ("tokens", |data| data.tokens = None),
         ("splits", |data| data.splits.clear()),
+        ("leaks", |data| data.leaks.clear()),
+        ("contamination", |data| data.contamination.clear()),
         ("shards", |data| data.shards.clear()),
         ("training", |data| data.training = None),
         ("bits-per-base", |data| data.evaluations.clear()),
@@ -84,6 +90,8 @@ fn parts_may_be_empty() {
         tokens: Some(Tokens::default()),
         vocabularies: Some(Vocabularies { rows: vec![Vocabulary::default(); 2], ..Vocabularies::default() }),
         splits: vec![Split::default()],
+        leaks: vec![Leaks::default(), Leaks { pairs: vec![Leak::default()], ..Leaks::default() }],
+        contamination: vec![Contamination::default()],
         shards: vec![Shard::default()],
         training: Some(Training::default()),
         evaluations: vec![
