@@ -287,7 +287,6 @@ pub struct Contamination {
     /// The benchmark.
     pub benchmark: String,
     /// The stage that looked for it, where there are several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     /// Test sequences.
     pub sequences: u64,

@@ -284,7 +284,7 @@ mod tests {
         let targets = gather.finish(0.5).unwrap();
         assert_eq!(targets.pieces(), 3);
         assert!((0..3).all(|piece| targets.sequence_of(piece) == 7));
-        let found = find(&targets, std::str::from_utf8(&long[400..2000]).unwrap());
+        let found = find(&targets, std::str::from_utf8(&long[400..2010]).unwrap());
         let pieces: Vec<_> = found.iter().map(|&(.., piece, whole)| (piece, whole)).collect();
         assert_eq!(pieces, [(0, false), (1, true)]);
     }
