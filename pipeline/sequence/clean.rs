@@ -267,7 +267,7 @@ impl Cleaner {
     fn draw(&self, code: u8) -> u8 {
         let bases = alphabet::bases_of(code);
         let hash = spread(self.salt ^ spread(self.position));
-        let at = (hash >> 32) * bases.len() as u64 >> 32;
+        let at = ((hash >> 32) * bases.len() as u64) >> 32;
         usize::try_from(at).ok().and_then(|at| bases.get(at)).copied().unwrap_or(code)
     }
 

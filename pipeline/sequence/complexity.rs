@@ -79,6 +79,9 @@ pub enum Failure {
     Gc,
 }
 
+/// What is said of a window: why it fails, if it does.
+type Verdict = Option<Failure>;
+
 /// Follows a stretch of sequence window by window.
 #[derive(Debug, Clone)]
 pub struct Windows {
@@ -89,7 +92,7 @@ pub struct Windows {
     /// Bases of the open window.
     bases: u64,
     /// What was said of the window before, if there is one.
-    before: Option<Option<Failure>>,
+    before: Option<Verdict>,
     failed: Vec<(Interval, Failure)>,
 }
 
@@ -109,7 +112,9 @@ impl Windows {
         while !bases.is_empty() {
             let room = usize::try_from(self.filter.window - self.bases).unwrap_or(usize::MAX);
             let (now, later) = bases.split_at(room.min(bases.len()));
-            now.iter().for_each(|&base| self.counts.push(base));
+            for &base in now {
+                self.counts.push(base);
+            }
             self.advance(now.len() as u64);
             bases = later;
         }

@@ -27,7 +27,9 @@ pub fn families(sequences: usize, entries: Vec<(u64, u32)>, containment: f64) ->
     let links: Vec<Vec<u32>> = links.collect();
     let mut families = Families::new(sequences);
     for (own, links) in (0..).zip(links) {
-        links.into_iter().for_each(|other| families.join(own, other));
+        for other in links {
+            families.join(own, other);
+        }
     }
     Ok(families.finish())
 }
@@ -89,7 +91,9 @@ fn links(index: &Index, held: &Held, own: usize, containment: f64, shared: &mut 
     };
     let mut linked: Vec<u32> = touched.iter().copied().filter(enough).collect();
     linked.sort_unstable();
-    touched.iter().for_each(|&other| shared[other as usize] = 0);
+    for &other in &touched {
+        shared[other as usize] = 0;
+    }
     linked
 }
 

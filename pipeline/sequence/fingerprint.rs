@@ -38,10 +38,10 @@ impl Fingerprint {
     pub fn of(bases: &[u8]) -> Self {
         let mut of = Self { bases: bases.len() as u64, ..Self::default() };
         for &base in bases {
-            for i in 0..2 {
-                of.forward[i] = add(multiply(of.forward[i], BASES[i]), base.into());
+            for (i, by) in BASES.into_iter().enumerate() {
+                of.forward[i] = add(multiply(of.forward[i], by), base.into());
                 of.reverse[i] = add(of.reverse[i], multiply(complement(base).into(), of.power[i]));
-                of.power[i] = multiply(of.power[i], BASES[i]);
+                of.power[i] = multiply(of.power[i], by);
             }
         }
         of

@@ -12,11 +12,11 @@ const CODES: [u8; 256] = codes();
 const fn codes() -> [u8; 256] {
     let mut table = [NONE; 256];
     let bases = b"ACGT";
-    let mut i = 0;
-    while i < bases.len() {
-        table[bases[i] as usize] = i as u8;
-        table[bases[i].to_ascii_lowercase() as usize] = i as u8;
-        i += 1;
+    let mut code = 0;
+    while code < 4 {
+        table[bases[code as usize] as usize] = code;
+        table[bases[code as usize].to_ascii_lowercase() as usize] = code;
+        code += 1;
     }
     table[b'U' as usize] = 3;
     table[b'u' as usize] = 3;

@@ -173,7 +173,9 @@ impl Targets {
             let candidates = pieces.filter(|&&piece| counter.0[piece as usize] > 0);
             hits.extend(candidates.map(|&piece| Hit { piece, at, slot }));
         }
-        touched.iter().for_each(|&piece| counter.0[piece as usize] = 0);
+        for &piece in &touched {
+            counter.0[piece as usize] = 0;
+        }
         hits.sort_unstable();
         hits
     }
@@ -307,7 +309,7 @@ mod tests {
                 };
                 let different: HashSet<u64> = inside().map(|&(_, hash)| hash).collect();
                 if different.len() >= targets.needed(number, room) as usize {
-                    mark[from..inside().last().unwrap().0 + k].fill(true);
+                    mark[from..inside().next_back().unwrap().0 + k].fill(true);
                 }
             }
             marked.push(mark);

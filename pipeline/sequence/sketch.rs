@@ -1,4 +1,4 @@
-//! Finds sequences that share most of their k-mers with an earlier one, by MinHash sketches.
+//! Finds sequences that share most of their k-mers with an earlier one, by `MinHash` sketches.
 //!
 //! A sketch has the least hash of each of `bins` equal parts of all hashes (one-permutation hashing); an empty bin takes
 //! the value of another one, chosen by its number (optimal densification). The share of bins in which two sketches agree
@@ -54,7 +54,7 @@ impl Sketch {
         }
         let other = |bin: usize| {
             let tries = (1..).map(|attempt| spread((bin as u64) << 32 | attempt));
-            let mut bins = tries.map(|hash| (hash % self.0.len() as u64) as usize);
+            let mut bins = tries.map(|hash| usize::try_from(hash % self.0.len() as u64).unwrap_or_default());
             bins.find(|&bin| self.0[bin] != EMPTY).map_or(EMPTY, |bin| self.0[bin])
         };
         let fill = |(bin, &value): (usize, &u32)| if value == EMPTY { other(bin) } else { value };

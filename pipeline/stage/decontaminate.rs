@@ -202,7 +202,7 @@ impl Stage for Config {
             },
         )?;
         finds.write(&task.out.join(CONTAMINATION), &read_records(&sequence.path(RECORDS))?)?;
-        let mut rows = Rows::new(self, finds.taken(self.flank), task.out.join(name))?;
+        let mut rows = Rows::new(self, finds.taken(self.flank), &task.out.join(name))?;
         for_each_stretch::<Error>(&input.path(name), |stretch| {
             task.check()?;
             rows.add(stretch)
@@ -287,6 +287,9 @@ impl Config {
     }
 }
 
+/// A record and where on it something was found.
+type Place = (u64, Interval);
+
 /// What was found, test set by test set.
 struct Finds<'a> {
     tests: &'a [Test],
@@ -296,7 +299,7 @@ struct Finds<'a> {
     found: Vec<bool>,
     whole: Vec<bool>,
     /// For each test set the places, which ascend and do not touch.
-    places: Vec<Vec<(u64, Interval)>>,
+    places: Vec<Vec<Place>>,
 }
 
 impl<'a> Finds<'a> {
@@ -324,21 +327,23 @@ impl<'a> Finds<'a> {
         }
         for (test, mut intervals) in by_test {
             intervals.sort_unstable();
-            intervals
-                .into_iter()
-                .for_each(|interval| join(&mut self.places[test], tile.part.record, interval));
+            for interval in intervals {
+                join(&mut self.places[test], tile.part.record, interval);
+            }
         }
     }
 
     /// The places of all test sets with `flank` bases on either side, as one ascending list.
-    fn taken(&self, flank: u64) -> Vec<(u64, Interval)> {
+    fn taken(&self, flank: u64) -> Vec<Place> {
         let wider = |&(record, interval): &(u64, Interval)| {
             (record, Interval::new(interval.start.saturating_sub(flank), interval.end + flank))
         };
-        let mut all: Vec<(u64, Interval)> = self.places.iter().flatten().map(wider).collect();
+        let mut all: Vec<Place> = self.places.iter().flatten().map(wider).collect();
         all.sort_unstable();
         let mut joined = Vec::new();
-        all.into_iter().for_each(|(record, interval)| join(&mut joined, record, interval));
+        for (record, interval) in all {
+            join(&mut joined, record, interval);
+        }
         joined
     }
 
@@ -350,19 +355,19 @@ impl<'a> Finds<'a> {
             test.0 += u64::from(pieces.iter().any(|&piece| self.found[piece]));
             test.1 += u64::from(pieces.iter().all(|&piece| self.whole[piece]));
         }
-        let of =
-            |((test, (found, whole)), places): ((&Test, (u64, u64)), &Vec<(u64, Interval)>)| Contamination {
-                benchmark: test.name.clone(),
-                stage: None,
-                sequences: test.sequences.len() as u64 + test.short,
-                bases: test.bases,
-                short: test.short,
-                found,
-                whole,
-                places: places.len() as u64,
-                place_bases: places.iter().map(|(_, interval)| interval.len()).sum(),
-            };
-        self.tests.iter().zip(found).zip(&self.places).map(of).collect()
+        let of = |(test, (found, whole), places): (&Test, (u64, u64), &[Place])| Contamination {
+            benchmark: test.name.clone(),
+            stage: None,
+            sequences: test.sequences.len() as u64 + test.short,
+            bases: test.bases,
+            short: test.short,
+            found,
+            whole,
+            places: places.len() as u64,
+            place_bases: places.iter().map(|(_, interval)| interval.len()).sum(),
+        };
+        let tests = self.tests.iter().zip(found).zip(&self.places);
+        tests.map(|((test, found), places)| of((test, found, places))).collect()
     }
 
     /// Writes the places: benchmark, source and name of the record, start, end.
@@ -393,7 +398,7 @@ impl<'a> Finds<'a> {
 }
 
 /// Appends a place to an ascending list, or joins it to the last one.
-fn join(places: &mut Vec<(u64, Interval)>, record: u64, interval: Interval) {
+fn join(places: &mut Vec<Place>, record: u64, interval: Interval) {
     let touches = |(of, last): &&mut (u64, Interval)| *of == record && last.end >= interval.start;
     match places.last_mut().filter(touches) {
         Some((_, last)) => *last = Interval::new(last.start.min(interval.start), last.end.max(interval.end)),
@@ -404,13 +409,13 @@ fn join(places: &mut Vec<(u64, Interval)>, record: u64, interval: Interval) {
 /// Writes the rows, less what was found in them.
 struct Rows<'a> {
     config: &'a Config,
-    taken: Vec<(u64, Interval)>,
+    taken: Vec<Place>,
     writer: StretchWriter,
     /// What is kept and may still have to wait for a row that begins before it; by record, start and order of coming.
     waiting: BTreeMap<(u64, u64, u64), Stretch>,
     counts: Counts,
     splits: BTreeMap<String, Tally>,
-    rows: u64,
+    seen: u64,
     hit: u64,
 }
 
@@ -426,15 +431,15 @@ const BESIDE: &str = "beside what is shared with a benchmark";
 const SHORT: &str = "too short beside what was cut";
 
 impl<'a> Rows<'a> {
-    fn new(config: &'a Config, taken: Vec<(u64, Interval)>, path: PathBuf) -> Result<Self, Error> {
+    fn new(config: &'a Config, taken: Vec<Place>, path: &Path) -> Result<Self, Error> {
         Ok(Self {
             config,
             taken,
-            writer: StretchWriter::create(&path)?,
+            writer: StretchWriter::create(path)?,
             waiting: BTreeMap::new(),
             counts: Counts::default(),
             splits: BTreeMap::new(),
-            rows: 0,
+            seen: 0,
             hit: 0,
         })
     }
@@ -442,7 +447,7 @@ impl<'a> Rows<'a> {
     fn add(&mut self, row: Stretch) -> Result<(), Error> {
         let Interval { start, end } = row.interval;
         self.counts.bases_in += end - start;
-        self.rows += 1;
+        self.seen += 1;
         self.write_before((row.record, start, 0))?;
         let first = self.taken.partition_point(|(of, place)| (*of, place.end) <= (row.record, start));
         let places =
@@ -476,7 +481,7 @@ impl<'a> Rows<'a> {
         let tally = self.splits.entry(row.split.clone()).or_default();
         tally.rows += 1;
         tally.bases += row.interval.len();
-        self.waiting.insert((row.record, row.interval.start, self.rows), row);
+        self.waiting.insert((row.record, row.interval.start, self.seen), row);
     }
 
     /// Writes what no later row can begin before.
@@ -520,7 +525,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(WINDOWS);
         let taken = taken.iter().map(|&(start, end)| (0, Interval::new(start, end))).collect();
-        let mut out = Rows::new(config, taken, path.clone()).unwrap();
+        let mut out = Rows::new(config, taken, &path).unwrap();
         for &(start, end) in rows {
             let interval = Interval::new(start, end);
             out.add(Stretch { record: 0, interval, strand: Strand::Forward, split: "train".into() }).unwrap();

@@ -243,7 +243,9 @@ impl Seen {
                 self.open = Some((part, before.then(looks)));
             }
             before => {
-                before.into_iter().for_each(|(_, looks)| self.decide(&looks));
+                if let Some((_, looks)) = before {
+                    self.decide(&looks);
+                }
                 self.open = Some((tile.part, looks));
             }
         }

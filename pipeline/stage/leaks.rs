@@ -153,9 +153,7 @@ impl Splits {
     fn read(rows: &Path) -> Result<Self, Error> {
         let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
         for_each_stretch::<Error>(rows, |stretch| {
-            if !numbers.contains_key(&stretch.split) {
-                numbers.insert(stretch.split, 0);
-            }
+            numbers.entry(stretch.split).or_default();
             Ok(())
         })?;
         (0..).zip(numbers.values_mut()).for_each(|(number, of)| *of = number);

@@ -79,12 +79,11 @@ pub fn covered(path: &Path, mut label: impl FnMut(&Stretch) -> Option<u32>) -> R
             part.record == stretch.record
                 && (part.interval.start..=part.interval.end).contains(&stretch.interval.start)
         };
-        match open[slot].map(|at| &mut parts[at]).filter(|part| joins(part)) {
-            Some(part) => part.interval.end = part.interval.end.max(stretch.interval.end),
-            None => {
-                open[slot] = Some(parts.len());
-                parts.push(Part { record: stretch.record, interval: stretch.interval, label });
-            }
+        if let Some(part) = open[slot].map(|at| &mut parts[at]).filter(|part| joins(part)) {
+            part.interval.end = part.interval.end.max(stretch.interval.end);
+        } else {
+            open[slot] = Some(parts.len());
+            parts.push(Part { record: stretch.record, interval: stretch.interval, label });
         }
         Ok(())
     })?;
