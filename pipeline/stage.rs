@@ -5,13 +5,17 @@
 
 pub mod chunk;
 pub mod clean;
+pub mod decontaminate;
+pub mod dedup;
 pub mod evaluate;
 pub mod ingest;
+pub mod leaks;
 pub mod records;
 pub mod report;
 pub mod shard;
 pub mod split;
 pub mod tables;
+pub mod tiles;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
@@ -74,8 +78,19 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 pub const KINDS: &[Kind] = &[
     kind::<ingest::Config>("ingest", "Reads FASTA and BAM files into records", 1),
     kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 1),
+    kind::<dedup::Config>(
+        "dedup",
+        "Drops intervals or windows that have been seen before, on either strand",
+        1,
+    ),
     kind::<split::Config>("split", "Assigns contigs to train, validation and test", 1),
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 1),
+    kind::<decontaminate::Config>(
+        "decontaminate",
+        "Takes benchmarks' test sequences out of the training data",
+        1,
+    ),
+    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 2),
@@ -255,6 +270,9 @@ pub enum Error {
     /// An alignment file is at fault.
     #[error(transparent)]
     Alignment(#[from] source::alignment::Error),
+    /// A table of sequences is at fault.
+    #[error(transparent)]
+    Sequences(#[from] source::table::Error),
     /// A table cannot be read or written.
     #[error(transparent)]
     Table(#[from] tables::Error),

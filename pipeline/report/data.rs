@@ -33,6 +33,10 @@ pub struct Data {
     pub vocabularies: Option<Vocabularies>,
     /// Train, validation and test.
     pub splits: Vec<Split>,
+    /// What the splits have in common.
+    pub leaks: Vec<Leaks>,
+    /// Benchmarks whose test sequences were looked for in the training data.
+    pub contamination: Vec<Contamination>,
     /// The files of the shard set.
     pub shards: Vec<Shard>,
     /// The proportions of the sources in the training rows, of each set that mixes them.
@@ -243,6 +247,63 @@ pub struct Split {
     pub tokens: Option<u64>,
     /// Bases that these tokens stand for.
     pub token_bases: Option<u64>,
+}
+
+/// What the splits have in common, on either strand.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leaks {
+    /// The stage whose splits were compared.
+    pub from: String,
+    /// Length of the k-mers, in bases.
+    pub k: u64,
+    /// One k-mer in how many was compared; 1: all.
+    pub scale: u64,
+    /// The share of a window's k-mers that makes it shared, from 0 to 1.
+    pub window_share: f64,
+    /// Every ordered pair of splits, by name.
+    pub pairs: Vec<Leak>,
+}
+
+/// What a split has in common with another one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leak {
+    /// The split whose k-mers and windows are looked for.
+    pub of: String,
+    /// The split in which they are looked for.
+    pub within: String,
+    /// Different k-mers of `of` that were compared.
+    pub kmers: u64,
+    /// Those of them that occur in `within`.
+    pub shared_kmers: u64,
+    /// Standard error of the share of k-mers, from 0 to 1; 0 where all were compared.
+    pub standard_error: f64,
+    /// Windows of `of` that hold a k-mer that was compared.
+    pub windows: u64,
+    /// Those of them that are shared.
+    pub shared_windows: u64,
+}
+
+/// What was found of a benchmark's test set in the training data, on either strand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contamination {
+    /// The benchmark.
+    pub benchmark: String,
+    /// The stage that looked for it, where there are several.
+    pub stage: Option<String>,
+    /// Test sequences.
+    pub sequences: u64,
+    /// Their bases.
+    pub bases: u64,
+    /// Test sequences without a k-mer, which cannot be found.
+    pub short: u64,
+    /// Test sequences that were found.
+    pub found: u64,
+    /// Test sequences all of whose k-mers were found.
+    pub whole: u64,
+    /// Places in the data where they were.
+    pub places: u64,
+    /// Bases of these places; those that another benchmark shares count for both.
+    pub place_bases: u64,
 }
 
 /// One shard file.

@@ -2,9 +2,9 @@
 
 use crate::metric::interval::Estimate;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Markov, MarkovOrder, MixedSource,
-    Mixture, ModelScore, Point, Shard, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training,
-    Vocabularies, Vocabulary,
+    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Leak, Leaks, Machine, Markov,
+    MarkovOrder, MixedSource, Mixture, ModelScore, Point, Shard, Source, Split, Stage, Status, Token,
+    TokenLength, Tokens, Training, Vocabularies, Vocabulary,
 };
 
 /// A report with every section.
@@ -30,6 +30,8 @@ pub fn full() -> Data {
         vocabularies: Some(vocabularies()),
         splits: splits(),
         mixtures: vec![mixture()],
+        leaks: vec![leaks()],
+        contamination: vec![contamination()],
         shards: shards(),
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
@@ -232,6 +234,34 @@ fn mixture() -> Mixture {
         temperature: Some(2.0),
         sources: vec![source("phage", 12_000, 48_000, 0.07), source("yeast", 2_100_000, 2_500_000, 0.93)],
         shortfalls: vec!["source `phage` has 48000 of the 178360 tokens wanted, 1.9 % of all and not 7.0 %: there are 12000, and `repeat` allows each window 4 times".into()],
+    }
+}
+
+fn leaks() -> Leaks {
+    let leak = |of: &str, within: &str, kmers, shared| Leak {
+        of: of.into(),
+        within: within.into(),
+        kmers,
+        shared_kmers: shared,
+        standard_error: 0.000_112,
+        windows: kmers / 100,
+        shared_windows: shared / 200,
+    };
+    let pairs = vec![leak("test", "train", 100_000, 125), leak("train", "test", 900_000, 125)];
+    Leaks { from: "split".into(), k: 31, scale: 10, window_share: 0.5, pairs }
+}
+
+fn contamination() -> Contamination {
+    Contamination {
+        benchmark: "tf".into(),
+        stage: Some("decontaminated".into()),
+        sequences: 1_000,
+        bases: 101_000,
+        short: 2,
+        found: 41,
+        whole: 38,
+        places: 43,
+        place_bases: 4_200,
     }
 }
 

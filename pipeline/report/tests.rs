@@ -1,7 +1,7 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 15] = [
     "summary",
     "workflow",
     "stages",
@@ -11,6 +11,8 @@ const SECTIONS: [&str; 13] = [
     "vocabularies",
     "splits",
     "mixture",
+    "leaks",
+    "contamination",
     "shards",
     "training",
     "bits-per-base",
@@ -40,6 +42,8 @@ fn full_data_shows_every_section() {
         "3 min 12 s",
         "a window is written up to 4 times; the temperature is 2",
         "Source `phage` has 48000",
+        "0.125 % ± 0.011",
+        "<td class=\"key\">tf, decontaminated</td>",
     ] {
         assert!(page.contains(text), "{text}");
     }
@@ -58,7 +62,7 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 11] = [
+    let without: [Removal; 13] = [
         ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
@@ -66,6 +70,8 @@ fn each_part_may_be_missing() {
         ("tokens", |data| data.tokens = None),
         ("splits", |data| data.splits.clear()),
         ("mixture", |data| data.mixtures.clear()),
+        ("leaks", |data| data.leaks.clear()),
+        ("contamination", |data| data.contamination.clear()),
         ("shards", |data| data.shards.clear()),
         ("training", |data| data.training = None),
         ("bits-per-base", |data| data.evaluations.clear()),
@@ -88,6 +94,8 @@ fn parts_may_be_empty() {
         tokens: Some(Tokens::default()),
         vocabularies: Some(Vocabularies { rows: vec![Vocabulary::default(); 2], ..Vocabularies::default() }),
         splits: vec![Split::default()],
+        leaks: vec![Leaks::default(), Leaks { pairs: vec![Leak::default()], ..Leaks::default() }],
+        contamination: vec![Contamination::default()],
         shards: vec![Shard::default()],
         training: Some(Training::default()),
         evaluations: vec![

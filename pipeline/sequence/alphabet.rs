@@ -27,6 +27,28 @@ pub const fn is_iupac(byte: u8) -> bool {
     IS_IUPAC[byte as usize]
 }
 
+/// The bases that an upper-case IUPAC code stands for, U as T; none for other bytes.
+pub const fn bases_of(code: u8) -> &'static [u8] {
+    match code {
+        b'A' => b"A",
+        b'C' => b"C",
+        b'G' => b"G",
+        b'T' | b'U' => b"T",
+        b'R' => b"AG",
+        b'Y' => b"CT",
+        b'S' => b"CG",
+        b'W' => b"AT",
+        b'K' => b"GT",
+        b'M' => b"AC",
+        b'B' => b"CGT",
+        b'D' => b"AGT",
+        b'H' => b"ACT",
+        b'V' => b"ACG",
+        b'N' => b"ACGT",
+        _ => b"",
+    }
+}
+
 /// The index of the first byte that is no IUPAC nucleotide code in either case.
 pub fn first_invalid(bases: &[u8]) -> Option<usize> {
     let mut at = leading_common::<CHUNK>(bases);
@@ -92,6 +114,7 @@ pub fn normalize(bases: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::complement::complement;
     use super::*;
 
     #[test]
@@ -100,6 +123,16 @@ mod tests {
         for byte in *b"ACGTURYSWKMBDHVNacgturyswkmbdhvn" {
             assert!(is_iupac(byte), "{}", char::from(byte));
         }
+    }
+
+    #[test]
+    fn codes_complement_as_their_bases_do() {
+        for &code in IUPAC {
+            let mut bases: Vec<u8> = bases_of(code).iter().map(|&base| complement(base)).collect();
+            bases.sort_unstable();
+            assert_eq!(bases_of(complement(code)), bases, "{}", char::from(code));
+        }
+        assert!((0..=255).filter(|byte| !IUPAC.contains(byte)).all(|byte| bases_of(byte).is_empty()));
     }
 
     #[test]

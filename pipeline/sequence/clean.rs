@@ -3,12 +3,14 @@
 //! The bases of a block are rewritten in place (upper case, U as T, other codes by policy), so coordinates never move.
 //! What is kept is told apart from them, as intervals, as soon as it is decided: an interval's end is known only when
 //! a run of N or the record ends, which may be many blocks later. Between two blocks a [`Cleaner`] holds a few
-//! numbers; nothing is buffered.
+//! numbers, and with a filter 32 bytes for each run of windows that failed in the open stretch; no bases are buffered.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alphabet;
+use super::complexity::{Failure, Filter, Windows};
+use super::kmer::spread;
 use super::mask::SoftMask;
 use crate::units::Interval;
 
@@ -21,16 +23,21 @@ pub enum Iupac {
     /// Each becomes an N, and counts for `n_run` as any other N.
     #[default]
     N,
+    /// Each becomes one of the bases that it stands for, drawn by seed, record and place.
+    Random,
     /// The record is split there and they are dropped.
     Split,
+    /// The stretch that holds one, between two runs of N, is dropped.
+    Drop,
 }
 
 /// How records are cleaned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// What happens to the codes that stand for several bases (R, Y, S, W, K, M, B, D, H, V): `keep`, `n` (each
-    /// becomes an N) or `split` (the record is split there). Default `n`.
+    /// becomes an N), `random` (each becomes one of its bases), `split` (the record is split there) or `drop` (the stretch
+    /// between two runs of N is dropped). Default `n`.
     pub iupac: Iupac,
     /// A run of at least this many N splits the record and is dropped; shorter runs stay. Default 1: no N remains.
     /// `null` keeps every run.
@@ -40,11 +47,14 @@ pub struct Options {
     pub trim: bool,
     /// Stretches of fewer bases than this are dropped. Default 1.
     pub min_length: u64,
+    /// Windows that are too simple or have too much or too little G and C are dropped. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { iupac: Iupac::N, n_run: Some(1), trim: true, min_length: 1 }
+        Self { iupac: Iupac::N, n_run: Some(1), trim: true, min_length: 1, filter: None }
     }
 }
 
@@ -61,6 +71,8 @@ pub struct Counts {
     pub intervals: u64,
     /// Codes for several bases that became N; they are kept or dropped as N.
     pub replaced_by_n: u64,
+    /// Codes for several bases that became one of them.
+    pub replaced_by_base: u64,
 }
 
 /// Bases dropped, by reason.
@@ -68,23 +80,37 @@ pub struct Counts {
 pub struct Dropped {
     /// In a run of N long enough to split the record.
     pub n_run: u64,
-    /// A code for several bases that split the record.
+    /// A code for several bases that split the record, or the stretch that held one.
     pub iupac: u64,
     /// N at the end of a stretch.
     pub trimmed: u64,
     /// In a stretch shorter than the minimum.
     pub short: u64,
+    /// In a window whose DUST score is too high.
+    pub dust: u64,
+    /// In a window whose entropy is too low.
+    pub entropy: u64,
+    /// In a window whose share of G and C is out of range.
+    pub gc: u64,
 }
 
 impl Dropped {
     /// Each reason and its bases.
-    pub fn by_reason(self) -> [(&'static str, u64); 4] {
-        [("n_run", self.n_run), ("iupac", self.iupac), ("trimmed", self.trimmed), ("short", self.short)]
+    pub fn by_reason(self) -> [(&'static str, u64); 7] {
+        [
+            ("n_run", self.n_run),
+            ("iupac", self.iupac),
+            ("trimmed", self.trimmed),
+            ("short", self.short),
+            ("dust", self.dust),
+            ("entropy", self.entropy),
+            ("gc", self.gc),
+        ]
     }
 
     /// All bases dropped.
     pub fn total(self) -> u64 {
-        self.n_run + self.iupac + self.trimmed + self.short
+        self.by_reason().iter().map(|(_, bases)| bases).sum()
     }
 }
 
@@ -97,8 +123,12 @@ impl Counts {
         self.dropped.iupac += other.dropped.iupac;
         self.dropped.trimmed += other.dropped.trimmed;
         self.dropped.short += other.dropped.short;
+        self.dropped.dust += other.dropped.dust;
+        self.dropped.entropy += other.dropped.entropy;
+        self.dropped.gc += other.dropped.gc;
         self.intervals += other.intervals;
         self.replaced_by_n += other.replaced_by_n;
+        self.replaced_by_base += other.replaced_by_base;
     }
 }
 
@@ -122,6 +152,12 @@ pub struct Cleaner {
     stretch: Option<u64>,
     /// Where the run of N that reaches `position` begins.
     n_since: Option<u64>,
+    /// Whether the open stretch holds a code that drops it.
+    spoiled: bool,
+    /// Follows the open stretch where there is a filter.
+    windows: Option<Windows>,
+    /// Chooses the draws of [`Iupac::Random`].
+    salt: u64,
     counts: Counts,
 }
 
@@ -134,8 +170,18 @@ impl Cleaner {
             position: 0,
             stretch: None,
             n_since: None,
+            spoiled: false,
+            windows: options.filter.map(Windows::new),
+            salt: 0,
             counts: Counts::default(),
         }
+    }
+
+    /// Draws by `salt`, which seed and record determine, where codes become random bases.
+    #[must_use]
+    pub fn with_salt(mut self, salt: u64) -> Self {
+        self.salt = salt;
+        self
     }
 
     /// Cleans the next bases of the record in place and appends what they decide.
@@ -155,7 +201,7 @@ impl Cleaner {
         self.mask.finish(&mut decided.soft_masked);
         self.end_stretch(&mut decided.kept);
         let counts = Counts { bases_in: self.position, ..self.counts };
-        *self = Self::new(self.options);
+        *self = Self::new(self.options).with_salt(self.salt);
         debug_assert_eq!(counts.bases_in, counts.bases_kept + counts.dropped.total());
         counts
     }
@@ -164,7 +210,7 @@ impl Cleaner {
     fn take_run(&mut self, bases: &mut [u8], kept: &mut Vec<Interval>) -> usize {
         let run = alphabet::leading_bases(bases);
         if run > 0 {
-            self.take_bases(run, kept);
+            self.take_bases(&bases[..run], kept);
             return run;
         }
         let run = alphabet::leading_n(bases);
@@ -176,12 +222,23 @@ impl Cleaner {
         1
     }
 
-    fn take_bases(&mut self, run: usize, kept: &mut Vec<Interval>) {
+    fn take_bases(&mut self, run: &[u8], kept: &mut Vec<Interval>) {
         if let Some(since) = self.n_since.take() {
             self.settle_n_before_bases(since, kept);
         }
-        self.stretch.get_or_insert(self.position);
-        self.position += run as u64;
+        self.open(self.position);
+        if let Some(windows) = &mut self.windows {
+            windows.push(run);
+        }
+        self.position += run.len() as u64;
+    }
+
+    /// Begins a stretch at base `at`, unless one is open.
+    fn open(&mut self, at: u64) {
+        if self.stretch.is_none() {
+            self.stretch = Some(at);
+            self.windows.iter_mut().for_each(|windows| windows.begin(at));
+        }
     }
 
     fn take_n(&mut self, run: usize) {
@@ -191,10 +248,27 @@ impl Cleaner {
 
     fn take_ambiguous(&mut self, base: &mut u8, kept: &mut Vec<Interval>) {
         match self.options.iupac {
-            Iupac::Keep => self.take_bases(1, kept),
+            Iupac::Keep => self.take_bases(&[*base], kept),
             Iupac::N => self.replace_by_n(base),
+            Iupac::Random => {
+                *base = self.draw(*base);
+                self.counts.replaced_by_base += 1;
+                self.take_bases(&[*base], kept);
+            }
             Iupac::Split => self.split(kept),
+            Iupac::Drop => {
+                self.take_bases(&[*base], kept);
+                self.spoiled = true;
+            }
         }
+    }
+
+    /// One of the bases that a code stands for.
+    fn draw(&self, code: u8) -> u8 {
+        let bases = alphabet::bases_of(code);
+        let hash = spread(self.salt ^ spread(self.position));
+        let at = ((hash >> 32) * bases.len() as u64) >> 32;
+        usize::try_from(at).ok().and_then(|at| bases.get(at)).copied().unwrap_or(code)
     }
 
     fn replace_by_n(&mut self, base: &mut u8) {
@@ -218,8 +292,14 @@ impl Cleaner {
         } else if self.stretch.is_none() && self.options.trim {
             self.counts.dropped.trimmed += run;
         } else {
-            self.stretch.get_or_insert(since);
+            self.keep_n(since, run);
         }
+    }
+
+    /// A run of N from `since` belongs to a stretch.
+    fn keep_n(&mut self, since: u64, run: u64) {
+        self.open(since);
+        self.windows.iter_mut().for_each(|windows| windows.push_n(run));
     }
 
     /// No more bases can join the open stretch.
@@ -233,7 +313,7 @@ impl Cleaner {
             self.counts.dropped.trimmed += run;
             self.close(since, kept);
         } else {
-            self.stretch.get_or_insert(since);
+            self.keep_n(since, run);
             self.close(self.position, kept);
         }
     }
@@ -245,7 +325,29 @@ impl Cleaner {
     /// Ends the open stretch, if there is one, before base `end`.
     fn close(&mut self, end: u64, kept: &mut Vec<Interval>) {
         let Some(start) = self.stretch.take() else { return };
-        let interval = Interval::new(start, end);
+        let failed = self.windows.as_mut().map(Windows::end).unwrap_or_default();
+        if std::mem::take(&mut self.spoiled) {
+            self.counts.dropped.iupac += end - start;
+            return;
+        }
+        let mut from = start;
+        for (interval, failure) in failed {
+            self.keep(Interval::new(from, interval.start), kept);
+            from = interval.end;
+            match failure {
+                Failure::Dust => self.counts.dropped.dust += interval.len(),
+                Failure::Entropy => self.counts.dropped.entropy += interval.len(),
+                Failure::Gc => self.counts.dropped.gc += interval.len(),
+            }
+        }
+        self.keep(Interval::new(from, end), kept);
+    }
+
+    /// Keeps what is long enough.
+    fn keep(&mut self, interval: Interval, kept: &mut Vec<Interval>) {
+        if interval.is_empty() {
+            return;
+        }
         if interval.len() < self.options.min_length {
             self.counts.dropped.short += interval.len();
         } else {
@@ -285,6 +387,7 @@ mod tests {
         let default = Options::default();
         let runs_of_3 = Options { n_run: Some(3), ..default };
         let all_n = Options { n_run: None, ..default };
+        let dust = Filter { window: 8, max_dust: Some(1.0), min_entropy: None, min_gc: None, max_gc: None };
         let untrimmed = Options { trim: false, ..runs_of_3 };
         for (options, bases, expected) in [
             (default, "", ""),
@@ -304,6 +407,12 @@ mod tests {
             (Options { iupac: Iupac::Keep, ..default }, "RACYNK", "RACY|K"),
             (Options { iupac: Iupac::Split, ..runs_of_3 }, "ACNRNGTYA", "AC|GT|A"),
             (Options { iupac: Iupac::Split, ..untrimmed }, "ACNRNGT", "ACN|NGT"),
+            (Options { iupac: Iupac::Drop, ..default }, "ACNGRTNCA", "AC|CA"),
+            (Options { iupac: Iupac::Drop, ..runs_of_3 }, "ACNGRTNNNCA", "CA"),
+            (Options { filter: Some(dust), ..runs_of_3 }, "TTAAAAAAAAACGGTCATAAAAAAAACG", "AAACGGTC|AACG"),
+            (Options { filter: Some(dust), ..default }, "AAAAAAAANACGGTCATAAAAAAAA", "ACGGTCAT"),
+            (Options { filter: Some(dust), min_length: 9, ..default }, "AAAAAAAANACGGTCATAAAAAAAA", ""),
+            (Options { filter: Some(dust), ..runs_of_3 }, "ACGGNCATNACGTTGC", "ACGGNCATNACGTTGC"),
         ] {
             for block in 1..20 {
                 assert_eq!(
@@ -319,10 +428,37 @@ mod tests {
     fn every_base_is_counted_once() {
         let options = Options { n_run: Some(3), min_length: 2, ..Options::default() };
         let (_, decided, counts) = clean(options, "NNacNRGTNNNCNNNN", 5);
-        let dropped = Dropped { n_run: 7, iupac: 0, trimmed: 2, short: 1 };
-        let expected = Counts { bases_in: 16, bases_kept: 6, dropped, intervals: 1, replaced_by_n: 1 };
+        let dropped = Dropped { n_run: 7, trimmed: 2, short: 1, ..Dropped::default() };
+        let expected = Counts {
+            bases_in: 16,
+            bases_kept: 6,
+            dropped,
+            intervals: 1,
+            replaced_by_n: 1,
+            replaced_by_base: 0,
+        };
         assert_eq!(counts, expected);
         assert_eq!(decided.soft_masked, [Interval::new(2, 4)]);
+    }
+
+    #[test]
+    fn codes_become_one_of_their_bases_by_place_and_salt() {
+        let options = Options { iupac: Iupac::Random, ..Options::default() };
+        let draw = |salt: u64, block: usize| {
+            let (mut bases, mut decided) = (b"RYSWKMBDHV".repeat(100), Decided::default());
+            let mut cleaner = Cleaner::new(options).with_salt(salt);
+            bases.chunks_mut(block).for_each(|block| cleaner.push(block, &mut decided));
+            assert_eq!(cleaner.finish(&mut decided).replaced_by_base, 1000);
+            bases
+        };
+        let drawn = draw(1, 1000);
+        assert_eq!(draw(1, 7), drawn);
+        assert_ne!(draw(2, 1000), drawn);
+        for (at, (&base, &code)) in drawn.iter().zip(b"RYSWKMBDHV".iter().cycle()).enumerate() {
+            assert!(alphabet::bases_of(code).contains(&base), "{at}");
+        }
+        let a = drawn.iter().step_by(10).filter(|&&base| base == b'A').count();
+        assert!((35..65).contains(&a), "{a} of 100 R became A");
     }
 
     #[test]
@@ -334,9 +470,14 @@ mod tests {
     }
 
     fn any_options() -> impl Strategy<Value = Options> {
-        let iupac = prop_oneof![Just(Iupac::Keep), Just(Iupac::N), Just(Iupac::Split)];
-        (iupac, prop::option::of(1u64..5), any::<bool>(), 0u64..6)
-            .prop_map(|(iupac, n_run, trim, min_length)| Options { iupac, n_run, trim, min_length })
+        let iupac = vec![Iupac::Keep, Iupac::N, Iupac::Random, Iupac::Split, Iupac::Drop];
+        let filter = (8u64..30, prop::option::of(0.1f64..2.0), prop::option::of(0.0f64..0.5)).prop_map(
+            |(window, max_dust, min_gc)| Filter { window, max_dust, min_gc, min_entropy: None, max_gc: None },
+        );
+        let filter = prop::option::of(filter);
+        (prop::sample::select(iupac), prop::option::of(1u64..5), any::<bool>(), 0u64..6, filter).prop_map(
+            |(iupac, n_run, trim, min_length, filter)| Options { iupac, n_run, trim, min_length, filter },
+        )
     }
 
     proptest! {

@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 
 use super::records::{INTERVALS, Stretch, StretchWriter, for_each_stretch};
 use super::{Error, Outcome, Stage, Task, from, to_json};
-use crate::artifact::Counts;
+use crate::artifact::{Artifact, Counts};
 use crate::loader::mix;
 use crate::units::{Interval, Strand};
 
 /// The table of windows within the artifact.
 pub const WINDOWS: &str = "windows.parquet";
+
+/// Whether an artifact holds windows; others hold intervals.
+pub fn has_windows(artifact: &Artifact) -> bool {
+    artifact.path(WINDOWS).is_file()
+}
 
 /// How to cut.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -128,7 +133,11 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["split"])?;
+        let input = task.input_of("from", &["split", "decontaminate"])?;
+        if has_windows(input) {
+            let reason = "it holds windows, which are cut already; `from` takes intervals".to_owned();
+            return Err(Error::Unusable { input: input.manifest.stage.clone(), reason });
+        }
         let mut writer = StretchWriter::create(&task.out.join(WINDOWS))?;
         let mut counts = Counts::default();
         let mut splits: BTreeMap<String, Tally> = BTreeMap::new();

@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::records::{
-    Block, INTERVALS, MASKS, RECORDS, SEQUENCE, SequenceReader, SequenceWriter, Stretch, StretchWriter,
-    check_sources, read_records,
+    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch,
+    StretchWriter, check_sources, read_records,
 };
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::Counts;
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::clean::{Cleaner, Decided, Iupac, Options};
+use crate::sequence::complexity::Filter;
 use crate::units::{Interval, Strand};
 
 /// How to clean.
@@ -24,9 +25,14 @@ use crate::units::{Interval, Strand};
 pub struct Config {
     /// The stage that read the records.
     from: String,
-    /// What happens to the codes that stand for several bases: `keep`, `n` (default: each becomes an N) or `split`.
+    /// What happens to the codes that stand for several bases: `keep`, `n` (default: each becomes an N), `random`
+    /// (each becomes one of its bases), `split` (the record is split there) or `drop` (the stretch between two runs of N is
+    /// dropped).
     #[serde(default)]
     iupac: Iupac,
+    /// Chooses the draws of `iupac: random`; the same record falls the same way whatever else is there. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    seed: u64,
     /// A run of at least this many N splits the record and is dropped; shorter runs stay. Default 1; null keeps all.
     #[serde(default = "one_n")]
     n_run: Option<u64>,
@@ -36,6 +42,10 @@ pub struct Config {
     /// Stretches of fewer bases than this are dropped. Default 1.
     #[serde(default = "one_base")]
     min_length: u64,
+    /// Windows that are too simple or have too much or too little G and C are dropped; what is left of a stretch must have
+    /// the least length again. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filter: Option<Filter>,
     /// Options for single sources by name, in place of the ones above.
     #[serde(default)]
     sources: BTreeMap<String, Options>,
@@ -54,11 +64,27 @@ const fn one_base() -> u64 {
     1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(seed: &u64) -> bool {
+    *seed == 0
+}
+
 impl Config {
     fn options(&self, source: &str) -> Options {
-        let general =
-            Options { iupac: self.iupac, n_run: self.n_run, trim: self.trim, min_length: self.min_length };
+        let general = Options {
+            iupac: self.iupac,
+            n_run: self.n_run,
+            trim: self.trim,
+            min_length: self.min_length,
+            filter: self.filter,
+        };
         self.sources.get(source).copied().unwrap_or(general)
+    }
+
+    /// What chooses the draws in a record.
+    fn salt(&self, record: &Record) -> u64 {
+        let hash = blake3::hash(format!("{} {} {}", self.seed, record.source, record.name).as_bytes());
+        u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default())
     }
 }
 
@@ -68,11 +94,16 @@ impl Stage for Config {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
         if self.n_run == Some(0) {
-            vec![("n_run", "is 0, expected at least 1, or null".to_owned())]
-        } else {
-            vec![]
+            problems.push(("n_run", "is 0, expected at least 1, or null".to_owned()));
         }
+        problems.extend(self.filter.and_then(|filter| filter.problem()).map(|problem| ("filter", problem)));
+        for (source, options) in &self.sources {
+            let problem = options.filter.and_then(|filter| filter.problem());
+            problems.extend(problem.map(|problem| ("sources", format!("`filter` of `{source}`: {problem}"))));
+        }
+        problems
     }
 
     fn resolved(&self) -> Value {
@@ -87,7 +118,7 @@ impl Stage for Config {
         let mut clean = Clean::new(task)?;
         let mut next = reader.next_block()?;
         for (number, record) in (0..).zip(&records) {
-            let mut cleaner = Cleaner::new(self.options(&record.source));
+            let mut cleaner = Cleaner::new(self.options(&record.source)).with_salt(self.salt(record));
             while let Some(block) = next.take_if(|block| block.record == number) {
                 clean.block(&mut cleaner, block)?;
                 next = reader.next_block()?;
@@ -109,6 +140,7 @@ struct Clean<'a> {
     decided: Decided,
     counts: Counts,
     replaced: u64,
+    drawn: u64,
 }
 
 impl<'a> Clean<'a> {
@@ -121,6 +153,7 @@ impl<'a> Clean<'a> {
             decided: Decided::default(),
             counts: Counts::default(),
             replaced: 0,
+            drawn: 0,
         })
     }
 
@@ -137,6 +170,7 @@ impl<'a> Clean<'a> {
         self.counts.bases_in += counts.bases_in;
         self.counts.bases_out += counts.bases_kept;
         self.replaced += counts.replaced_by_n;
+        self.drawn += counts.replaced_by_base;
         for (reason, bases) in counts.dropped.by_reason() {
             self.counts.drop_bases(reason, bases);
         }
@@ -163,6 +197,9 @@ impl<'a> Clean<'a> {
         self.masks.finish()?;
         self.counts.set("records", records as u64);
         self.counts.set("codes replaced by N", self.replaced);
+        if self.drawn > 0 {
+            self.counts.set("codes replaced by a base", self.drawn);
+        }
         let summary =
             format!("{} bases kept, {} dropped", self.counts.bases_out, self.counts.dropped_bases());
         Ok(Outcome { counts: self.counts, summary, ..Outcome::default() })

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, UInt64Array, UInt64Builder};
 use arrow::datatypes::DataType;
 
+use super::Task;
 use super::tables::{Error, Reader, Writer};
+use crate::artifact::Artifact;
 use crate::units::{Interval, Strand};
 
 /// File names within an artifact.
@@ -40,6 +42,15 @@ pub struct Record {
     pub contig: Option<String>,
     /// Its length.
     pub bases: u64,
+}
+
+/// The artifact with the records and bases that an artifact's intervals lie on: itself, if it is cleaned records.
+pub fn sequence_of(task: &Task, artifact: &Artifact) -> Result<Artifact, super::Error> {
+    if artifact.manifest.kind == "clean" {
+        Ok(artifact.clone())
+    } else {
+        task.referenced(artifact, "sequence")
+    }
 }
 
 /// Writes a record table.

@@ -12,9 +12,9 @@ use super::{Error, Outcome, Stage, Task, part, to_json};
 use crate::artifact::{self, Artifact, Counts};
 use crate::fs;
 use crate::report::{
-    Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, MixedSource, Mixture, Point, Shard,
-    Source, Split, Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary,
-    count, render,
+    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, MixedSource, Mixture,
+    Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies,
+    Vocabulary, count, render,
 };
 use crate::shard::{Details, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
@@ -109,6 +109,16 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         ..Data::default()
     };
     data.vocabularies = vocabularies(task, artifacts, &sets);
+    for artifact in of("leaks") {
+        data.leaks.extend(serde_json::from_value(artifact.manifest.details["leaks"].clone()).ok());
+    }
+    let several = of("decontaminate").count() > 1;
+    for artifact in of("decontaminate") {
+        let of = artifact.manifest.details["benchmarks"].clone();
+        let of = serde_json::from_value::<Vec<Contamination>>(of).unwrap_or_default();
+        let stage = several.then(|| artifact.manifest.stage.clone());
+        data.contamination.extend(of.into_iter().map(|of| Contamination { stage: stage.clone(), ..of }));
+    }
     let several = sets.len() > 1;
     for artifact in &sets {
         let set = ShardSet::from_artifact(artifact)?;

@@ -1,7 +1,9 @@
 //! Assigns every kept interval to a split by its contig, so that no contig stands in two splits; reads follow the contig
-//! that they are aligned to. Memory: the record table.
+//! that they are aligned to. With `homology`, contigs that share k-mers stay together; with `groups`, those of a group. Memory: the record table; with
+//! `homology` 40 bytes for each k-mer taken and 32 for each interval or block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,10 +11,16 @@ use serde_json::{Value, json};
 
 use super::records::{
     INTERVALS, RECORDS, Record, Stretch, StretchWriter, check_sources, for_each_stretch, index, read_records,
+    sequence_of,
 };
+use super::tiles::{Part, Tile, for_each_tile, in_pool};
 use super::{Error, Outcome, Stage, Task, from, reference, to_json};
-use crate::artifact::Counts;
-use crate::units::Interval;
+use crate::artifact::{Artifact, Counts};
+use crate::sequence::families::families;
+use crate::sequence::index::BYTES;
+use crate::sequence::kmer::{MAX_K, Sample};
+use crate::source::table;
+use crate::units::{self, Amount, Interval};
 
 /// Which contig goes where. A contig that no key mentions is for training.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +46,14 @@ pub struct Config {
     /// Chooses the draw; the same contig name falls the same way whatever else is there.
     #[serde(default)]
     seed: u64,
+    /// Keeps contigs (with `block`, blocks) that share k-mers on either strand in one split: families are drawn together,
+    /// by the name of their first member in the order of reading; a family with a contig that `validation` or `test` names
+    /// goes there. Default: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    homology: Option<Homology>,
+    /// Draws the contigs of a group (a genus, a strain, a patient) together, as a table says. Default: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    groups: Option<Groups>,
     /// Cut contigs at multiples of this many bases and draw each block by itself: for genomes of one contig. Not for
     /// reads, whose block is not looked up. Default: whole contigs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +67,131 @@ pub struct Config {
     /// one) or `train`.
     #[serde(default)]
     unplaced: Unplaced,
+}
+
+/// What makes a family.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Homology {
+    /// Two contigs are linked where they share at least this part of the k-mers of the one with fewer: above 0 to 1,
+    /// default 0.1. Sequences that differ in a share d of their bases, and are else alike, share about (1 - d)^k.
+    #[serde(default = "default_containment")]
+    containment: f64,
+    /// Length of the k-mers, in bases: 11 to 32, default 21.
+    #[serde(default = "default_k")]
+    #[schemars(range(min = 11, max = 32))]
+    k: u64,
+    /// Memory for k-mers, as bytes or as `2GB`: 40 bytes a base if all are taken, else one in n is, by its hash.
+    /// Default 2 GB.
+    #[serde(default = "default_memory", deserialize_with = "units::bytes")]
+    #[schemars(with = "Amount")]
+    memory: Option<u64>,
+}
+
+const fn default_containment() -> f64 {
+    0.1
+}
+
+const fn default_k() -> u64 {
+    21
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
+const fn default_memory() -> Option<u64> {
+    Some(MEMORY)
+}
+
+const MEMORY: u64 = 2_000_000_000;
+
+/// Bytes for a k-mer that is taken: the index, and its number among those of its contig.
+const KMER_BYTES: u64 = BYTES + 4;
+
+impl Homology {
+    fn problem(self) -> Option<String> {
+        if !(self.containment > 0.0 && self.containment <= 1.0) {
+            Some(format!("`containment` is {}, expected above 0 to 1", self.containment))
+        } else if !(11..=MAX_K as u64).contains(&self.k) {
+            Some(format!("`k` is {}, expected 11 to {MAX_K} bases", self.k))
+        } else {
+            None
+        }
+    }
+}
+
+/// Groups of contigs: a taxonomy.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Groups {
+    /// A CSV file (TSV if its name says so) with a row for each contig, plain, gzip or bgzip; relative to the workflow file.
+    /// A contig without a row is a group of its own.
+    csv: PathBuf,
+    /// The column that names the contig. Default `contig`.
+    #[serde(default = "contig_column")]
+    contig: String,
+    /// The column that names the group. Default `group`.
+    #[serde(default = "group_column")]
+    group: String,
+    /// Groups for validation while training.
+    #[serde(default)]
+    validation: Vec<String>,
+    /// Groups for the last test.
+    #[serde(default)]
+    test: Vec<String>,
+}
+
+fn contig_column() -> String {
+    "contig".to_owned()
+}
+
+fn group_column() -> String {
+    "group".to_owned()
+}
+
+impl Groups {
+    /// The group of each contig.
+    fn read(&self, task: &Task) -> Result<HashMap<String, String>, Error> {
+        let path = task.base.join(&self.csv);
+        let mut reader = table::Reader::open(&path, &[&self.contig, &self.group])?;
+        let mut group_of: HashMap<String, String> = HashMap::new();
+        while reader.next_row()? {
+            let (contig, group) = (reader.text(0)?.to_owned(), reader.text(1)?.to_owned());
+            match group_of.get(&contig).filter(|other| **other != group) {
+                None => drop(group_of.insert(contig, group)),
+                Some(other) => {
+                    let reason = format!("contig `{contig}` is in `{other}` and in `{group}`");
+                    return Err(Error::Config { key: "groups", reason });
+                }
+            }
+        }
+        let lists = self.validation.iter().chain(&self.test);
+        match lists.into_iter().find(|name| !group_of.values().any(|group| group == *name)) {
+            None => Ok(group_of),
+            Some(name) => {
+                let reason = format!("no group is called `{name}` in column `{}`", self.group);
+                Err(Error::Config { key: "groups", reason })
+            }
+        }
+    }
+
+    fn listed(&self, group: &String) -> Option<&'static str> {
+        if self.validation.contains(group) {
+            Some("validation")
+        } else {
+            self.test.contains(group).then_some("test")
+        }
+    }
+}
+
+/// What is drawn together.
+#[derive(Debug, Default)]
+struct Families {
+    /// For the name of what is drawn, the family's number.
+    of: HashMap<String, usize>,
+    /// For each family the name that it is drawn by.
+    drawn: Vec<String>,
+    /// For each family the split that a list puts one of its contigs into.
+    listed: Vec<Option<&'static str>>,
+    details: Value,
 }
 
 /// What happens to reads that are aligned to no contig.
@@ -75,8 +216,8 @@ enum Place {
 }
 
 impl Config {
-    /// `place` says what is drawn: a contig, or a block of one.
-    fn place(&self, record: &Record, drawn: &str) -> Place {
+    /// `drawn` says what is drawn: a contig, or a block of one.
+    fn place(&self, record: &Record, drawn: &str, families: &Families) -> Place {
         let Some(contig) = &record.contig else {
             return if self.unplaced == Unplaced::Train {
                 Place::Split("train")
@@ -87,13 +228,12 @@ impl Config {
         if self.exclude.contains(contig) {
             return Place::Dropped("excluded contig");
         }
-        if self.validation.contains(contig) {
-            return Place::Split("validation");
+        let family = families.of.get(drawn).copied();
+        let listed = family.map_or_else(|| self.listed(contig), |family| families.listed[family]);
+        if let Some(split) = listed {
+            return Place::Split(split);
         }
-        if self.test.contains(contig) {
-            return Place::Split("test");
-        }
-        let draw = self.draw(drawn);
+        let draw = self.draw(family.map_or(drawn, |family| &families.drawn[family]));
         if draw < self.validation_fraction {
             Place::Split("validation")
         } else if draw < self.validation_fraction + self.test_fraction {
@@ -101,6 +241,138 @@ impl Config {
         } else {
             Place::Split("train")
         }
+    }
+
+    /// The split that a list puts a contig into.
+    fn listed(&self, contig: &String) -> Option<&'static str> {
+        if self.validation.contains(contig) {
+            Some("validation")
+        } else if self.test.contains(contig) {
+            Some("test")
+        } else {
+            None
+        }
+    }
+
+    /// Which contigs or blocks are homologous.
+    fn families(
+        &self,
+        homology: Homology,
+        task: &Task,
+        input: &Artifact,
+        records: &[Record],
+    ) -> Result<Families, Error> {
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let (mut names, mut parts) = (Vec::new(), Vec::new());
+        for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
+            let record = &records[index(stretch.record)];
+            if record.contig.as_ref().is_none_or(|contig| self.exclude.contains(contig)) {
+                return Ok(());
+            }
+            for (name, interval) in self.parts(record, stretch.interval) {
+                let next = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                let label = *numbers.entry(name).or_insert_with_key(|name| {
+                    names.push((name.clone(), record.contig.clone().unwrap_or_default()));
+                    next
+                });
+                parts.push(Part { record: stretch.record, interval, label });
+            }
+            Ok(())
+        })?;
+        let bases = parts.iter().map(|part| part.interval.len()).sum();
+        let sample = Sample::within(homology.memory.unwrap_or(MEMORY), bases, KMER_BYTES);
+        let k = index(homology.k);
+        let mut entries = Vec::new();
+        let sequence = sequence_of(task, input)?;
+        let work = |(): &mut (), tile: &Tile| tile.hashes(k, sample);
+        for_each_tile(
+            task,
+            &sequence,
+            parts,
+            k - 1,
+            || (),
+            work,
+            |tile, hashes| {
+                entries.extend(hashes.into_iter().map(|hash| (hash, tile.part.label)));
+                Ok(())
+            },
+        )?;
+        let firsts = in_pool(task, || families(names.len(), entries, homology.containment))?;
+        let firsts = firsts.map_err(|error| {
+            let reason = format!("{error}; ask for less `memory`");
+            Error::Config { key: "homology", reason }
+        })?;
+        self.named(&names, &firsts, sample)
+    }
+
+    /// Groups of contigs as families, by the names of the groups.
+    fn grouped(&self, groups: &Groups, task: &Task, records: &[Record]) -> Result<Families, Error> {
+        let group_of = groups.read(task)?;
+        let contigs: BTreeSet<&String> = records.iter().filter_map(|record| record.contig.as_ref()).collect();
+        let mut families = Families::default();
+        let mut number_of: HashMap<&String, usize> = HashMap::new();
+        let mut without = 0;
+        for contig in contigs {
+            let Some(group) = group_of.get(contig) else {
+                without += 1;
+                continue;
+            };
+            let family = *number_of.entry(group).or_insert_with(|| {
+                families.drawn.push(format!("group {group}"));
+                families.listed.push(groups.listed(group));
+                families.drawn.len() - 1
+            });
+            families.of.insert(contig.clone(), family);
+            let (own, other) = (self.listed(contig), families.listed[family]);
+            if own.is_some() && own != other {
+                let reason =
+                    format!("`{contig}` is listed by itself, but `{group}`, its group, is drawn as one");
+                return Err(Error::Config { key: "groups", reason });
+            }
+        }
+        families.details =
+            json!({ "groups": families.drawn.len(), "contigs": families.of.len(), "without": without });
+        Ok(families)
+    }
+
+    /// Families by the names of their members; `names` are pairs of what is drawn and its contig.
+    fn named(&self, names: &[(String, String)], firsts: &[u32], sample: Sample) -> Result<Families, Error> {
+        let mut named = Families::default();
+        let mut number_of: HashMap<u32, usize> = HashMap::new();
+        let mut listed_by: Vec<Option<&String>> = Vec::new();
+        let mut sizes: Vec<u64> = Vec::new();
+        for ((name, contig), first) in names.iter().zip(firsts) {
+            let family = *number_of.entry(*first).or_insert_with(|| {
+                named.drawn.push(name.clone());
+                named.listed.push(None);
+                listed_by.push(None);
+                sizes.push(0);
+                sizes.len() - 1
+            });
+            named.of.insert(name.clone(), family);
+            sizes[family] += 1;
+            let listed = self.listed(contig);
+            match (listed, named.listed[family], listed_by[family]) {
+                (Some(own), Some(other), Some(by)) if own != other => {
+                    let reason = format!(
+                        "`{contig}` is listed for {own} and `{by}` for {other}, but they are of one family"
+                    );
+                    return Err(Error::Config { key: "homology", reason });
+                }
+                (Some(own), None, _) => {
+                    (named.listed[family], listed_by[family]) = (Some(own), Some(contig));
+                }
+                _ => {}
+            }
+        }
+        named.details = json!({
+            "members": names.len(),
+            "families": sizes.len(),
+            "largest": sizes.iter().max(),
+            "alone": sizes.iter().filter(|&&size| size == 1).count(),
+            "one_kmer_in": sample.scale(),
+        });
+        Ok(named)
     }
 
     /// A number from 0 to 1 that depends on the seed and the contig's name alone.
@@ -165,6 +437,10 @@ impl Stage for Config {
         from(&self.from)
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.groups.iter().map(|groups| groups.csv.clone()).collect()
+    }
+
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self.block == Some(0) {
@@ -173,6 +449,15 @@ impl Stage for Config {
         let sum = self.validation_fraction + self.test_fraction;
         if self.validation_fraction < 0.0 || self.test_fraction < 0.0 || sum.is_nan() || sum >= 1.0 {
             problems.push(("test_fraction", format!("the fractions add up to {sum}, expected 0 to below 1")));
+        }
+        let homology = self.homology.and_then(Homology::problem);
+        problems.extend(homology.map(|problem| ("homology", problem)));
+        if self.groups.is_some() && (self.homology.is_some() || self.block.is_some()) {
+            problems.push(("groups", "cannot be combined with `homology` or `block`".to_owned()));
+        }
+        let groups = self.groups.iter().flat_map(|groups| &groups.test);
+        for name in groups.filter(|name| self.groups.iter().any(|groups| groups.validation.contains(name))) {
+            problems.push(("groups", format!("`{name}` stands in `validation` and in `test`")));
         }
         for (source, names) in &self.sources {
             let parts = names.keys().map(String::as_str).filter(|part| !SPLITS.contains(part));
@@ -205,11 +490,17 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["clean"])?;
-        let records = read_records(&input.path(RECORDS))?;
+        let input = task.input_of("from", &["clean", "dedup"])?;
+        let sequence = sequence_of(task, input)?;
+        let records = read_records(&sequence.path(RECORDS))?;
         self.check_names(&records)?;
         self.check_block(&records)?;
         check_sources(self.sources.keys(), &records)?;
+        let families = match (self.homology, &self.groups) {
+            (Some(homology), _) => self.families(homology, task, input, &records)?,
+            (None, Some(groups)) => self.grouped(groups, task, &records)?,
+            (None, None) => Families::default(),
+        };
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
         let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
@@ -218,7 +509,7 @@ impl Stage for Config {
             for (drawn, interval) in self.parts(record, stretch.interval) {
                 let bases = interval.len();
                 counts.bases_in += bases;
-                let split = match self.place(record, &drawn) {
+                let split = match self.place(record, &drawn, &families) {
                     Place::Dropped(reason) => Err(reason.to_owned()),
                     Place::Split(split) => self
                         .renamed(record, split)
@@ -238,10 +529,13 @@ impl Stage for Config {
         writer.finish()?;
         let summary = splits.iter().map(|(name, tally)| format!("{name} {} bases", tally.bases));
         let summary = summary.collect::<Vec<_>>().join(", ");
-        let details = json!({ "splits": splits });
+        let mut details = json!({ "splits": splits });
+        if !families.details.is_null() {
+            details[if self.homology.is_some() { "homology" } else { "groups" }] = families.details;
+        }
         Ok(Outcome {
             counts,
-            references: vec![reference("sequence", input)],
+            references: vec![reference("sequence", &sequence)],
             details,
             summary,
             ..Outcome::default()
@@ -280,7 +574,8 @@ mod tests {
         let config = config(r#"{"from": "x", "validation": ["b"], "test": ["c"], "exclude": ["d"]}"#);
         let place = |contig: Option<&str>| {
             let (source, name) = ("s".to_owned(), "n".to_owned());
-            config.place(&Record { source, name, contig: contig.map(str::to_owned), bases: 1 }, "drawn")
+            let record = Record { source, name, contig: contig.map(str::to_owned), bases: 1 };
+            config.place(&record, "drawn", &Families::default())
         };
         assert_eq!(place(Some("a")), Place::Split("train"));
         assert_eq!(place(Some("b")), Place::Split("validation"));
@@ -311,6 +606,33 @@ mod tests {
         let expected = [("c:0", (7, 10)), ("c:1", (10, 20)), ("c:2", (20, 30))];
         let found: Vec<_> = parts.iter().map(|(name, i)| (name.as_str(), (i.start, i.end))).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn families_go_where_a_member_is_listed_or_the_first_is_drawn() {
+        let text =
+            r#"{"from": "x", "validation": ["b"], "test": ["d"], "homology": {}, "test_fraction": 0.5}"#;
+        let config = config(text);
+        let names: Vec<_> =
+            ["a", "b", "c", "d", "e", "f"].map(|name| (name.to_owned(), name.to_owned())).into();
+        let sample = Sample::one_in(1);
+        let families = config.named(&names, &[0, 0, 2, 3, 2, 5], sample).unwrap();
+        let place = |contig: &str| {
+            let record =
+                Record { source: "s".into(), name: contig.into(), contig: Some(contig.into()), bases: 1 };
+            config.place(&record, contig, &families)
+        };
+        assert_eq!((place("a"), place("b")), (Place::Split("validation"), Place::Split("validation")));
+        assert_eq!(place("d"), Place::Split("test"));
+        assert_eq!(place("e"), place("c"));
+        let alone = if config.draw("c") < 0.5 { "test" } else { "train" };
+        assert_eq!(place("c"), Place::Split(alone));
+        assert_eq!(families.details["families"], 4);
+        let error = config.named(&names, &[0, 1, 2, 1, 2, 5], sample).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`homology`: `d` is listed for test and `b` for validation, but they are of one family"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::chunk::WINDOWS;
+use super::chunk::{WINDOWS, has_windows};
 use super::records::{
     RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index, read_records,
 };
@@ -56,7 +56,11 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let windows = task.input_of("from", &["chunk"])?;
+        let windows = task.input_of("from", &["chunk", "decontaminate"])?;
+        if !has_windows(windows) {
+            let reason = "it holds intervals; put a chunk stage between the two".to_owned();
+            return Err(Error::Unusable { input: windows.manifest.stage.clone(), reason });
+        }
         let sequence = task.referenced(windows, "sequence")?;
         let tokenizer_file = task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER);
         let tokenizer = tokenizers::open(&tokenizer_file)?;

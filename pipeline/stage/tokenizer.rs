@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::chunk::WINDOWS;
+use super::chunk::{WINDOWS, has_windows};
 use super::records::{INTERVALS, MASKS, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index};
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts};
@@ -134,8 +134,8 @@ fn account(learnt: &Learnt) -> Counts {
 
 impl Config {
     fn train(&self, config: &BpeConfig, task: &Task) -> Result<(tokenizers::bpe::Bpe, Learnt), Error> {
-        let input = task.input_of("from", &["split", "chunk"])?;
-        let chunks = input.manifest.kind == "chunk";
+        let input = task.input_of("from", &["split", "chunk", "decontaminate"])?;
+        let chunks = has_windows(input);
         if chunks != (self.pieces == Pieces::Chunks) {
             let reason = "`chunks` takes a chunk stage, `fixed` and `contig` take a split stage".to_owned();
             return Err(Error::Config { key: "pieces", reason });
@@ -170,7 +170,7 @@ impl Config {
     ) -> Result<(), Error> {
         let sequence = task.referenced(input, "sequence")?;
         let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
-        let table = if input.manifest.kind == "chunk" { WINDOWS } else { INTERVALS };
+        let table = if has_windows(input) { WINDOWS } else { INTERVALS };
         let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
         let mut bases = Vec::new();
         for_each_stretch::<Error>(&input.path(table), |stretch| {
