@@ -9,6 +9,8 @@ mod support;
 mod command_line;
 #[path = "behaviour/crash.rs"]
 mod crash;
+#[path = "behaviour/formats.rs"]
+mod formats;
 #[path = "behaviour/house.rs"]
 mod house;
 #[path = "behaviour/inputs.rs"]
