@@ -86,10 +86,11 @@ pub fn is_several(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[']) || path.to_string_lossy().ends_with('/')
 }
 
-/// The files that `path` stands for, in alphabetical order, written as `path` is: relative to `base`, or absolute.
+/// The files that `path` stands for, in alphabetical order, written as `path` is: relative to `base`, or absolute. A file
+/// that is called like a pattern is that file.
 pub fn expand(path: &Path, base: &Path, kind: Kind) -> Result<Vec<PathBuf>, Error> {
-    if !is_several(path) {
-        let there = base.join(path);
+    let there = base.join(path);
+    if !is_several(path) || there.is_file() {
         return if there.is_dir() {
             Err(Error::Folder { path: path.to_owned() })
         } else {

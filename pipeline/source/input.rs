@@ -127,9 +127,6 @@ pub enum Damage {
     #[error("found an xz stream that needs more than {} MiB of memory, expected less (`xz -9` needs 65)",
         xz::MEMORY_BYTES >> 20)]
     XzMemory,
-    /// Something else after a whole xz stream.
-    #[error("expected another xz stream or the file's end, found other bytes")]
-    XzTrailing,
     /// The bytes are no xz stream, or do not match its checksum.
     #[error("found bytes that are no xz stream, or do not match its checksum")]
     XzData,

@@ -83,8 +83,8 @@ fn parse(file: &Path, bytes: &[u8], folder: &Path) -> Result<Vec<Sample>, Error>
     check_headers(&headers).map_err(|problem| error(1, problem))?;
     let mut samples = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|e| error(e.position().map_or(1, csv::Position::line), plain(&e)))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let record = record.map_err(|e| error(line_at(bytes, e.position()), plain(&e)))?;
+        let line = line_at(bytes, record.position());
         samples.push(sample(&headers, &record, folder, line).map_err(|problem| error(line, problem))?);
     }
     if samples.is_empty() {
@@ -93,6 +93,14 @@ fn parse(file: &Path, bytes: &[u8], folder: &Path) -> Result<Vec<Sample>, Error>
         return Err(Error::Size { file: file.to_owned(), found, expected });
     }
     Ok(samples)
+}
+
+/// The line of a record, from 1; the reader's own count is one too low after `\r\n`.
+fn line_at(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
+    let at = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+    let ends = bytes[at.min(bytes.len())..].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let before = &bytes[..(at + ends).min(bytes.len())];
+    memchr::memchr_iter(b'\n', before).count() as u64 + 1
 }
 
 /// What the CSV reader found, without its own account of the place.

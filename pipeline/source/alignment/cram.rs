@@ -82,6 +82,14 @@ impl Cram {
         if self.reference.len() > 1 {
             self.reference.clear();
         }
+        self.decode_container().map(Some).map_err(|error| match error.kind() {
+            // Of the container, not of the file.
+            io::ErrorKind::UnexpectedEof => io::Error::other("found a container that does not decode"),
+            _ => error,
+        })
+    }
+
+    fn decode_container(&self) -> io::Result<Vec<RecordBuf>> {
         let compression = self.container.compression_header()?;
         let mut records = Vec::new();
         for slice in self.container.slices() {
@@ -92,7 +100,7 @@ impl Cram {
                 records.push(RecordBuf::try_from_alignment_record(&self.header, &record)?);
             }
         }
-        Ok(Some(records))
+        Ok(records)
     }
 
     /// Decodes the record read last.

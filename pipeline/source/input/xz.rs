@@ -35,7 +35,6 @@ impl Read for Xz {
 fn locate(error: io::Error, raw: &Raw) -> io::Error {
     let damage = match error.get_ref().and_then(|inner| inner.downcast_ref::<stream::Error>()) {
         Some(stream::Error::MemLimit | stream::Error::Mem) => Damage::XzMemory,
-        Some(stream::Error::Format) => Damage::XzTrailing,
         Some(_) => Damage::XzData,
         None if error.kind() == io::ErrorKind::UnexpectedEof => Damage::XzTruncated,
         None => return error,

@@ -8,7 +8,8 @@ const BASES: usize = 5000;
 fn fasta(width: usize, end: &str) -> (Vec<u8>, String, [Vec<u8>; 2]) {
     let (mut text, mut index) = (Vec::new(), String::new());
     let records = [0u32, 1].map(|record| {
-        let base = |i: u32| b"ACGTNacgtn"[(i.wrapping_mul(i).wrapping_add(record * 7) % 10) as usize];
+        let base =
+            |i: u32| b"ACGTNacgtn"[(i.wrapping_mul(2_654_435_761).wrapping_add(record) >> 16) as usize % 10];
         (0..u32::try_from(BASES).unwrap() + 13 * record).map(base).collect::<Vec<u8>>()
     });
     for (name, bases) in ["chr1", "chr2"].iter().zip(&records) {
