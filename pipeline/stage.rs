@@ -38,9 +38,14 @@ pub trait Stage: Send + Sync + Debug {
     /// The artifacts it reads: the configuration key that names each, and the stage's name.
     fn inputs(&self) -> Vec<(String, String)>;
 
-    /// The files from outside that it reads, as the workflow writes them.
-    fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+    /// The files from outside that it reads, as the workflow writes them; `base` is the folder that they start from.
+    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Why its result cannot be used again, although nothing that can be seen has changed.
+    fn once(&self) -> Option<&'static str> {
+        None
     }
 
     /// What is wrong with the configuration beyond the types of its values: the key, and why.
@@ -76,7 +81,7 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 
 /// Every kind of stage, in the order of the usual flow.
 pub const KINDS: &[Kind] = &[
-    kind::<ingest::Config>("ingest", "Reads FASTA and BAM files into records", 1),
+    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 2),
     kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 1),
     kind::<dedup::Config>(
         "dedup",
@@ -267,6 +272,21 @@ pub enum Error {
     /// A FASTA file is at fault.
     #[error(transparent)]
     Fasta(#[from] source::fasta::Error),
+    /// A file of sequences is at fault.
+    #[error(transparent)]
+    Contigs(#[from] source::contigs::Error),
+    /// A FASTQ file is at fault.
+    #[error(transparent)]
+    Fastq(#[from] source::fastq::Error),
+    /// Regions are at fault.
+    #[error(transparent)]
+    Region(#[from] source::region::Error),
+    /// A table of samples is at fault.
+    #[error(transparent)]
+    Samples(#[from] source::samples::Error),
+    /// A source names no files.
+    #[error(transparent)]
+    Files(#[from] source::files::Error),
     /// An alignment file is at fault.
     #[error(transparent)]
     Alignment(#[from] source::alignment::Error),

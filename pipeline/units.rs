@@ -136,6 +136,27 @@ fn parse(text: &str, units: &[&str], prefixes: &[(&str, u64)]) -> Option<u64> {
     (amount < 9e15 && number.bytes().any(|b| b.is_ascii_digit())).then_some(whole)
 }
 
+/// A stretch of a record as people type it: `chr20:1000000-1001000`, or `chr20` for all of it; 0-based and half-open, and
+/// digits may be grouped by commas.
+///
+/// Names may hold colons: only what looks like `START-END` after the last one is an interval.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_region(text: &str) -> Result<(&str, Option<Interval>), String> {
+    let parts = text.rsplit_once(':').and_then(|(record, range)| Some((record, range.split_once('-')?)));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b',') && !text.is_empty();
+    let Some((record, (start, end))) = parts.filter(|(_, (a, b))| digits(a) && digits(b)) else {
+        return Ok((text, None));
+    };
+    let number = |text: &str| text.replace(',', "").parse::<u64>().map_err(|e| format!("`{text}`: {e}"));
+    let (start, end) = (number(start)?, number(end)?);
+    if start >= end {
+        return Err(format!("`{text}` holds no base: expected NAME:START-END with START below END"));
+    }
+    Ok((record, Some(Interval::new(start, end))))
+}
+
 /// Reads an amount that may be a number, a text such as `2Gb`, or absent.
 fn amount<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -11,6 +11,8 @@ mod cleaning;
 mod command_line;
 #[path = "behaviour/crash.rs"]
 mod crash;
+#[path = "behaviour/formats.rs"]
+mod formats;
 #[path = "behaviour/house.rs"]
 mod house;
 #[path = "behaviour/inputs.rs"]

@@ -146,8 +146,10 @@ pub struct Decided {
 pub struct Cleaner {
     options: Options,
     mask: SoftMask,
-    /// Bases of the record seen.
+    /// Bases of the record seen or passed.
     position: u64,
+    /// Bases of the record passed.
+    passed: u64,
     /// Where the stretch that may be kept begins.
     stretch: Option<u64>,
     /// Where the run of N that reaches `position` begins.
@@ -168,6 +170,7 @@ impl Cleaner {
             options,
             mask: SoftMask::new(),
             position: 0,
+            passed: 0,
             stretch: None,
             n_since: None,
             spoiled: false,
@@ -196,11 +199,22 @@ impl Cleaner {
         }
     }
 
+    /// Goes on at base `position` of the record, not before the bases seen: what lies between is not there, and no
+    /// stretch reaches over it.
+    pub fn pass_to(&mut self, position: u64, decided: &mut Decided) {
+        if position > self.position {
+            self.mask.pass_to(position, &mut decided.soft_masked);
+            self.end_stretch(&mut decided.kept);
+            self.passed += position - self.position;
+            self.position = position;
+        }
+    }
+
     /// Ends the record and returns its counts; the cleaner is ready for the next record.
     pub fn finish(&mut self, decided: &mut Decided) -> Counts {
         self.mask.finish(&mut decided.soft_masked);
         self.end_stretch(&mut decided.kept);
-        let counts = Counts { bases_in: self.position, ..self.counts };
+        let counts = Counts { bases_in: self.position - self.passed, ..self.counts };
         *self = Self::new(self.options).with_salt(self.salt);
         debug_assert_eq!(counts.bases_in, counts.bases_kept + counts.dropped.total());
         counts
@@ -380,6 +394,22 @@ mod tests {
         let stretch =
             |i: &Interval| &cleaned[usize::try_from(i.start).unwrap()..usize::try_from(i.end).unwrap()];
         decided.kept.iter().map(stretch).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn nothing_reaches_over_bases_that_are_not_there() {
+        let mut cleaner = Cleaner::new(Options { n_run: Some(3), ..Options::default() });
+        let mut decided = Decided::default();
+        for (start, bases) in [(10, "ACgtN"), (20, "NNAC"), (24, "ac"), (100, "G")] {
+            cleaner.pass_to(start, &mut decided);
+            cleaner.push(&mut bases.as_bytes().to_vec(), &mut decided);
+        }
+        let counts = cleaner.finish(&mut decided);
+        let interval = Interval::new;
+        assert_eq!(decided.kept, [interval(10, 14), interval(22, 26), interval(100, 101)]);
+        assert_eq!(decided.soft_masked, [interval(12, 14), interval(24, 26)]);
+        assert_eq!((counts.bases_in, counts.bases_kept, counts.dropped.trimmed), (12, 9, 3));
+        assert_eq!(cleaner.finish(&mut decided).bases_in, 0);
     }
 
     #[test]

@@ -31,6 +31,12 @@ impl SoftMask {
         self.position += bases.len() as u64;
     }
 
+    /// Goes on at base `position` of the record; a stretch of lower case ends before what is passed.
+    pub fn pass_to(&mut self, position: u64, intervals: &mut Vec<Interval>) {
+        self.finish(intervals);
+        self.position = position;
+    }
+
     /// Ends the record, appends the stretch that reaches its end, and is ready for the next record.
     pub fn finish(&mut self, intervals: &mut Vec<Interval>) {
         if self.since.is_some() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Error, Segment, ShardFile, ShardSet};
 use crate::tokenizer::Tokenizer;
-use crate::units::{Interval, Strand};
+use crate::units::{Interval, Strand, parse_region};
 
 /// A stretch of a record as people type it: `chr20:1000000-1001000`, or `chr20` for all of it. 0-based and half-open, as
 /// everywhere here; digits may be grouped by commas.
@@ -23,19 +23,9 @@ pub struct Query {
 impl FromStr for Query {
     type Err = String;
 
-    /// Names may hold colons: only what looks like `START-END` after the last one is an interval.
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.rsplit_once(':').and_then(|(record, range)| Some((record, range.split_once('-')?)));
-        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b',') && !text.is_empty();
-        let Some((record, (start, end))) = parts.filter(|(_, (a, b))| digits(a) && digits(b)) else {
-            return Ok(Self { record: text.to_owned(), interval: None });
-        };
-        let number = |text: &str| text.replace(',', "").parse::<u64>().map_err(|e| format!("`{text}`: {e}"));
-        let (start, end) = (number(start)?, number(end)?);
-        if start >= end {
-            return Err(format!("`{text}` holds no base: expected NAME:START-END with START below END"));
-        }
-        Ok(Self { record: record.to_owned(), interval: Some(Interval::new(start, end)) })
+        let (record, interval) = parse_region(text)?;
+        Ok(Self { record: record.to_owned(), interval })
     }
 }
 

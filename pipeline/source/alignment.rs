@@ -1,9 +1,11 @@
-//! Alignments (BAM, SAM) as a stream of reads: the bases as the machine read them, and where they were aligned.
+//! Alignments (BAM, SAM, CRAM) as a stream of reads: the bases as the machine read them, and where they were aligned.
 //!
-//! Holds one record at a time and the reference names of the header. Intervals are 0-based and half-open on the
+//! Holds one record at a time (CRAM: one container, usually 10,000 records, and the contigs of the reference that it
+//! needs) and the reference names of the header. Intervals are 0-based and half-open on the
 //! reference. What the options leave out is counted by reason, in records and in bases.
 
 mod bam;
+mod cram;
 mod sam;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::bam::Bam;
+use self::cram::Cram;
 use self::sam::Sam;
+use super::fastq;
 use super::input::{self, Input};
 use crate::sequence::{alphabet, complement};
 use crate::units::{Interval, Strand};
@@ -26,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Input(#[from] input::Error),
     /// Some other file.
-    #[error("cannot read `{}`: expected BAM, or SAM with a header; found {found}", file.display())]
+    #[error("cannot read `{}`: expected BAM, CRAM, or SAM with a header; found {found}", file.display())]
     Format {
         /// The file.
         file: PathBuf,
@@ -63,6 +67,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether only one record is at fault, so that the reader can go on with the next one.
+    pub fn is_of_one_record(&self) -> bool {
+        match self {
+            Self::Record { problem, .. } => !matches!(problem, Problem::Truncated | Problem::Cram(_)),
+            _ => false,
+        }
+    }
+}
+
 /// What is wrong with a record or a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -89,6 +103,23 @@ pub enum Problem {
         /// References in the header.
         count: usize,
     },
+    /// A position before the first base.
+    #[error("found position {found}, expected -1 (unknown) or a base of the reference from 0")]
+    Position {
+        /// From 0.
+        found: i32,
+    },
+    /// An operation that CIGARs do not have.
+    #[error("found {found} as operation {index} of the CIGAR, expected 0 to 8 (MIDNSHP=X)")]
+    Operation {
+        /// Its number.
+        found: u32,
+        /// Place in the CIGAR, from 0.
+        index: usize,
+    },
+    /// A CRAM file that names a reference it was given none of, or another one.
+    #[error("{0}")]
+    Cram(String),
     /// A base that is no IUPAC code.
     #[error("found `{}` as base {position}, expected an IUPAC nucleotide code", found.escape_ascii())]
     Base {
@@ -132,6 +163,13 @@ pub struct Options {
     pub unmapped: bool,
     /// The least mapping quality of an aligned read. Default 0; 255, which means unknown, passes.
     pub min_mapping_quality: u8,
+    /// Bases of a lower quality become N; reads without qualities stay as they are. Default 0: none.
+    #[schemars(range(max = 93))]
+    pub min_base_quality: u8,
+    /// Flags that a read must have, all of them, as the sum of their bits (`samtools view -f`). Default 0: none.
+    pub required_flags: u16,
+    /// Flags of which a read may have none, as the sum of their bits (`samtools view -F`). Default 0: none.
+    pub excluded_flags: u16,
 }
 
 impl Default for Options {
@@ -143,6 +181,9 @@ impl Default for Options {
             qc_failed: false,
             unmapped: true,
             min_mapping_quality: 0,
+            min_base_quality: 0,
+            required_flags: 0,
+            excluded_flags: 0,
         }
     }
 }
@@ -163,6 +204,8 @@ pub enum Reason {
     Unmapped,
     /// Aligned with too low a mapping quality.
     LowMappingQuality,
+    /// Without a required flag, or with an excluded one.
+    Flags,
     /// The file has no bases for it.
     NoBases,
 }
@@ -190,6 +233,9 @@ pub struct Counts {
     pub kept: Tally,
     /// Records that did not, by reason.
     pub skipped: BTreeMap<Reason, Tally>,
+    /// Bases of the kept records that became N for their low quality.
+    #[serde(default)]
+    pub masked: u64,
 }
 
 /// The flags of a record, as the SAM specification numbers their bits.
@@ -197,9 +243,14 @@ pub struct Counts {
 pub struct Flags(pub u16);
 
 impl Flags {
-    /// Whether bit `bit` is set.
-    const fn has(self, bit: u16) -> bool {
-        self.0 & bit != 0
+    /// Whether any of `bits` is set.
+    const fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Whether all of `bits` are set.
+    const fn has_all(self, bits: u16) -> bool {
+        self.0 & bits == bits
     }
 
     /// Part of a pair or of more segments.
@@ -258,6 +309,8 @@ struct Summary {
 struct Fields {
     name: String,
     bases: Vec<u8>,
+    /// One number a base, or nothing where the file has none.
+    qualities: Vec<u8>,
     reference: Option<String>,
     interval: Option<Interval>,
 }
@@ -286,6 +339,7 @@ pub struct Reader {
 enum Format {
     Bam(Box<Bam>),
     Sam(Box<Sam>),
+    Cram(Box<Cram>),
 }
 
 impl Reader {
@@ -294,20 +348,35 @@ impl Reader {
         Self::new(Input::open(path)?, options)
     }
 
-    /// Reads the header; BAM and SAM are told apart by the first bytes.
-    pub fn new(mut input: Input, options: Options) -> Result<Self, Error> {
+    /// Opens a file whose reads may be written as differences to the FASTA file `reference`, as those of CRAM are.
+    pub fn open_with_reference(
+        path: &Path,
+        reference: Option<&Path>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        Self::with_reference(Input::open(path)?, reference, options)
+    }
+
+    /// Reads the header; BAM, SAM and CRAM are told apart by the first bytes.
+    pub fn new(input: Input, options: Options) -> Result<Self, Error> {
+        Self::with_reference(input, None, options)
+    }
+
+    fn with_reference(mut input: Input, reference: Option<&Path>, options: Options) -> Result<Self, Error> {
         let file = input.file().to_owned();
         let format = match input.peek(4)? {
             b"BAM\x01" => Format::Bam(Box::new(Bam::new(input).map_err(|e| e.in_header(&file))?)),
             [b'@', a, b, b'\t'] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => {
                 Format::Sam(Box::new(Sam::new(input)))
             }
+            b"CRAM" => Format::Cram(Box::new(Cram::new(input, reference).map_err(|e| e.in_header(&file))?)),
             head => return Err(Error::Format { file, found: name_of_format(head) }),
         };
         Ok(Self { file, format, options, fields: Fields::default(), counts: Counts::default(), records: 0 })
     }
 
-    /// The next read, none at the end of the file. After an error the reader is of no further use.
+    /// The next read, none at the end of the file. After an error of one record the next call reads the one after it;
+    /// after any other the reader is of no further use.
     pub fn next_read(&mut self) -> Result<Option<Read<'_>>, Error> {
         loop {
             self.records += 1;
@@ -319,9 +388,27 @@ impl Reader {
                 self.counts.skipped.entry(reason).or_default().add(summary.bases);
                 continue;
             }
-            self.counts.kept.add(summary.bases);
             self.take_fields(summary).map_err(|e| e.in_record(&self.file, self.records))?;
+            self.counts.kept.add(summary.bases);
             return Ok(Some(self.read(summary)));
+        }
+    }
+
+    /// The format, as its specification writes it.
+    pub fn format(&self) -> &'static str {
+        match self.format {
+            Format::Bam(_) => "BAM",
+            Format::Sam(_) => "SAM",
+            Format::Cram(_) => "CRAM",
+        }
+    }
+
+    /// The references of the header in its order; of SAM, once the first record was read.
+    pub fn references(&self) -> Vec<&str> {
+        match &self.format {
+            Format::Bam(bam) => bam.references().iter().map(String::as_str).collect(),
+            Format::Sam(sam) => sam.references().iter().map(String::as_str).collect(),
+            Format::Cram(cram) => cram.references(),
         }
     }
 
@@ -336,6 +423,10 @@ impl Reader {
         self.format.take_fields(fields)?;
         if let Some(position) = alphabet::first_invalid(&fields.bases) {
             return Err(Problem::Base { found: fields.bases[position], position }.into());
+        }
+        if self.options.min_base_quality > 0 {
+            let qualities = fields.qualities.iter().copied();
+            self.counts.masked += fastq::mask(&mut fields.bases, qualities, self.options.min_base_quality);
         }
         if summary.flags.strand() == Strand::Reverse {
             complement::reverse_complement(&mut fields.bases);
@@ -369,6 +460,7 @@ impl Format {
         match self {
             Self::Bam(bam) => bam.advance(),
             Self::Sam(sam) => sam.advance(),
+            Self::Cram(cram) => cram.advance(),
         }
     }
 
@@ -377,6 +469,7 @@ impl Format {
         match self {
             Self::Bam(bam) => bam.take_fields(fields),
             Self::Sam(sam) => sam.take_fields(fields),
+            Self::Cram(cram) => cram.take_fields(fields),
         }
     }
 }
@@ -419,7 +512,6 @@ impl Fault {
 fn name_of_format(head: &[u8]) -> String {
     match head {
         [] => "an empty file".to_owned(),
-        b"CRAM" => "CRAM".to_owned(),
         _ => format!("`{}`", head.escape_ascii()),
     }
 }
@@ -435,6 +527,7 @@ fn reason_to_skip(record: Summary, options: Options) -> Option<Reason> {
         (flags.has(0x400) && !options.duplicates, Reason::Duplicate),
         (unmapped && !options.unmapped, Reason::Unmapped),
         (low, Reason::LowMappingQuality),
+        (!flags.has_all(options.required_flags) || flags.has(options.excluded_flags), Reason::Flags),
         (record.bases == 0, Reason::NoBases),
     ];
     reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))

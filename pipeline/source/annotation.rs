@@ -1,6 +1,7 @@
-//! Annotation (GFF3) as a stream of features; holds one line.
+//! Annotation (GFF3, GTF) as a stream of features; holds one line.
 //!
-//! GFF3 counts from 1 and includes the last base; a [`Feature`]'s interval is 0-based and half-open.
+//! Both count from 1 and include the last base; a [`Feature`]'s interval is 0-based and half-open. They differ in the
+//! last column, `key=value;key=value` or `key "value"; key "value";`, which shows in each line.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -83,19 +84,45 @@ pub struct Feature<'a> {
     pub strand: Option<Strand>,
     /// For a CDS: bases to the next codon's start, 0 to 2.
     pub phase: Option<u8>,
-    /// `key=value;key=value`, with `%XX` for reserved characters.
+    /// As the file has them.
     attributes: &'a str,
 }
 
 impl<'a> Feature<'a> {
-    /// The value of the attribute `key`; where it is a list, its parts are separated by commas.
+    /// The value of the attribute `key`; where GFF3 has a list, its parts are separated by commas, where GTF has several
+    /// values of one key, it is the first.
     pub fn attribute(&self, key: &str) -> Option<Cow<'a, str>> {
+        if is_gtf(self.attributes) {
+            return gtf_attribute(self.attributes, key).map(Cow::Borrowed);
+        }
         let pairs = self.attributes.split(';').filter_map(|pair| pair.split_once('='));
         pairs.into_iter().find_map(|(k, value)| (k.trim() == key).then(|| decode_percent(value)))
     }
 }
 
-/// Reads a GFF3 file.
+/// Whether attributes are `key "value";`: GFF3 has a `=` before any quotation mark.
+fn is_gtf(attributes: &str) -> bool {
+    attributes.find(['=', '"']).is_some_and(|at| attributes[at..].starts_with('"'))
+}
+
+/// The value of `key` among `key "value"; key 5;`; quotation marks may hold semicolons.
+fn gtf_attribute<'a>(attributes: &'a str, key: &str) -> Option<&'a str> {
+    let mut rest = attributes.trim_start();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once(char::is_whitespace)?;
+        let (value, after) = match after.trim_start().strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(';').unwrap_or((after, "")),
+        };
+        if name == key {
+            return Some(value.trim());
+        }
+        rest = after.trim_start_matches(|c: char| c == ';' || c.is_whitespace());
+    }
+    None
+}
+
+/// Reads a GFF3 or GTF file.
 pub struct Reader {
     lines: Lines,
 }
@@ -270,6 +297,30 @@ mod tests {
         ] {
             let error = reader(&format!("##gff-version 3\n{line}\n")).next_feature().unwrap_err();
             assert_eq!(error.to_string(), format!("cannot read `x.gff3`, line 2: {expected}"));
+        }
+    }
+
+    #[test]
+    fn attributes_of_gtf_are_read() {
+        let mut reader = reader(
+            "#!genome-build x\nchr1\tHAVANA\texon\t11\t20\t.\t+\t.\tgene_id \"G=1;2\"; exon_number 3; tag \"a\"; tag \"b\";\n",
+        );
+        let feature = reader.next_feature().unwrap().unwrap();
+        assert_eq!((feature.kind, feature.interval), ("exon", Interval::new(10, 20)));
+        for (key, expected) in
+            [("gene_id", Some("G=1;2")), ("exon_number", Some("3")), ("tag", Some("a")), ("gene", None)]
+        {
+            assert_eq!(feature.attribute(key).as_deref(), expected, "{key}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the attributes are: a value or none; never a panic.
+        #[test]
+        fn any_attributes_are_read(attributes in "[a-c=;\" %0-9é]{0,30}") {
+            drop(reader(&format!("a\tb\tc\t1\t2\t.\t+\t.\t{attributes}\n")).next_feature().map(|feature| {
+                feature.and_then(|feature| feature.attribute("a").map(Cow::into_owned))
+            }));
         }
     }
 

@@ -8,6 +8,7 @@
 //! checks all of the copies together. A line end within a guessed line is no IUPAC code, so the check finds wrong
 //! guesses; these lines are then read one by one. Guesses double in number while they hold.
 
+pub mod index;
 mod lines;
 
 use std::collections::HashMap;
@@ -101,6 +102,13 @@ pub enum Error {
         /// The byte.
         found: u8,
     },
+}
+
+impl Error {
+    /// Whether only one record is at fault, so that the reader can go on with the next one.
+    pub fn is_of_one_record(&self) -> bool {
+        matches!(self, Self::DuplicateName { .. } | Self::EmptyRecord { .. } | Self::InvalidByte { .. })
+    }
 }
 
 /// What is wrong with a header line.
@@ -200,7 +208,14 @@ impl<R: Read> Reader<R> {
         self
     }
 
-    /// The next event, none at the end of the file. After an error the reader is of no further use.
+    /// Passes what is left of the record that the last event or error is about; the next event is the next record's.
+    pub fn skip_record(&mut self) -> Result<(), Error> {
+        self.bases = None;
+        self.lines.skip_to_header()
+    }
+
+    /// The next event, none at the end of the file. After an error of one record, [`Reader::skip_record`] comes first;
+    /// after any other the reader is of no further use.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
         let Some(before) = self.bases else { return self.begin_record() };
         self.block.clear();

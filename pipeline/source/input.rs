@@ -1,18 +1,23 @@
 //! A file, or standard input, as a stream of plain bytes: what it is wrapped in shows in its first bytes, not its name.
 //!
-//! Holds [`RAW_BYTES`] of the file, and for BGZF one batch of blocks (about 2 MiB).
+//! Holds [`RAW_BYTES`] of the file; for BGZF one batch of blocks (about 2 MiB), for zstd and xz what their windows need
+//! (at most 128 and 256 MiB; a few for files made with usual settings).
 
 mod bgzf;
 mod gzip;
 mod lines;
 mod raw;
+mod xz;
+mod zstd;
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use self::bgzf::Bgzf;
 use self::gzip::Gzip;
 use self::raw::Raw;
+use self::xz::Xz;
+use self::zstd::Zstd;
 use crate::fs;
 
 pub use self::lines::{Lines, MAX_LINE_BYTES};
@@ -42,13 +47,16 @@ pub enum Error {
         damage: Damage,
     },
     /// A wrapper that is known but not read here.
-    #[error("cannot read `{}`: it is {found}; expected plain text, gzip or BGZF", file.display())]
+    #[error("cannot read `{}`: it is {found}; expected plain text, gzip, BGZF, zstd or xz", file.display())]
     Unsupported {
         /// The file.
         file: PathBuf,
         /// The wrapper's name.
         found: &'static str,
     },
+    /// Standard input that nobody feeds.
+    #[error("cannot read standard input: found a terminal, expected a file or another command's output")]
+    Terminal,
     /// A line of text that does not end.
     #[error("cannot read `{}`, line {line}: found more than {MAX_LINE_BYTES} bytes; expected a line's end",
         file.display())]
@@ -60,7 +68,7 @@ pub enum Error {
     },
 }
 
-/// What is wrong with a gzip or BGZF stream.
+/// What is wrong with a compressed stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
@@ -96,6 +104,32 @@ pub enum Damage {
         /// In the block's trailer.
         expected: u32,
     },
+    /// The file ends within a zstd frame.
+    #[error("the file is truncated: it ends in the middle of a zstd frame")]
+    ZstdTruncated,
+    /// The bytes of a zstd frame do not have its checksum.
+    #[error("found bytes that do not match the zstd frame's checksum")]
+    ZstdChecksum,
+    /// A zstd frame whose window is too large.
+    #[error("found a zstd frame whose window is larger than {} MiB, expected a smaller one (`--long=27`)",
+        zstd::WINDOW_BYTES >> 20)]
+    ZstdWindow,
+    /// Something else after a whole zstd frame.
+    #[error("expected another zstd frame or the file's end, found other bytes")]
+    ZstdTrailing,
+    /// The bytes are no zstd frame.
+    #[error("found bytes that are no zstd frame")]
+    ZstdData,
+    /// The file ends within an xz stream.
+    #[error("the file is truncated: it ends in the middle of an xz stream")]
+    XzTruncated,
+    /// An xz stream that needs too much memory.
+    #[error("found an xz stream that needs more than {} MiB of memory, expected less (`xz -9` needs 65)",
+        xz::MEMORY_BYTES >> 20)]
+    XzMemory,
+    /// The bytes are no xz stream, or do not match its checksum.
+    #[error("found bytes that are no xz stream, or do not match its checksum")]
+    XzData,
 }
 
 impl From<Error> for io::Error {
@@ -126,6 +160,8 @@ enum Stream {
     Plain(Raw),
     Gzip(Box<Gzip>),
     Bgzf(Box<Bgzf>),
+    Zstd(Box<Zstd>),
+    Xz(Box<Xz>),
 }
 
 /// What a stream is wrapped in.
@@ -137,26 +173,48 @@ pub enum Wrapper {
     Gzip,
     /// Gzip in blocks of at most 64 KiB, as bgzip and BAM have it.
     Bgzf,
+    /// One or more zstd frames.
+    Zstd,
+    /// One or more xz streams.
+    Xz,
 }
 
 impl Input {
     /// Opens a file, or standard input for the path `-`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if path == Path::new(STDIN) {
+            if io::stdin().is_terminal() {
+                return Err(Error::Terminal);
+            }
             return Self::new("standard input", io::stdin());
         }
         Self::new(path, fs::open(path)?)
     }
 
+    /// Opens a BGZF file at byte `offset`, at which a block begins.
+    pub fn open_at(path: &Path, offset: u64) -> Result<Self, Error> {
+        Self::unwrap(raw_at(path, offset)?)
+    }
+
+    /// Opens a plain file at byte `offset`.
+    pub fn plain_at(path: &Path, offset: u64) -> Result<Self, Error> {
+        Ok(Self { file: path.to_owned(), stream: Stream::Plain(raw_at(path, offset)?), peeked: Vec::new() })
+    }
+
     /// Reads from any stream; `file` is what messages call it.
     pub fn new(file: impl Into<PathBuf>, reader: impl Read + Send + 'static) -> Result<Self, Error> {
-        let file = file.into();
-        let mut raw = Raw::new(file.clone(), Box::new(reader));
+        Self::unwrap(Raw::new(file.into(), Box::new(reader)))
+    }
+
+    fn unwrap(mut raw: Raw) -> Result<Self, Error> {
+        let file = raw.file().to_owned();
         let head = raw.peek(bgzf::HEADER_BYTES)?;
         let stream = match wrapper(head).map_err(|found| Error::Unsupported { file: file.clone(), found })? {
             Wrapper::Plain => Stream::Plain(raw),
             Wrapper::Gzip => Stream::Gzip(Box::new(Gzip::new(raw))),
             Wrapper::Bgzf => Stream::Bgzf(Box::new(Bgzf::new(raw))),
+            Wrapper::Zstd => Stream::Zstd(Box::new(Zstd::new(raw)?)),
+            Wrapper::Xz => Stream::Xz(Box::new(Xz::new(raw)?)),
         };
         Ok(Self { file, stream, peeked: Vec::new() })
     }
@@ -172,6 +230,8 @@ impl Input {
             Stream::Plain(_) => Wrapper::Plain,
             Stream::Gzip(_) => Wrapper::Gzip,
             Stream::Bgzf(_) => Wrapper::Bgzf,
+            Stream::Zstd(_) => Wrapper::Zstd,
+            Stream::Xz(_) => Wrapper::Xz,
         }
     }
 
@@ -221,8 +281,16 @@ impl Read for Stream {
             Self::Plain(raw) => raw.read(out),
             Self::Gzip(gzip) => gzip.read(out),
             Self::Bgzf(bgzf) => bgzf.read(out),
+            Self::Zstd(zstd) => zstd.read(out),
+            Self::Xz(xz) => xz.read(out),
         }
     }
+}
+
+fn raw_at(path: &Path, offset: u64) -> Result<Raw, Error> {
+    let mut file = fs::open(path)?;
+    file.seek(SeekFrom::Start(offset)).map_err(fs::error("read", path))?;
+    Ok(Raw::new(path.to_owned(), Box::new(file)).starting_at(offset))
 }
 
 /// Tells the wrapper by a stream's first bytes; the error is the name of one that is not read here.
@@ -230,8 +298,8 @@ fn wrapper(head: &[u8]) -> Result<Wrapper, &'static str> {
     match head {
         _ if bgzf::is_header(head) => Ok(Wrapper::Bgzf),
         _ if head.starts_with(&gzip::MAGIC) => Ok(Wrapper::Gzip),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Err("zstd"),
-        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
+        _ if head.starts_with(&zstd::MAGIC) => Ok(Wrapper::Zstd),
+        _ if head.starts_with(&xz::MAGIC) => Ok(Wrapper::Xz),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
         [b'P', b'K', 3, 4, ..] => Err("zip"),
         _ => Ok(Wrapper::Plain),
@@ -256,6 +324,19 @@ mod tests {
         writer.finish().unwrap()
     }
 
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
     fn open(bytes: Vec<u8>) -> Result<Input, Error> {
         Input::new("x", Cursor::new(bytes))
     }
@@ -273,18 +354,26 @@ mod tests {
             (vec![0x1F], Wrapper::Plain),
             (gzip(b"ACGT"), Wrapper::Gzip),
             (bgzf(b"ACGT"), Wrapper::Bgzf),
+            (zstd(b"ACGT"), Wrapper::Zstd),
+            (xz(b"ACGT"), Wrapper::Xz),
         ] {
             assert_eq!(open(bytes.clone()).unwrap().wrapper(), expected, "{bytes:?}");
         }
         let error = open(b"BZh91AY&SY".to_vec()).err().unwrap();
-        assert_eq!(error.to_string(), "cannot read `x`: it is bzip2; expected plain text, gzip or BGZF");
+        assert_eq!(
+            error.to_string(),
+            "cannot read `x`: it is bzip2; expected plain text, gzip, BGZF, zstd or xz"
+        );
     }
 
     #[test]
     fn every_wrapper_gives_the_same_bytes_in_steps_of_any_size() {
         let text = text();
-        let members = [gzip(&text[..1_000_000]), gzip(b""), gzip(&text[1_000_000..])].concat();
-        for wrapped in [text.clone(), gzip(&text), members, bgzf(&text)] {
+        let parts = |wrap: fn(&[u8]) -> Vec<u8>| {
+            [wrap(&text[..1_000_000]), wrap(b""), wrap(&text[1_000_000..])].concat()
+        };
+        let wrapped = [text.clone(), gzip(&text), bgzf(&text), zstd(&text), xz(&text)];
+        for wrapped in wrapped.into_iter().chain([parts(gzip), parts(zstd), parts(xz)]) {
             for step in [1000, 65_536, 5_000_000] {
                 let (mut input, mut plain) = (open(wrapped.clone()).unwrap(), Vec::new());
                 while input.read_up_to(step, &mut plain).unwrap() > 0 {}
@@ -313,6 +402,26 @@ mod tests {
         let error = Error::from_io(input.read_to_end(&mut plain).unwrap_err(), Path::new("x"));
         assert!(matches!(error, Error::Damaged { damage: Damage::BgzfTruncated, .. }), "{error}");
         assert!(plain.len() > 2_900_000 && text.starts_with(&plain), "{} bytes", plain.len());
+    }
+
+    /// Whatever byte is damaged and wherever the file ends: an error, or (for the few bytes that say nothing) the text.
+    #[test]
+    fn damage_is_found_wherever_it_is() {
+        let text = &text()[..600];
+        for wrapped in [gzip(text), bgzf(text), zstd(text), xz(text)] {
+            for at in 0..wrapped.len() {
+                let mut flipped = wrapped.clone();
+                flipped[at] ^= 0x10;
+                for damaged in [flipped, wrapped[..at].to_vec()] {
+                    let mut plain = Vec::new();
+                    let read = open(damaged.clone()).map(|mut input| input.read_to_end(&mut plain));
+                    let wrapper = open(damaged).map(|input| input.wrapper());
+                    let found =
+                        matches!(wrapper, Ok(Wrapper::Plain)) || !matches!(read, Ok(Ok(_))) || plain == text;
+                    assert!(found, "byte {at} of {}: {} bytes", wrapped.len(), plain.len());
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{alignment, annotation, fasta};
+use super::contigs::{self, Format};
+use super::{alignment, annotation, bed, fasta, fastq, samples};
 
 const INDEX: &str = include_str!("../../tests/specimens/specimens.tsv");
 
@@ -24,7 +25,7 @@ fn read_fasta(path: &Path) -> Result<String, fasta::Error> {
 fn read_alignment(path: &Path) -> Result<String, alignment::Error> {
     let mut reader = alignment::Reader::open(path, alignment::Options::default())?;
     while reader.next_read()?.is_some() {}
-    let alignment::Counts { kept, skipped } = reader.counts();
+    let alignment::Counts { kept, skipped, .. } = reader.counts();
     let skipped: u64 = skipped.values().map(|tally| tally.records).sum();
     Ok(format!("{} reads, {} bases, {skipped} skipped", kept.records, kept.bases))
 }
@@ -35,6 +36,39 @@ fn read_annotation(path: &Path) -> Result<String, annotation::Error> {
         features += 1;
     }
     Ok(format!("{features} features"))
+}
+
+fn read_contigs(path: &Path, format: Format) -> Result<String, contigs::Error> {
+    let (mut reader, mut records, mut total) = (contigs::Reader::open(path, format, 7)?, 0, 0);
+    while let Some(event) = reader.next_event()? {
+        if let fasta::Event::End { bases } = event {
+            records += 1;
+            total += bases;
+        }
+    }
+    Ok(format!("{records} records, {total} bases"))
+}
+
+fn read_fastq(path: &Path) -> Result<String, fastq::Error> {
+    let (mut reader, mut reads, mut bases) = (fastq::Reader::open(path)?, 0, 0);
+    while let Some(read) = reader.next_read()? {
+        reads += 1;
+        bases += read.bases.len();
+    }
+    Ok(format!("{reads} reads, {bases} bases"))
+}
+
+fn read_bed(path: &Path) -> Result<String, bed::Error> {
+    let (mut reader, mut intervals, mut bases) = (bed::Reader::open(path)?, 0, 0);
+    while let Some(line) = reader.next_line()? {
+        intervals += 1;
+        bases += line.interval.len();
+    }
+    Ok(format!("{intervals} intervals, {bases} bases"))
+}
+
+fn read_samples(path: &Path) -> Result<String, samples::Error> {
+    Ok(format!("{} samples", samples::read(path, path)?.len()))
 }
 
 /// An error and its sources on one line, the folder's path removed.
@@ -53,6 +87,11 @@ fn outcome(format: &str, path: &Path) -> Result<String, String> {
         "fasta" => read_fasta(path).map_err(|error| chain(&error)),
         "alignment" => read_alignment(path).map_err(|error| chain(&error)),
         "annotation" => read_annotation(path).map_err(|error| chain(&error)),
+        "fastq" => read_fastq(path).map_err(|error| chain(&error)),
+        "bed" => read_bed(path).map_err(|error| chain(&error)),
+        "two_bit" => read_contigs(path, Format::TwoBit).map_err(|error| chain(&error)),
+        "genbank" => read_contigs(path, Format::GenBank).map_err(|error| chain(&error)),
+        "samples" => read_samples(path).map_err(|error| chain(&error)),
         other => panic!("unknown format {other} in the index"),
     }
 }
@@ -80,7 +119,7 @@ fn every_specimen_reads_as_its_index_says() {
 #[test]
 fn the_index_names_every_specimen() {
     let indexed: Vec<&str> = INDEX.lines().skip(1).filter_map(|line| line.split('\t').next()).collect();
-    for format in ["fasta", "alignment", "annotation"] {
+    for format in ["fasta", "fastq", "two_bit", "genbank", "alignment", "annotation", "bed", "samples"] {
         for entry in std::fs::read_dir(folder().join(format)).unwrap() {
             let file = format!("{format}/{}", entry.unwrap().file_name().display());
             assert!(indexed.contains(&file.as_str()), "{file} is not in specimens.tsv");

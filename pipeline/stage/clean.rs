@@ -158,6 +158,7 @@ impl<'a> Clean<'a> {
     }
 
     fn block(&mut self, cleaner: &mut Cleaner, mut block: Block) -> Result<(), Error> {
+        cleaner.pass_to(block.start, &mut self.decided);
         cleaner.push(&mut block.bases, &mut self.decided);
         self.sequence.push(block.record, block.start, &block.bases)?;
         self.write_decided(block.record)?;

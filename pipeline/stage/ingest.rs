@@ -1,16 +1,23 @@
-//! Reads sequence files into records. Memory: a block of bases and the record table (names).
+//! Reads sequence files into records. Memory: a block of bases or a read, the regions (24 bytes each), and the record
+//! table (names).
 
+mod describe;
+mod files;
+mod read;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::records::{BLOCK_BASES, RECORDS, Record, SEQUENCE, SequenceWriter, write_records};
+use self::files::File;
+use self::read::Ingest;
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::Counts;
-use crate::observer::Unit;
-use crate::source::{alignment, fasta};
+use crate::source::files::is_several;
+use crate::source::input::STDIN;
+use crate::source::{alignment, fastq};
 
 /// What to read.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,36 +26,199 @@ pub struct Config {
     /// The files, in the order in which their records are numbered.
     #[schemars(length(min = 1))]
     sources: Vec<Source>,
+    /// What happens to a record that is wrong in itself (no bases, a byte that is no base, a name that was there before,
+    /// qualities of another number): `fail` (default), or `skip`: it is left out, counted, and listed in the manifest.
+    /// Damage after which no next record can be found always fails. FASTA and GenBank files are then read twice.
+    #[serde(default)]
+    on_bad_record: OnBadRecord,
 }
 
-/// One file: `fasta` or `bam`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+/// What happens to a record that is wrong in itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnBadRecord {
+    /// The run fails.
+    #[default]
+    Fail,
+    /// The record is left out.
+    Skip,
+}
+
+/// One source: a file, the files that a pattern (`*`, `?`, `[`) fits, those of a folder (`genomes/`), or those of a
+/// table; `-` is standard input. All are read plain or as gzip, bgzip, zstd or xz, whatever their names say, and relative
+/// to the workflow file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Source {
-    /// What the source is called in provenance; by default the file's name without its endings.
+    /// What the source is called in provenance; by default the file's name without its endings. Only for one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// A FASTA file, plain, gzip or bgzip; relative to the workflow file.
+    /// FASTA; with an index beside it (`.fai`, for bgzip `.gzi` too), `regions` are read without the bases between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fasta: Option<PathBuf>,
-    /// A BAM or SAM file, whose reads become records on the strand that was sequenced.
+    /// FASTQ of four lines a record. Its reads belong to no contig: `split` leaves them out unless it has
+    /// `unplaced: train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fastq: Option<PathBuf>,
+    /// FASTQ of the second mates, in the order of `fastq`; mates follow each other, as `NAME/1` and `NAME/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mates: Option<PathBuf>,
+    /// BAM or SAM, whose reads become records on the strand that was sequenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bam: Option<PathBuf>,
-    /// Which reads of a BAM file are taken.
+    /// CRAM, read as `bam` is; most need a `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cram: Option<PathBuf>,
+    /// The FASTA file that CRAM was made with; its sequences are checked against the MD5 in the CRAM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<PathBuf>,
+    /// UCSC 2bit, not compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    two_bit: Option<PathBuf>,
+    /// GenBank flat files, of which only names and bases are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    genbank: Option<PathBuf>,
+    /// A table of files, TSV or CSV. Its first line names its columns: `path` (relative to the table), and if wanted
+    /// `mates`, `name`, `taxonomy`, `weight`; formats show in the endings of the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<PathBuf>,
+    /// Which reads of an alignment file are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<alignment::Options>,
+    /// What low base qualities mean for reads of a FASTQ file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quality: Option<fastq::Options>,
+    /// Which parts of the sequences are taken: whole contigs by default. Coordinates stay those of the whole sequence; of
+    /// alignments, reads that share a base with a region are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    regions: Option<Regions>,
+    /// Other names for sequences of this source, also where reads are aligned to them: `{"1": chr1}` calls `1` `chr1`.
+    /// `regions` use the new names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rename: BTreeMap<String, String>,
+    /// Where the source stands among living things; kept in the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taxonomy: Option<String>,
+    /// How much the source counts beside others; kept in the manifest, no stage samples by it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    weight: Option<f64>,
+}
+
+/// Parts of sequences; all that is given is taken together, and what overlaps is taken once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Regions {
+    /// A BED file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bed: Option<PathBuf>,
+    /// A GFF3 or GTF file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gff: Option<PathBuf>,
+    /// Kinds of features of `gff` that are taken, such as `CDS`. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    features: Vec<String>,
+    /// Regions such as `chr1:0-1000` (0-based, half-open: the first 1000 bases), or `chrM` for all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    intervals: Vec<String>,
+    /// Bases by which each region is widened on either side, as far as its sequence goes. Default 0.
+    #[serde(default)]
+    flank: u64,
 }
 
 impl Source {
-    fn path(&self) -> &Path {
-        self.fasta.as_deref().or(self.bam.as_deref()).unwrap_or(Path::new(""))
+    /// The keys that name files, and what each names.
+    fn keys(&self) -> [(&'static str, Option<&Path>); 7] {
+        [
+            ("fasta", self.fasta.as_deref()),
+            ("fastq", self.fastq.as_deref()),
+            ("bam", self.bam.as_deref()),
+            ("cram", self.cram.as_deref()),
+            ("two_bit", self.two_bit.as_deref()),
+            ("genbank", self.genbank.as_deref()),
+            ("table", self.table.as_deref()),
+        ]
     }
 
-    fn name(&self) -> String {
-        let file =
-            self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = file.split('.').next().unwrap_or_default().to_owned();
-        self.name.clone().unwrap_or(stem)
+    /// The key and the path of what is read.
+    fn path(&self) -> (&'static str, &Path) {
+        let given = self.keys().into_iter().find_map(|(key, path)| Some((key, path?)));
+        given.unwrap_or(("fasta", Path::new("")))
+    }
+
+    /// What is wrong with it by itself.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (key, path) = self.path();
+        let mut wants = |given: bool, name: &str, keys: &[&str]| {
+            if given && !keys.contains(&key) && key != "table" {
+                let keys = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
+                problems.push(format!(
+                    "has `{name}`, which only {keys} take{}",
+                    if keys.contains(" and ") { "" } else { "s" }
+                ));
+            }
+        };
+        wants(self.reads.is_some(), "reads", &["bam", "cram"]);
+        wants(self.reference.is_some(), "reference", &["cram"]);
+        wants(self.quality.is_some(), "quality", &["fastq"]);
+        wants(self.mates.is_some(), "mates", &["fastq"]);
+        wants(self.regions.is_some(), "regions", &["fasta", "two_bit", "genbank", "bam", "cram"]);
+        wants(!self.rename.is_empty(), "rename", &["fasta", "two_bit", "genbank", "bam", "cram"]);
+        if self.keys().iter().filter(|(_, path)| path.is_some()).count() != 1 {
+            let keys = self.keys().map(|(key, _)| format!("`{key}`")).join(", ");
+            problems.push(format!("needs one of {keys}"));
+        }
+        if self.name.is_some() && (is_several(path) || key == "table") {
+            problems.push("has a `name`, which only one file takes".to_owned());
+        }
+        if key == "table" && (self.taxonomy.is_some() || self.weight.is_some() || self.mates.is_some()) {
+            problems.push("has `taxonomy`, `weight` or `mates`, which stand in the table itself".to_owned());
+        }
+        if self.weight.is_some_and(|weight| !(weight.is_finite() && weight > 0.0)) {
+            problems.push("has a `weight` that is not above 0".to_owned());
+        }
+        let regions = self.regions.as_ref();
+        if regions.is_some_and(|r| r.bed.is_none() && r.gff.is_none() && r.intervals.is_empty()) {
+            problems.push("has `regions` without `bed`, `gff` or `intervals`".to_owned());
+        }
+        if regions.is_some_and(|regions| !regions.features.is_empty() && regions.gff.is_none()) {
+            problems.push("has `features` without `gff`".to_owned());
+        }
+        let mut names: Vec<&String> = self.rename.values().collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            problems.push(format!("renames two sequences to `{}`", pair[0]));
+        }
+        problems
+    }
+
+    /// Every file beside those of the formats: tables, references, regions.
+    fn other_files(&self) -> impl Iterator<Item = PathBuf> {
+        let regions = self.regions.as_ref();
+        let bed = regions.and_then(|regions| regions.bed.clone());
+        let gff = regions.and_then(|regions| regions.gff.clone());
+        [self.table.clone(), self.reference.clone(), bed, gff].into_iter().flatten()
+    }
+}
+
+impl Config {
+    /// Every file of every source, in order.
+    fn expanded(&self, base: &Path) -> Result<Vec<(&Source, File)>, Error> {
+        let mut all: Vec<(&Source, File)> = Vec::new();
+        for source in &self.sources {
+            for file in files::expand(source, base)? {
+                if all.iter().any(|(_, other)| other.name == file.name) {
+                    let reason = format!(
+                        "two sources are called `{}`; give one a `name` (many files can have theirs in a `table`)",
+                        file.name
+                    );
+                    return Err(Error::Config { key: "sources", reason });
+                }
+                all.push((source, file));
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -57,8 +227,20 @@ impl Stage for Config {
         Vec::new()
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.sources.iter().map(|source| source.path().to_owned()).collect()
+    fn files(&self, base: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut files = Vec::new();
+        for (_, file) in self.expanded(base)? {
+            files.push(file.path);
+            files.extend(file.mates);
+        }
+        files.extend(self.sources.iter().flat_map(Source::other_files));
+        files.retain(|file| file != Path::new(STDIN));
+        Ok(files)
+    }
+
+    fn once(&self) -> Option<&'static str> {
+        let reads_stdin = |source: &Source| source.path().1 == Path::new(STDIN);
+        self.sources.iter().any(reads_stdin).then_some("it reads standard input")
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -67,163 +249,43 @@ impl Stage for Config {
             problems.push(("sources", "there is none, expected at least one".to_owned()));
         }
         for (i, source) in self.sources.iter().enumerate() {
-            if source.fasta.is_some() == source.bam.is_some() {
-                problems.push(("sources", format!("source {} needs one of `fasta` and `bam`", i + 1)));
-            }
-            if source.reads.is_some() && source.bam.is_none() {
-                problems.push(("sources", format!("source {} has `reads`, which only `bam` takes", i + 1)));
-            }
-            if self.sources[..i].iter().any(|other| other.name() == source.name()) {
-                problems.push((
-                    "sources",
-                    format!("two sources are called `{}`; give one a `name`", source.name()),
-                ));
+            let number = i + 1;
+            problems
+                .extend(source.problems().into_iter().map(|p| ("sources", format!("source {number} {p}"))));
+            let same =
+                |other: &Source| files::name(source).is_some() && files::name(other) == files::name(source);
+            if self.sources[..i].iter().any(same) {
+                let name = files::name(source).unwrap_or_default();
+                problems.push(("sources", format!("two sources are called `{name}`; give one a `name`")));
             }
         }
         problems
     }
 
     fn resolved(&self) -> Value {
-        to_json(self)
+        let with_name = |source: &Source| Source { name: files::name(source), ..source.clone() };
+        to_json(&Self {
+            sources: self.sources.iter().map(with_name).collect(),
+            on_bad_record: self.on_bad_record,
+        })
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let mut ingest = Ingest {
-            task,
-            records: Vec::new(),
-            writer: SequenceWriter::create(&task.out.join(SEQUENCE))?,
-            counts: Counts::default(),
-            composition: [0; 256],
-        };
+        let mut ingest = Ingest::new(task, self.on_bad_record)?;
         let mut sources = Vec::new();
-        for source in &self.sources {
-            let (first, bases) = (ingest.records.len(), ingest.counts.bases_in);
-            ingest.composition = [0; 256];
-            ingest.source(source)?;
-            let records = &ingest.records[first..];
-            sources.push(ingest.describe(source, records, ingest.counts.bases_in - bases));
+        for (source, file) in self.expanded(task.base)? {
+            sources.push(ingest.file(source, &file)?);
         }
-        ingest.writer.finish()?;
-        write_records(&task.out.join(RECORDS), &ingest.records)?;
-        let mut counts = ingest.counts;
-        counts.set("records", ingest.records.len() as u64);
-        let summary = format!("{} records, {} bases", ingest.records.len(), counts.bases_out);
-        Ok(Outcome { counts, details: json!({ "sources": sources }), summary, ..Outcome::default() })
-    }
-}
-
-struct Ingest<'a> {
-    task: &'a Task<'a>,
-    records: Vec<Record>,
-    writer: SequenceWriter,
-    counts: Counts,
-    /// Bases of the source by their byte.
-    composition: [u64; 256],
-}
-
-impl Ingest<'_> {
-    fn source(&mut self, source: &Source) -> Result<(), Error> {
-        let path = self.task.base.join(source.path());
-        if source.fasta.is_some() {
-            self.fasta(&path, &source.name())
-        } else {
-            self.alignment(&path, &source.name(), source.reads.unwrap_or_default())
+        let (counts, skipped) = ingest.finish()?;
+        let records = counts.other.get("records").copied().unwrap_or_default();
+        let summary = format!("{records} records, {} bases", counts.bases_out);
+        let mut details = json!({ "sources": sources });
+        if !skipped.is_empty() {
+            details["skipped"] = json!(skipped);
         }
+        Ok(Outcome { counts, details, summary, ..Outcome::default() })
     }
-
-    fn fasta(&mut self, path: &Path, source: &str) -> Result<(), Error> {
-        let mut reader = fasta::Reader::open(path)?.with_block_bases(BLOCK_BASES);
-        let mut position = 0;
-        while let Some(event) = reader.next_event()? {
-            match event {
-                fasta::Event::Record(header) => {
-                    let (source, name) = (source.to_owned(), header.name.clone());
-                    let contig = Some(name.clone());
-                    self.records.push(Record { source, name, contig, bases: 0 });
-                    position = 0;
-                }
-                fasta::Event::Bases(bases) => {
-                    self.writer.push(self.records.len() as u64 - 1, position, bases)?;
-                    position += bases.len() as u64;
-                    self.count(bases);
-                    self.task.check()?;
-                }
-                fasta::Event::End { bases } => {
-                    self.records.iter_mut().next_back().into_iter().for_each(|record| record.bases = bases);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn alignment(&mut self, path: &Path, source: &str, options: alignment::Options) -> Result<(), Error> {
-        let mut reader = alignment::Reader::open(path, options)?;
-        while let Some(read) = reader.next_read()? {
-            self.records.push(Record {
-                source: source.to_owned(),
-                name: read.name.to_owned(),
-                contig: read.interval.and(read.reference).map(str::to_owned),
-                bases: read.bases.len() as u64,
-            });
-            self.writer.push(self.records.len() as u64 - 1, 0, read.bases)?;
-            self.count(read.bases);
-            self.task.check()?;
-        }
-        for (reason, tally) in &reader.counts().skipped {
-            self.counts.bases_in += tally.bases;
-            let reason = to_json(reason);
-            self.counts.drop_bases(&format!("read: {}", reason.as_str().unwrap_or_default()), tally.bases);
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, bases: &[u8]) {
-        for base in bases {
-            self.composition[usize::from(base.to_ascii_uppercase())] += 1;
-        }
-        self.counts.bases_in += bases.len() as u64;
-        self.counts.bases_out += bases.len() as u64;
-        self.task.progress(self.counts.bases_out, None, Unit::Bases);
-    }
-
-    /// What the report says of a source.
-    fn describe(&self, source: &Source, records: &[Record], bases_read: u64) -> Value {
-        let of = |letters: &[u8]| letters.iter().map(|&b| self.composition[usize::from(b)]).sum::<u64>();
-        let (gc, acgt) = (of(b"GC"), of(b"ACGTU"));
-        let mut lengths: Vec<u64> = records.iter().map(|record| record.bases).collect();
-        lengths.sort_unstable();
-        let bases: u64 = lengths.iter().sum();
-        json!({
-            "name": source.name(),
-            "format": if source.fasta.is_some() { "FASTA" } else { "BAM" },
-            "records": records.len(),
-            "bases": bases,
-            "bases_read": bases_read,
-            "longest": lengths.last(),
-            "n50": n50(&lengths, bases),
-            "gc": (acgt > 0).then(|| gc as f64 / acgt as f64),
-            "ambiguous": bases - acgt,
-        })
-    }
-}
-
-/// Half of the bases lie in records at least this long; `lengths` ascend.
-fn n50(lengths: &[u64], bases: u64) -> Option<u64> {
-    let mut left = bases;
-    lengths.iter().copied().find(|length| {
-        left -= length;
-        left * 2 < bases
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn n50_weighs_by_bases() {
-        for (lengths, expected) in
-            [(vec![], None), (vec![7], Some(7)), (vec![1, 1, 2, 4], Some(4)), (vec![2, 3, 4], Some(3))]
-        {
-            assert_eq!(super::n50(&lengths, lengths.iter().sum()), expected, "{lengths:?}");
-        }
-    }
-}
+mod tests;

@@ -258,13 +258,20 @@ fn stage(task: &Task, artifact: &Artifact) -> Row {
     }
 }
 
+/// Formats whose records are reads.
+const READS: [&str; 4] = ["BAM", "SAM", "CRAM", "FASTQ"];
+
 fn sources(artifact: &Artifact) -> Vec<Source> {
     let list = artifact.manifest.details["sources"].as_array().cloned().unwrap_or_default();
-    let source = |(i, value): (usize, &Value)| {
+    let bytes = |value: &Value, key: &str| {
+        let path = value[key].as_str()?;
+        artifact.manifest.sources.iter().find(|file| file.path == path).map(|file| file.bytes)
+    };
+    let source = |value: &Value| {
         let format = value["format"].as_str().unwrap_or_default().to_owned();
         Source {
             name: value["name"].as_str().unwrap_or_default().to_owned(),
-            record: if format == "BAM" { "reads" } else { "contigs" }.to_owned(),
+            record: if READS.contains(&format.as_str()) { "reads" } else { "contigs" }.to_owned(),
             format,
             records: value["records"].as_u64().unwrap_or(0),
             bases: value["bases"].as_u64().unwrap_or(0),
@@ -272,10 +279,10 @@ fn sources(artifact: &Artifact) -> Vec<Source> {
             n50: value["n50"].as_u64(),
             gc: value["gc"].as_f64(),
             ambiguous: value["ambiguous"].as_u64(),
-            bytes: artifact.manifest.sources.get(i).map(|file| file.bytes),
+            bytes: bytes(value, "path").map(|first| first + bytes(value, "mates").unwrap_or(0)),
         }
     };
-    list.iter().enumerate().map(source).collect()
+    list.iter().map(source).collect()
 }
 
 fn windows(artifact: &Artifact) -> Histogram {

@@ -1,6 +1,6 @@
 //! Trains a tokenizer on the training split, or takes one over. Memory: about 2 bytes per base that it trains on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,8 @@ impl Stage for Config {
         self.from.as_deref().map(from).unwrap_or_default()
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        if let Model::File(path) = &self.model { vec![path.clone()] } else { Vec::new() }
+    fn files(&self, _: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(if let Model::File(path) = &self.model { vec![path.clone()] } else { Vec::new() })
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {

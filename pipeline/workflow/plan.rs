@@ -143,6 +143,9 @@ pub(super) fn consider(
     let Ok(artifact) = Artifact::open(&folder) else {
         return Ok(Decision::Run(absence(&folder)));
     };
+    if let Some(reason) = entry.stage.once() {
+        return Ok(Decision::Run(reason.to_owned()));
+    }
     let made_from = MadeFrom::now(workflow, entry, work, hashes)?;
     let manifest = &artifact.manifest;
     if manifest.kind != entry.kind().name {
@@ -181,7 +184,11 @@ impl MadeFrom {
             let artifact = Artifact::open(&work.join(&stage))?;
             Ok::<_, Error>(Input { role, stage, content: artifact.manifest.content })
         });
-        let sources = entry.stage.files().into_iter().map(|path| source(workflow, &path, hashes));
+        let files = entry
+            .stage
+            .files(workflow.base())
+            .map_err(|error| Error::Stage { stage: entry.name.clone(), source: Box::new(error) })?;
+        let sources = files.into_iter().map(|path| source(workflow, &path, hashes));
         let config = entry.stage.resolved();
         Ok(Self {
             inputs: inputs.collect::<Result<_, _>>()?,
@@ -190,7 +197,8 @@ impl MadeFrom {
         })
     }
 
-    /// The hash of kind, algorithm, configuration and contents; names of stages and paths of files are no part of it.
+    /// The hash of kind, algorithm, configuration and contents; names of stages are no part of it, nor are paths of files
+    /// that the configuration names. Files that a pattern or a table stands for count with their paths.
     pub fn action_key(&self, entry: &Entry) -> String {
         let kind = entry.kind();
         let mut config = self.config.clone();
@@ -199,14 +207,16 @@ impl MadeFrom {
                 map.shift_remove(role.split('.').next().unwrap_or(&role));
             }
         }
-        for source in &self.sources {
-            replace(&mut config, &source.path, &source.blake3);
-        }
+        let found = self.sources.iter().filter(|source| !replace(&mut config, &source.path, &source.blake3));
+        let found: Vec<&SourceFile> = found.collect();
         config.sort_all_objects();
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{} {}\n{config}\n", kind.name, kind.algorithm).as_bytes());
         for input in &self.inputs {
             hasher.update(format!("{} {}\n", input.role, input.content).as_bytes());
+        }
+        for source in found {
+            hasher.update(format!("{} {}\n", source.path, source.blake3).as_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -219,13 +229,19 @@ fn source(workflow: &Workflow, path: &Path, hashes: &Hashes) -> Result<SourceFil
     Ok(SourceFile { path: path.to_string_lossy().into_owned(), bytes, blake3 })
 }
 
-/// Puts `new` in the place of every text `old`.
-fn replace(value: &mut Value, old: &str, new: &str) {
+/// Puts `new` in the place of every text `old`; tells whether there was one.
+fn replace(value: &mut Value, old: &str, new: &str) -> bool {
+    let any = |values: &mut dyn Iterator<Item = &mut Value>| {
+        values.fold(false, |found, value| replace(value, old, new) | found)
+    };
     match value {
-        Value::String(text) if text == old => new.clone_into(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, old, new)),
-        Value::Object(map) => map.values_mut().for_each(|item| replace(item, old, new)),
-        _ => {}
+        Value::String(text) if text == old => {
+            new.clone_into(text);
+            true
+        }
+        Value::Array(items) => any(&mut items.iter_mut()),
+        Value::Object(map) => any(&mut map.values_mut()),
+        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ fn every_bad_specimen_is_refused_with_its_message_and_leaves_no_artifact() {
         let key = match format {
             "fasta" => "fasta",
             "bam" | "sam" | "alignment" => "bam",
+            "fastq" | "two_bit" | "genbank" => format,
             _ => continue,
         };
         let specimen = root().join("tests/specimens").join(file);

@@ -6,6 +6,9 @@ use super::{Fault, Fields, Flags, Problem, Summary};
 use crate::source::input::{Error, Input};
 use crate::units::Interval;
 
+/// Stands for the quality of every base of a record that has none.
+const MISSING_QUALITY: u8 = 0xFF;
+
 /// Bytes of a record before its name.
 const FIXED_BYTES: usize = 32;
 
@@ -55,6 +58,10 @@ impl Bam {
         Ok(bam)
     }
 
+    pub(super) fn references(&self) -> &[String] {
+        &self.references
+    }
+
     fn read_reference(&mut self) -> Result<String, Fault> {
         let length = self.read_u32()?;
         self.read_exactly(length as usize)?;
@@ -86,9 +93,15 @@ impl Bam {
         fields.name.clear();
         fields.name.push_str(text(&self.record[FIXED_BYTES..name])?);
         decode_bases(&self.record[cigar..bases], base_count, &mut fields.bases);
+        fields.qualities.clear();
+        let qualities = &self.record[bases..bases + base_count];
+        if qualities.first() != Some(&MISSING_QUALITY) {
+            fields.qualities.extend_from_slice(qualities);
+        }
         let reference = self.reference()?;
         fields.set_reference(reference.map(String::as_str));
-        fields.interval = reference.and(self.interval(&self.record[name..cigar]));
+        let interval = interval(i32_at(&self.record, 4), &self.record[name..cigar])?;
+        fields.interval = reference.and(interval);
         Ok(())
     }
 
@@ -99,13 +112,6 @@ impl Bam {
         }
         let reference = usize::try_from(found).ok().and_then(|i| self.references.get(i));
         reference.map(Some).ok_or(Problem::Reference { found, count: self.references.len() })
-    }
-
-    /// A CIGAR too long for its field is stored elsewhere, and one of equal length on the reference in its place.
-    fn interval(&self, cigar: &[u8]) -> Option<Interval> {
-        let start = u64::try_from(i32_at(&self.record, 4)).ok()?;
-        let length = cigar.chunks_exact(4).map(|op| reference_bases(u32_at(op, 0))).sum::<u64>();
-        Some(Interval::new(start, start + length))
     }
 
     /// Replaces `record` by the next `count` bytes.
@@ -157,9 +163,27 @@ fn decode_bases(packed: &[u8], count: usize, bases: &mut Vec<u8>) {
     bases.truncate(count);
 }
 
+/// None when the position is unknown (-1). A CIGAR too long for its field is stored elsewhere, and one of equal length
+/// on the reference in its place.
+fn interval(position: i32, cigar: &[u8]) -> Result<Option<Interval>, Problem> {
+    let mut length = 0;
+    for (index, operation) in cigar.chunks_exact(4).enumerate() {
+        length += reference_bases(u32_at(operation, 0), index)?;
+    }
+    match u64::try_from(position) {
+        Ok(start) => Ok(Some(Interval::new(start, start + length))),
+        Err(_) if position == -1 => Ok(None),
+        Err(_) => Err(Problem::Position { found: position }),
+    }
+}
+
 /// Bases of the reference that a CIGAR operation covers: M, D, N, = and X do.
-fn reference_bases(operation: u32) -> u64 {
-    if matches!(operation & 15, 0 | 2 | 3 | 7 | 8) { u64::from(operation >> 4) } else { 0 }
+fn reference_bases(operation: u32, index: usize) -> Result<u64, Problem> {
+    match operation & 15 {
+        0 | 2 | 3 | 7 | 8 => Ok(u64::from(operation >> 4)),
+        1 | 4 | 5 | 6 => Ok(0),
+        found => Err(Problem::Operation { found, index }),
+    }
 }
 
 /// NUL-terminated text.

@@ -10,18 +10,26 @@ const FIELDS: usize = 11;
 pub(super) struct Sam {
     /// The current line is the record read last.
     lines: Lines,
+    /// Of the `@SQ` lines so far.
+    references: Vec<String>,
 }
 
 impl Sam {
     pub(super) fn new(input: Input) -> Self {
-        Self { lines: Lines::new(input) }
+        Self { lines: Lines::new(input), references: Vec::new() }
+    }
+
+    pub(super) fn references(&self) -> &[String] {
+        &self.references
     }
 
     /// Reads the next record's line.
     pub(super) fn advance(&mut self) -> Result<Option<Summary>, Fault> {
         loop {
             let Some(line) = self.lines.next_line()? else { return Ok(None) };
-            if !line.starts_with(b"@") && !line.is_empty() {
+            if line.starts_with(b"@SQ\t") {
+                self.references.extend(reference(line));
+            } else if !line.starts_with(b"@") && !line.is_empty() {
                 return Ok(Some(summary(&split(self.lines.current())?)?));
             }
         }
@@ -37,8 +45,18 @@ impl Sam {
         fields.interval = reference.and(interval(record[3], record[5])?);
         fields.bases.clear();
         fields.bases.extend_from_slice(record[9]);
+        fields.qualities.clear();
+        if record[10] != b"*" {
+            fields.qualities.extend(record[10].iter().map(|character| character.saturating_sub(b'!')));
+        }
         Ok(())
     }
+}
+
+/// The name in an `@SQ` line.
+fn reference(line: &[u8]) -> Option<String> {
+    let name = line.split(|&b| b == b'\t').find_map(|field| field.strip_prefix(b"SN:"))?;
+    String::from_utf8(name.to_owned()).ok()
 }
 
 fn split(record: &[u8]) -> Result<[&[u8]; FIELDS], Problem> {
@@ -79,7 +97,8 @@ fn reference_bases(cigar: &[u8]) -> Result<u64, Problem> {
     let mut bases = 0;
     for operation in cigar.split_inclusive(|b| !b.is_ascii_digit()) {
         let (&code, count) = operation.split_last().ok_or_else(|| bad_cigar(cigar))?;
-        let count = u64::from(number::<u32>("CIGAR", count, "`*`, or numbers each with one of MIDNSHP=X")?);
+        let count: Option<u32> = str::from_utf8(count).ok().and_then(|count| count.parse().ok());
+        let count = u64::from(count.ok_or_else(|| bad_cigar(cigar))?);
         match code {
             b'M' | b'D' | b'N' | b'=' | b'X' => bases += count,
             b'I' | b'S' | b'H' | b'P' => {}

@@ -65,6 +65,97 @@ fn options_decide_which_records_become_reads() {
 }
 
 #[test]
+fn flags_and_base_qualities_filter() {
+    let default = Options::default();
+    for (options, expected) in [
+        (Options { required_flags: 0x1 | 0x10, ..default }, "pair/2"),
+        (Options { excluded_flags: 0x1 | 0x4, ..default }, "split low"),
+        (Options { required_flags: 0x4, excluded_flags: 0x1, ..default }, "lost unnamed:11"),
+    ] {
+        let (reads, counts) = reads("mixed.bam", options);
+        let names: Vec<&str> = reads.iter().filter_map(|read| read.split(' ').next()).collect();
+        assert_eq!(names.join(" "), expected, "{options:?}");
+        assert_eq!(counts.kept.records + counts.skipped.values().map(|tally| tally.records).sum::<u64>(), 11);
+    }
+    for name in ["cram.sam", "no_reference.cram"] {
+        let (reads, counts) = reads(name, Options { min_base_quality: 3, ..default });
+        assert!(reads[0].starts_with("r0 GGATCACCGTCTACACTGCTCACTCCAACN "), "{}", reads[0]);
+        assert!(reads[1].starts_with("r1 NCCTC"), "on the strand that was sequenced: {}", reads[1]);
+        assert_eq!(counts.masked, 12, "{name}");
+    }
+}
+
+/// The reads of a CRAM file, with the given FASTA as its reference.
+fn cram_reads(name: &str, reference: &Path) -> Result<Vec<String>, String> {
+    let reader = Reader::open_with_reference(&specimen(name), Some(reference), Options::default());
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    let mut reads = Vec::new();
+    while let Some(read) = reader.next_read().map_err(|error| error.to_string())? {
+        let bases = str::from_utf8(read.bases).unwrap();
+        reads
+            .push(format!("{} {bases} {:?} {:?} {:?}", read.name, read.reference, read.interval, read.flags));
+    }
+    assert_eq!(reader.format(), if name.ends_with("cram") { "CRAM" } else { "SAM" });
+    assert_eq!(reader.references(), ["ref", "other"]);
+    Ok(reads)
+}
+
+#[test]
+fn cram_gives_the_reads_that_it_was_made_from() {
+    let reference = specimen("cram.fa");
+    let expected = cram_reads("cram.sam", &reference).unwrap();
+    assert_eq!(expected.len(), 17);
+    for name in ["needs_reference.cram", "embedded_reference.cram", "no_reference.cram"] {
+        assert_eq!(cram_reads(name, &reference).unwrap(), expected, "{name}");
+    }
+    // In another order, in lower case: the same sequences.
+    let text = std::fs::read_to_string(&reference).unwrap();
+    let other = text.find(">other").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let swapped = folder.path().join("swapped.fa");
+    std::fs::write(&swapped, (text[other..].to_owned() + &text[..other]).replace('A', "a")).unwrap();
+    assert_eq!(cram_reads("needs_reference.cram", &swapped).unwrap(), expected);
+}
+
+#[test]
+fn cram_refuses_another_reference() {
+    let text = std::fs::read_to_string(specimen("cram.fa")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.fa");
+    for (changed, record, expected) in [
+        (text.replacen("GGATC", "GGATT", 1), 1, "it is another reference"),
+        (text.replace(">other", ">else"), 13, "has no sequence `other`, to which reads are aligned"),
+        (text.replacen(">ref\n", ">ref\n*", 1), 1, "byte 0x2A"),
+    ] {
+        std::fs::write(&path, changed).unwrap();
+        let error = cram_reads("needs_reference.cram", &path).unwrap_err();
+        assert!(
+            error.starts_with(&format!("cannot read record {record} of ")) && error.contains(expected),
+            "{error}"
+        );
+    }
+    let error = cram_reads("needs_reference.cram", Path::new("no/such.fa")).unwrap_err();
+    assert!(error.contains("cannot open `no/such.fa`: no such file or directory"), "{error}");
+}
+
+/// Damage that its checksums do not show, too: an error, or reads; never a panic that leaves the reader.
+#[test]
+fn damaged_files_never_panic() {
+    for name in ["mixed.bam", "no_reference.cram"] {
+        let whole = std::fs::read(specimen(name)).unwrap();
+        for at in (0..whole.len()).step_by(3) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            for bytes in [damaged, whole[..at].to_vec()] {
+                let Ok(input) = Input::new("x", Cursor::new(bytes)) else { continue };
+                let Ok(mut reader) = Reader::new(input, Options::default()) else { continue };
+                while let Ok(Some(_)) = reader.next_read() {}
+            }
+        }
+    }
+}
+
+#[test]
 fn options_refuse_unknown_keys() {
     let error = serde_json::from_str::<Options>(r#"{"min_mapq": 3}"#).unwrap_err();
     assert!(error.to_string().starts_with("unknown field `min_mapq`"), "{error}");

@@ -130,6 +130,21 @@ impl<R: Read> Lines<R> {
         Ok(Some(header))
     }
 
+    /// Passes whole lines until a header line is next, or the file ends.
+    pub(super) fn skip_to_header(&mut self) -> Result<(), Error> {
+        while self.fill(1)? {
+            if self.column == 0 && self.rest()[0] == b'>' {
+                break;
+            }
+            match memchr(b'\n', self.rest()) {
+                Some(at) => self.take_line_end(at + 1),
+                None => self.take(self.rest().len()),
+            }
+        }
+        self.shape = None;
+        Ok(())
+    }
+
     fn bad_header(&self, problem: HeaderProblem) -> Error {
         Error::Header { file: self.file.clone(), line: self.line, problem }
     }

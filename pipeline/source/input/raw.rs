@@ -1,7 +1,7 @@
 //! The bytes of a file as they lie on disk, buffered and counted.
 
 use std::io::{self, BufRead, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Damage, Error};
 use crate::fs;
@@ -23,6 +23,17 @@ pub(super) struct Raw {
 impl Raw {
     pub(super) fn new(file: PathBuf, inner: Box<dyn Read + Send>) -> Self {
         Self { file, inner, buffer: vec![0; RAW_BYTES].into(), start: 0, end: 0, taken: 0 }
+    }
+
+    /// Counts from byte `offset` of the file on, at which `inner` stands.
+    pub(super) fn starting_at(mut self, offset: u64) -> Self {
+        self.taken = offset;
+        self
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Bytes taken so far: the offset of the next byte.
