@@ -524,6 +524,17 @@ mod tests {
         assert!(details.shortfalls().is_empty());
     }
 
+    /// Many windows share a bucket at first, which is looked at more closely; what is decided already is not counted again.
+    #[test]
+    fn large_sources_are_met_to_a_window_too() {
+        let all = [windows("a", 40_000, 1), windows("b", 50, 7)].concat();
+        let mixture = mixture(r#"{"sources": {"a": {"tokens": 7777}, "b": {}}, "seed": 9}"#);
+        let details = draw(&mixture, &all).unwrap().details();
+        let (a, b) = (&details.sources["a"], &details.sources["b"]);
+        assert_eq!((a.available.tokens, a.written.tokens), (40_000, 7777));
+        assert_eq!((b.available.tokens, b.written.tokens), (350, 350));
+    }
+
     #[test]
     fn a_source_that_its_cap_keeps_small_is_told() {
         let all = [windows("a", 100, 10), windows("b", 10, 10)].concat();
