@@ -141,8 +141,8 @@ impl Stage for Config {
         from(&self.from)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.benchmarks.iter().map(|benchmark| benchmark.path().to_owned()).collect()
+    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.benchmarks.iter().map(|benchmark| benchmark.path().to_owned()).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {

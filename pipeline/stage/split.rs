@@ -3,7 +3,7 @@
 //! `homology` 40 bytes for each k-mer taken and 32 for each interval or block.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -437,8 +437,8 @@ impl Stage for Config {
         from(&self.from)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.groups.iter().map(|groups| groups.csv.clone()).collect()
+    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.groups.iter().map(|groups| groups.csv.clone()).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
