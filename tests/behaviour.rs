@@ -25,5 +25,7 @@ mod report;
 mod rerun;
 #[path = "behaviour/shards.rs"]
 mod shards;
+#[path = "behaviour/windows.rs"]
+mod windows;
 #[path = "behaviour/workflow_file.rs"]
 mod workflow_file;

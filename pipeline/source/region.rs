@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{annotation, bed};
-use crate::units::{self, Interval};
+use crate::units::{self, Interval, Strand};
 
 /// Sequences that a message lists.
 const LISTED: usize = 8;
@@ -89,11 +92,51 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// Which part of a feature is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Site {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The point where it starts on its strand: of a gene, where transcription starts.
+    Start,
+    /// The point where it ends on its strand.
+    End,
+}
+
+/// Where a wanted part lies beside what a file names; upstream is before it on its strand, forward where it has none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reach {
+    /// From where.
+    pub site: Site,
+    /// Bases more before it.
+    pub upstream: u64,
+    /// Bases more behind it.
+    pub downstream: u64,
+}
+
+impl Reach {
+    /// What is wanted of a feature; it may reach past its sequence's end.
+    fn of(self, named: Interval, strand: Option<Strand>) -> Interval {
+        let reverse = strand == Some(Strand::Reverse);
+        let (start, end) = match self.site {
+            Site::Whole => (named.start, named.end),
+            Site::Start if reverse => (named.end, named.end),
+            Site::End if !reverse => (named.end, named.end),
+            Site::Start | Site::End => (named.start, named.start),
+        };
+        let (before, behind) =
+            if reverse { (self.downstream, self.upstream) } else { (self.upstream, self.downstream) };
+        Interval::new(start.saturating_sub(before), end.saturating_add(behind))
+    }
+}
+
 /// Wanted parts, by sequence.
 #[derive(Debug, Clone, Default)]
 pub struct Regions {
     sequences: BTreeMap<String, Wanted>,
-    flank: u64,
+    reach: Reach,
 }
 
 /// The wanted parts of a sequence.
@@ -113,15 +156,20 @@ const TO_THE_END: u64 = u64::MAX;
 impl Regions {
     /// None wanted yet; each region will be widened by `flank` bases on either side, as far as its sequence goes.
     pub fn new(flank: u64) -> Self {
-        Self { sequences: BTreeMap::new(), flank }
+        Self::reaching(Reach { upstream: flank, downstream: flank, ..Reach::default() })
+    }
+
+    /// None wanted yet; of what is added, what `reach` says is wanted.
+    pub fn reaching(reach: Reach) -> Self {
+        Self { sequences: BTreeMap::new(), reach }
     }
 
     /// Adds every interval of a BED file.
     pub fn add_bed(&mut self, path: &Path) -> Result<(), Error> {
         let (mut reader, mut found) = (bed::Reader::open(path)?, false);
         while let Some(line) = reader.next_line()? {
-            let (sequence, interval) = (line.sequence.to_owned(), line.interval);
-            self.add(sequence, interval, Origin::Line { file: path.to_owned(), line: reader.line() });
+            let (sequence, interval, strand) = (line.sequence.to_owned(), line.interval, line.strand);
+            self.add(sequence, interval, strand, Origin::Line { file: path.to_owned(), line: reader.line() });
             found = true;
         }
         let nothing = || Error::None { file: path.to_owned(), expected: "interval".to_owned() };
@@ -133,8 +181,9 @@ impl Regions {
         let (mut reader, mut found) = (annotation::Reader::open(path)?, false);
         while let Some(feature) = reader.next_feature()? {
             if kinds.is_empty() || kinds.iter().any(|kind| kind == feature.kind) {
-                let (sequence, interval) = (feature.sequence.to_owned(), feature.interval);
-                self.add(sequence, interval, Origin::Line { file: path.to_owned(), line: reader.line() });
+                let (sequence, interval, strand) =
+                    (feature.sequence.to_owned(), feature.interval, feature.strand);
+                self.add(sequence, interval, strand, Origin::Line { file: path.to_owned(), line: reader.line() });
                 found = true;
             }
         }
@@ -153,13 +202,12 @@ impl Regions {
             return Err(Error::Written { region: region(), problem });
         }
         let interval = interval.unwrap_or(Interval::new(0, TO_THE_END));
-        self.add(sequence.to_owned(), interval, Origin::Written);
+        self.add(sequence.to_owned(), interval, None, Origin::Written);
         Ok(())
     }
 
-    fn add(&mut self, sequence: String, interval: Interval, origin: Origin) {
-        let widened =
-            Interval::new(interval.start.saturating_sub(self.flank), interval.end.saturating_add(self.flank));
+    fn add(&mut self, sequence: String, interval: Interval, strand: Option<Strand>, origin: Origin) {
+        let widened = self.reach.of(interval, strand);
         let wanted = self.sequences.entry(sequence).or_insert_with(|| Wanted {
             intervals: Vec::new(),
             furthest: (Interval::new(0, 0), origin.clone()),
@@ -279,6 +327,25 @@ mod tests {
         let mut regions = Regions::new(flank);
         written.iter().for_each(|text| regions.add_written(text).unwrap());
         regions.merged()
+    }
+
+    #[test]
+    fn upstream_and_downstream_follow_the_strand() {
+        let reach = |site| Reach { site, upstream: 10, downstream: 3 };
+        let (forward, reverse) = (Some(Strand::Forward), Some(Strand::Reverse));
+        for (site, strand, expected) in [
+            (Site::Whole, forward, (90, 203)),
+            (Site::Whole, None, (90, 203)),
+            (Site::Whole, reverse, (97, 210)),
+            (Site::Start, forward, (90, 103)),
+            (Site::Start, reverse, (197, 210)),
+            (Site::End, forward, (190, 203)),
+            (Site::End, reverse, (97, 110)),
+        ] {
+            let found = reach(site).of(Interval::new(100, 200), strand);
+            assert_eq!((found.start, found.end), expected, "{site:?} {strand:?}");
+        }
+        assert_eq!(reach(Site::Start).of(Interval::new(4, 9), forward), Interval::new(0, 7));
     }
 
     #[test]

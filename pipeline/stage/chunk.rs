@@ -1,16 +1,23 @@
-//! Cuts intervals into windows: places on records, never copies of bases. Memory: a batch of windows.
+//! Cuts intervals into windows: places on records, never copies of bases. Memory: a batch of windows; with `within` or
+//! `sample` the places that they name and the table of records.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::records::{INTERVALS, Stretch, StretchWriter, for_each_stretch};
+use super::records::{INTERVALS, RECORDS, Stretch, StretchWriter, for_each_stretch, read_records};
+use super::tokenizer::read_masks;
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::mix;
 use crate::units::{Interval, Strand};
+
+mod places;
+
+use places::{Map, Places, Rule, Sampling};
 
 /// The table of windows within the artifact.
 pub const WINDOWS: &str = "windows.parquet";
@@ -42,7 +49,17 @@ pub struct Config {
     /// strands are seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     either_strand: Vec<String>,
-    /// Tosses the coins of `either_strand`; a window's depends on its record and start alone.
+    /// Windows come from these places only (each cut by itself), not from the bases between them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    within: Vec<Places>,
+    /// Keeps a share of the windows of some classes, such as repeats or what lies between genes. The first rule that fits a
+    /// window decides; a window that none fits is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sample: Vec<Rule>,
+    /// The splits that `sample` thins. Default: `train`.
+    #[serde(default = "train", skip_serializing_if = "is_train")]
+    sample_splits: Vec<String>,
+    /// Tosses the coins of `either_strand` and `sample`; a window's depends on its record and start alone.
     #[serde(default, skip_serializing_if = "is_zero")]
     seed: u64,
 }
@@ -50,6 +67,14 @@ pub struct Config {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
 const fn is_zero(seed: &u64) -> bool {
     *seed == 0
+}
+
+fn train() -> Vec<String> {
+    vec!["train".to_owned()]
+}
+
+fn is_train(splits: &[String]) -> bool {
+    splits == ["train"]
 }
 
 /// What happens to a last window that is shorter.
@@ -82,8 +107,12 @@ impl Config {
 
     /// Refuses names of splits that are not there.
     fn check_splits(&self, splits: &BTreeMap<String, Tally>) -> Result<(), Error> {
-        let lists =
-            [("reverse_complement", &self.reverse_complement), ("either_strand", &self.either_strand)];
+        let thinned = if self.sample.is_empty() { &Vec::new() } else { &self.sample_splits };
+        let lists = [
+            ("reverse_complement", &self.reverse_complement),
+            ("either_strand", &self.either_strand),
+            ("sample_splits", thinned),
+        ];
         let mut names = lists.into_iter().flat_map(|(key, names)| names.iter().map(move |name| (key, name)));
         names.find(|(_, name)| !splits.contains_key(*name)).map_or(Ok(()), |(key, name)| {
             let known = splits.keys().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(", ");
@@ -111,6 +140,11 @@ impl Stage for Config {
         from(&self.from)
     }
 
+    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+        let within = self.within.iter().filter_map(Places::file);
+        Ok(within.chain(self.sample.iter().filter_map(Rule::file)).cloned().collect())
+    }
+
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self.window == 0 {
@@ -125,6 +159,8 @@ impl Stage for Config {
         for name in self.either_strand.iter().filter(|name| self.reverse_complement.contains(name)) {
             problems.push(("either_strand", format!("`{name}` stands in `reverse_complement` too")));
         }
+        problems.extend(self.within.iter().filter_map(|places| Some(("within", places.problem()?))));
+        problems.extend(self.sample.iter().filter_map(|rule| Some(("sample", rule.problem()?))));
         problems
     }
 
@@ -138,42 +174,124 @@ impl Stage for Config {
             let reason = "it holds windows, which are cut already; `from` takes intervals".to_owned();
             return Err(Error::Unusable { input: input.manifest.stage.clone(), reason });
         }
-        let mut writer = StretchWriter::create(&task.out.join(WINDOWS))?;
-        let mut counts = Counts::default();
-        let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
-        let mut lengths: BTreeMap<u64, u64> = BTreeMap::new();
+        let (within, sampling) = self.load_places(task, input)?;
+        let mut cut = Cut::new(self, StretchWriter::create(&task.out.join(WINDOWS))?, sampling);
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
-            let tally = splits.entry(stretch.split.clone()).or_default();
-            let mut covered = stretch.interval.start;
-            for interval in self.windows(stretch.interval) {
-                covered = interval.end;
-                let strands = self.strands(&stretch.split, stretch.record, interval);
-                *lengths.entry(interval.len()).or_default() += strands.len() as u64;
-                for &strand in strands {
-                    tally.windows += 1;
-                    tally.bases += interval.len();
-                    writer.push(Stretch { interval, strand, ..stretch.clone() })?;
+            cut.counts.bases_in += stretch.interval.len();
+            match &within {
+                None => cut.part(&stretch, stretch.interval)?,
+                Some(map) => {
+                    let mut inside = 0;
+                    for part in map.within(stretch.record, stretch.interval) {
+                        inside += part.len();
+                        cut.part(&stretch, part)?;
+                    }
+                    cut.counts.drop_bases("outside the places of `within`", stretch.interval.len() - inside);
                 }
             }
-            counts.bases_in += stretch.interval.len();
-            counts.bases_out += covered - stretch.interval.start;
-            counts.drop_bases("tail shorter than the window", stretch.interval.end - covered);
             task.check()
         })?;
+        let Cut { writer, mut counts, splits, lengths, classes, .. } = cut;
         writer.finish()?;
         self.check_splits(&splits)?;
         let windows = splits.values().map(|tally| tally.windows).sum();
         counts.set("windows", windows);
         let lengths: Vec<(u64, u64)> = lengths.into_iter().collect();
-        let details = json!({ "splits": splits, "lengths": lengths });
+        let mut details = json!({ "splits": splits, "lengths": lengths });
+        if !self.sample.is_empty() {
+            let named = self.sample.iter().zip(&classes);
+            details["sample"] = named
+                .map(|(rule, class)| json!({"class": rule.name(), "windows": class.windows, "kept": class.kept}))
+                .collect();
+        }
         let references = input.manifest.references.clone();
-        Ok(Outcome {
-            counts,
-            references,
-            details,
-            summary: format!("{windows} windows"),
-            ..Outcome::default()
-        })
+        let summary = format!("{windows} windows");
+        Ok(Outcome { counts, references, details, summary, ..Outcome::default() })
+    }
+}
+
+impl Config {
+    fn load_places(&self, task: &Task, input: &Artifact) -> Result<(Option<Map>, Sampling), Error> {
+        if self.within.is_empty() && self.sample.is_empty() {
+            return Ok((None, Sampling::default()));
+        }
+        let sequence = task.referenced(input, "sequence")?;
+        let records = read_records(&sequence.path(RECORDS))?;
+        let within =
+            if self.within.is_empty() { None } else { Some(Map::load(&self.within, task, &records)?) };
+        let masked = self.sample.iter().any(Rule::asks_for_masks);
+        let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
+        Ok((within, Sampling::load(&self.sample, self.seed, task, &records, &masks)?))
+    }
+}
+
+/// The windows so far.
+struct Cut<'a> {
+    config: &'a Config,
+    sampling: Sampling,
+    writer: StretchWriter,
+    counts: Counts,
+    splits: BTreeMap<String, Tally>,
+    /// Windows by length.
+    lengths: BTreeMap<u64, u64>,
+    /// What became of the windows of each class of `sample`.
+    classes: Vec<Class>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Class {
+    windows: u64,
+    kept: u64,
+}
+
+impl<'a> Cut<'a> {
+    fn new(config: &'a Config, writer: StretchWriter, sampling: Sampling) -> Self {
+        let (counts, splits, lengths) = (Counts::default(), BTreeMap::new(), BTreeMap::new());
+        let classes = vec![Class::default(); config.sample.len()];
+        Self { config, sampling, writer, counts, splits, lengths, classes }
+    }
+
+    /// Cuts a part of a stretch into windows.
+    fn part(&mut self, stretch: &Stretch, part: Interval) -> Result<(), Error> {
+        self.splits.entry(stretch.split.clone()).or_default();
+        // The ends of what the windows cover, and of what those that are kept cover; the bases of the latter.
+        let (mut covered, mut reached, mut kept_bases) = (part.start, part.start, 0);
+        for window in self.config.windows(part) {
+            covered = window.end;
+            if self.keeps(stretch, window) {
+                kept_bases += window.end - window.start.max(reached);
+                reached = window.end;
+                self.window(stretch, window)?;
+            }
+        }
+        self.counts.bases_out += kept_bases;
+        self.counts.drop_bases("left out by `sample`", covered - part.start - kept_bases);
+        self.counts.drop_bases("tail shorter than the window", part.end - covered);
+        Ok(())
+    }
+
+    fn keeps(&mut self, stretch: &Stretch, window: Interval) -> bool {
+        if !self.config.sample_splits.contains(&stretch.split) {
+            return true;
+        }
+        let (class, kept) = self.sampling.decide(stretch.record, window);
+        if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
+            class.windows += 1;
+            class.kept += u64::from(kept);
+        }
+        kept
+    }
+
+    fn window(&mut self, stretch: &Stretch, interval: Interval) -> Result<(), Error> {
+        let strands = self.config.strands(&stretch.split, stretch.record, interval);
+        *self.lengths.entry(interval.len()).or_default() += strands.len() as u64;
+        let tally = self.splits.entry(stretch.split.clone()).or_default();
+        for &strand in strands {
+            tally.windows += 1;
+            tally.bases += interval.len();
+            self.writer.push(Stretch { interval, strand, ..stretch.clone() })?;
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +324,9 @@ mod tests {
                 tail,
                 reverse_complement: vec![],
                 either_strand: vec![],
+                within: vec![],
+                sample: vec![],
+                sample_splits: vec![],
                 seed: 0,
             };
             let found: Vec<_> = config.windows(Interval::new(start, end)).map(|w| (w.start, w.end)).collect();
