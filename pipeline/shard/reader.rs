@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::writer::MAGIC;
-use super::{ALIGNMENT, ARCHIVE, Details, Error, MAPPED, Page, SCHEMA, ShardFile, Split, archive};
+use super::{ALIGNMENT, ARCHIVE, Details, Error, KINDS, MAPPED, Page, SCHEMA, ShardFile, Split, archive};
 use crate::artifact::Artifact;
 use crate::fs;
 use crate::tokenizer::{self, Tokenizer};
@@ -56,7 +56,7 @@ impl ShardSet {
         let folder = artifact.folder.clone();
         let wrong = |reason: String| Error::NotShards { path: folder.clone(), reason };
         let kind = &artifact.manifest.kind;
-        if kind != "shard" {
+        if !KINDS.contains(&kind.as_str()) {
             return Err(wrong(format!("it is an artifact of kind `{kind}`")));
         }
         let schema = artifact.manifest.details.get("schema").and_then(|s| s.as_str()).unwrap_or("none");

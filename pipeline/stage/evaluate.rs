@@ -25,7 +25,7 @@ pub const SCORES: &str = "scores.json";
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The stage that packed the shards.
+    /// The stage that packed or fetched the shards.
     from: String,
     /// The stage that trained the model; without it only the baselines are scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["shard"])?;
+        let input = task.input_of("from", &crate::shard::KINDS)?;
         let set = ShardSet::from_artifact(input)?;
         let tokenizer = set.tokenizer()?;
         let baselines = self.fit(task, &set, tokenizer.as_ref())?;

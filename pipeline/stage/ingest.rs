@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::records::{BLOCK_BASES, RECORDS, Record, SEQUENCE, SequenceWriter, write_records};
-use super::{Error, Outcome, Stage, Task, to_json};
+use super::{Error, File, Outcome, Stage, Task, problem, to_json};
 use crate::artifact::Counts;
 use crate::observer::Unit;
+use crate::remote;
 use crate::source::{alignment, fasta};
 
 /// What to read.
@@ -28,12 +29,18 @@ struct Source {
     /// What the source is called in provenance; by default the file's name without its endings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// A FASTA file, plain, gzip or bgzip; relative to the workflow file.
+    /// A FASTA file, plain, gzip or bgzip; relative to the workflow file, or an address: `https://host/path`,
+    /// `s3://bucket/key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fasta: Option<PathBuf>,
-    /// A BAM or SAM file, whose reads become records on the strand that was sequenced.
+    /// A BAM or SAM file, or its address, whose reads become records on the strand that was sequenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bam: Option<PathBuf>,
+    /// The sha256 of the file at an address, in hexadecimal. What an address has may change, so a run without it
+    /// ends with the hash of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
+    sha256: Option<String>,
     /// Which reads of a BAM file are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<alignment::Options>,
@@ -44,11 +51,36 @@ impl Source {
         self.fasta.as_deref().or(self.bam.as_deref()).unwrap_or(Path::new(""))
     }
 
+    fn file(&self) -> File {
+        let file = File::new(self.path());
+        let sha256 = self.sha256.as_deref().and_then(|sha256| remote::hash(sha256).ok());
+        File { sha256: sha256.or(file.sha256), ..file }
+    }
+
     fn name(&self) -> String {
-        let file =
-            self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let address = self.file().address.map(|address| address.file_name());
+        let file = address.or_else(|| name(self.path())).unwrap_or_default();
         let stem = file.split('.').next().unwrap_or_default().to_owned();
         self.name.clone().unwrap_or(stem)
+    }
+
+    /// What is wrong with its address or its pin.
+    fn problem(&self) -> Option<String> {
+        let Some(sha256) = &self.sha256 else { return problem(self.path()) };
+        if !remote::is_address(self.path()) {
+            return Some(
+                "`sha256` goes with an address; files of this machine are hashed as they are".to_owned(),
+            );
+        }
+        let carried = File::new(self.path()).sha256;
+        match remote::hash(sha256) {
+            Err(reason) => Some(reason),
+            Ok(sha256) if carried.as_ref().is_some_and(|carried| *carried != sha256) => {
+                Some("its `sha256` is not the one at the end of its address".to_owned())
+            }
+            Ok(_) => problem(self.path()),
+        }
     }
 }
 
@@ -57,8 +89,8 @@ impl Stage for Config {
         Vec::new()
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.sources.iter().map(|source| source.path().to_owned()).collect()
+    fn files(&self) -> Vec<File> {
+        self.sources.iter().map(Source::file).collect()
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -70,6 +102,8 @@ impl Stage for Config {
             if source.fasta.is_some() == source.bam.is_some() {
                 problems.push(("sources", format!("source {} needs one of `fasta` and `bam`", i + 1)));
             }
+            problems
+                .extend(source.problem().map(|problem| ("sources", format!("source {}: {problem}", i + 1))));
             if source.reads.is_some() && source.bam.is_none() {
                 problems.push(("sources", format!("source {} has `reads`, which only `bam` takes", i + 1)));
             }
@@ -123,7 +157,7 @@ struct Ingest<'a> {
 
 impl Ingest<'_> {
     fn source(&mut self, source: &Source) -> Result<(), Error> {
-        let path = self.task.base.join(source.path());
+        let path = self.task.file(source.path());
         if source.fasta.is_some() {
             self.fasta(&path, &source.name())
         } else {

@@ -15,7 +15,7 @@ use crate::report::{
     Command, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, Point, Shard, Source, Split,
     Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary, count, render,
 };
-use crate::shard::{Details, ShardSet};
+use crate::shard::{Details, KINDS, ShardSet};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::info::{Listed, Usage};
 use crate::train::{Record, read_history};
@@ -107,8 +107,9 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         ..Data::default()
     };
     data.vocabularies = vocabularies(task, artifacts);
-    let several = of("shard").count() > 1;
-    for artifact in of("shard") {
+    let sets = || artifacts.iter().filter(|artifact| KINDS.contains(&artifact.manifest.kind.as_str()));
+    let several = sets().count() > 1;
+    for artifact in sets() {
         let set = ShardSet::from_artifact(artifact)?;
         let folder = if several { format!("{}/", artifact.manifest.stage) } else { String::new() };
         data.shards.extend(shards(&folder, &set.details));
@@ -312,7 +313,9 @@ fn shards(folder: &str, details: &Details) -> Vec<Shard> {
 /// Counts the tokens of the training rows.
 fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
     let tokenizer = set.tokenizer()?;
-    let split = if set.details.splits.contains_key("train") { "train" } else { "test" };
+    let splits = &set.details.splits;
+    let usual = ["train", "test"].into_iter().find(|split| splits.contains_key(*split));
+    let split = usual.or_else(|| splits.keys().next().map(String::as_str)).unwrap_or("train");
     let rows = set.rows(split)?;
     let mut usage = Usage::default();
     for row in 0..rows.len() {

@@ -18,7 +18,7 @@ pub struct Config {
 
 #[derive(Deserialize, JsonSchema)]
 struct Wiring {
-    /// The stage that packed the shards.
+    /// The stage that packed or fetched the shards.
     from: String,
 }
 
@@ -68,7 +68,7 @@ impl Stage for Config {
         use crate::shard::ShardSet;
         use crate::train::{self, Data, Hooks};
 
-        let input = task.input_of("from", &["shard"])?;
+        let input = task.input_of("from", &crate::shard::KINDS)?;
         let set = ShardSet::from_artifact(input)?;
         let rows = set.rows("train")?;
         let validation =
