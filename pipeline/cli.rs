@@ -4,16 +4,19 @@
 
 mod export;
 mod progress;
+mod remote;
 mod run;
 mod shards;
 mod tokenizer;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+use crate::remote::Remote;
 use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
 
 /// Grinds genomes into training shards, and trains and evaluates DNA language models on them.
@@ -22,6 +25,9 @@ use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Where to keep what is fetched from addresses; by default GENOMILL_CACHE, or genomill in the user's cache folder
+    #[arg(long, value_name = "DIR", global = true)]
+    cache: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -42,7 +48,7 @@ enum Command {
         #[arg(value_enum)]
         of: SchemaOf,
     },
-    /// Look into a shard folder
+    /// Look into a shard folder, here or at an address
     #[command(subcommand)]
     Shards(shards::Command),
     /// Look into a tokenizer and use it
@@ -70,6 +76,8 @@ enum Error {
     #[error(transparent)]
     Shard(#[from] shard::Error),
     #[error(transparent)]
+    Remote(#[from] crate::remote::Error),
+    #[error(transparent)]
     Export(#[from] shard::export::Error),
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
@@ -89,7 +97,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    match dispatch(arguments.command) {
+    match dispatch(arguments.command, &remote::remote(arguments.cache.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,6 +106,8 @@ pub fn main() -> ExitCode {
                 error,
                 Error::Workflow(workflow::Error::Interrupted { .. })
                     | Error::Tokenizer(tokenizers::Error::Stopped)
+                    | Error::Remote(crate::remote::Error::Stopped { .. })
+                    | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. }))
             );
             ExitCode::from(if stopped { 130 } else { 1 })
         }
@@ -110,12 +120,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(if printed.is_ok() && !error.use_stderr() { 0 } else { 2 })
 }
 
-fn dispatch(command: Command) -> Result<(), Error> {
+fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
-        Command::Run(arguments) => run::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
         Command::Schema { of } => schema(of),
-        Command::Shards(command) => shards::run(&command),
+        Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
     }
 }

@@ -4,7 +4,7 @@
 //! (`tests/house.rs` reads the `use crate::` lines):
 //!
 //! `cli` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `task` > `metric` > `loader` >
-//! `shard` > `tokenizer` > `source` > `sequence` > `artifact` > `observer` > `units`, `fs`.
+//! `shard` > `tokenizer` > `source` > `sequence` > `remote` > `artifact` > `observer` > `units`, `fs`.
 //!
 //! Lengths are counted in bases or in tokens, sizes in bytes; a name says which. Coordinates are 0-based and
 //! half-open on the forward strand. The library never prints, never exits and never reads the environment.
@@ -17,6 +17,7 @@ pub mod loader;
 pub mod metric;
 pub mod model;
 pub mod observer;
+pub mod remote;
 pub mod report;
 pub mod sequence;
 pub mod shard;

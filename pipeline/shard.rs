@@ -17,6 +17,7 @@ mod golden;
 mod mixed;
 mod provenance;
 pub mod reader;
+pub mod remote;
 pub mod stats;
 pub mod verify;
 pub mod writer;
@@ -36,6 +37,9 @@ use crate::{artifact, fs};
 
 /// The schema that this version writes into [`Details::schema`].
 pub const SCHEMA: &str = "genomill/shard/1";
+
+/// The kinds of artifacts that hold shards: packed here, or taken over from an address.
+pub const KINDS: [&str; 2] = ["shard", "fetch"];
 
 /// Alignment of every token page, in bytes.
 pub const ALIGNMENT: u64 = 64;
@@ -192,6 +196,17 @@ pub enum Error {
     /// The folder is no artifact, or its files differ from its manifest.
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
+    /// An object cannot be brought here.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::Error),
+    /// What an address has is at fault.
+    #[error("cannot use `{address}`")]
+    At {
+        /// Where it is.
+        address: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// The folder holds another kind of artifact, or another version.
     #[error("`{}` holds no shards that this genomill reads: {reason}", path.display())]
     NotShards {

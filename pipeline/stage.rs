@@ -8,6 +8,7 @@ pub mod clean;
 pub mod decontaminate;
 pub mod dedup;
 pub mod evaluate;
+pub mod fetch;
 pub mod ingest;
 pub mod leaks;
 pub mod records;
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
 use crate::observer::{Event, Observer, Stop, Unit};
+use crate::remote::{Address, Remote, Watch, is_address};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
 
 /// A configured stage.
@@ -38,8 +40,8 @@ pub trait Stage: Send + Sync + Debug {
     /// The artifacts it reads: the configuration key that names each, and the stage's name.
     fn inputs(&self) -> Vec<(String, String)>;
 
-    /// The files from outside that it reads, as the workflow writes them; `base` is the folder that they start from.
-    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+    /// The files from outside that it reads; `base` is the folder that paths start from.
+    fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
         Ok(Vec::new())
     }
 
@@ -58,6 +60,33 @@ pub trait Stage: Send + Sync + Debug {
 
     /// Does the work.
     fn run(&self, task: &Task) -> Result<Outcome, Error>;
+}
+
+/// A file from outside the work folder, or an object at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// As the workflow writes it.
+    pub path: PathBuf,
+    /// Where it is, if not on this machine.
+    pub address: Option<Address>,
+    /// The hash that it must have; addresses only.
+    pub sha256: Option<String>,
+}
+
+impl File {
+    /// A path, or an address with its pin if it carries one. What looks like an address and is none is taken for a
+    /// path; stages tell it among their problems.
+    pub fn new(path: &Path) -> Self {
+        let address = is_address(path).then(|| Address::parse(&path.to_string_lossy()).ok()).flatten();
+        let sha256 = address.as_ref().and_then(|address| address.sha256().map(str::to_owned));
+        Self { path: path.to_owned(), address, sha256 }
+    }
+}
+
+/// What is wrong with a path that may be an address.
+fn problem(path: &Path) -> Option<String> {
+    let parsed = is_address(path).then(|| Address::parse(&path.to_string_lossy()));
+    parsed.and_then(Result::err).map(|error| error.to_string())
 }
 
 /// A kind of stage: what `uses` may name.
@@ -98,6 +127,7 @@ pub const KINDS: &[Kind] = &[
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
+    kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 2),
     Kind {
         name: "train",
@@ -147,6 +177,10 @@ pub struct Task<'a> {
     pub inputs: &'a BTreeMap<String, Artifact>,
     /// The folder that relative paths of the workflow start from.
     pub base: &'a Path,
+    /// The objects at addresses, by what the workflow writes: where they lie on this machine.
+    pub fetched: &'a BTreeMap<PathBuf, PathBuf>,
+    /// The way to other objects.
+    pub remote: &'a Remote,
     /// The folder of the artifacts.
     pub work: &'a Path,
     /// The folder to write into.
@@ -166,6 +200,16 @@ pub struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// Where a file that the workflow names lies on this machine.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.fetched.get(path).cloned().unwrap_or_else(|| self.base.join(path))
+    }
+
+    /// What a download of this stage reports to.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch { stage: self.stage, observer: self.observer, stop: self.stop }
+    }
+
     /// The artifact in a role.
     pub fn input(&self, role: &str) -> Result<&Artifact, Error> {
         self.inputs.get(role).ok_or_else(|| Error::Unusable {

@@ -18,7 +18,7 @@ pub use config::{Override, Workflow};
 pub use execute::{Options, execute};
 pub use plan::{Decision, Plan, Selection};
 
-use crate::{artifact, fs, stage};
+use crate::{artifact, fs, remote, stage};
 
 /// Why a workflow could not be read, planned or run.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,23 @@ pub enum Error {
         #[source]
         source: Box<stage::Error>,
     },
+    /// An object cannot be brought here.
+    #[error("stage `{stage}` cannot have its files")]
+    Remote {
+        /// Its name.
+        stage: String,
+        /// Why.
+        #[source]
+        source: remote::Error,
+    },
+    /// Addresses without a pin.
+    #[error("stage `{stage}` reads what may change: {}", said(found))]
+    Unpinned {
+        /// Its name.
+        stage: String,
+        /// Address and what is there now: sha256 and bytes.
+        found: Vec<(String, String, u64)>,
+    },
     /// Someone asked to stop.
     #[error(
         "stopped at stage `{stage}`; nothing half-written is left, and the same command goes on from here"
@@ -92,4 +109,14 @@ pub enum Error {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),
+}
+
+/// What to write beside each address.
+fn said(found: &[(String, String, u64)]) -> String {
+    let one = |(address, sha256, bytes): &(String, String, u64)| {
+        format!(
+            "`{address}` has {bytes} bytes now; if they are what you want, write `sha256: {sha256}` beside it"
+        )
+    };
+    found.iter().map(one).collect::<Vec<_>>().join("\n")
 }

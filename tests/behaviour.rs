@@ -19,10 +19,16 @@ mod house;
 mod inputs;
 #[path = "behaviour/matrix.rs"]
 mod matrix;
+#[cfg(feature = "remote")]
+#[path = "behaviour/remote.rs"]
+mod remote;
 #[path = "behaviour/report.rs"]
 mod report;
 #[path = "behaviour/rerun.rs"]
 mod rerun;
+#[cfg(feature = "remote")]
+#[path = "behaviour/server.rs"]
+mod server;
 #[path = "behaviour/shards.rs"]
 mod shards;
 #[path = "behaviour/windows.rs"]

@@ -53,12 +53,15 @@ pub struct Input {
 /// A file from outside the work folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceFile {
-    /// As the workflow writes it.
+    /// As the workflow writes it: a path or an address.
     pub path: String,
     /// Size in bytes.
     pub bytes: u64,
     /// Hash of its content.
     pub blake3: String,
+    /// The hash that the workflow pins an address to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A file of the artifact.

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::remote::artifact;
 use super::{Error, say};
-use crate::artifact::Artifact;
+use crate::remote::Remote;
 use crate::shard::export::{Exported, Format, export};
+use crate::shard::remote::Need;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The shard folder
+    /// The shard folder, or its address
     folder: PathBuf,
     /// For which trainer
     #[arg(long, value_enum)]
@@ -38,7 +40,7 @@ enum To {
     Npy,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub fn run(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
     if arguments.zstd && arguments.to != To::Mds {
         return Err(Error::Other("--zstd goes with --to mds only".to_owned()));
     }
@@ -49,7 +51,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         To::Hf => Format::Hf,
         To::Npy => Format::Npy,
     };
-    tell(&export(&Artifact::open(&arguments.folder)?, format, &arguments.output)?)
+    let artifact = artifact(&arguments.folder, Need::Everything, remote)?;
+    tell(&export(&artifact, format, &arguments.output)?)
 }
 
 fn tell(exported: &Exported) -> Result<(), Error> {

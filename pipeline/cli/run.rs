@@ -10,6 +10,7 @@ use super::progress::{self, Style};
 use super::{Error, say};
 use crate::artifact::Hashes;
 use crate::observer::Stop;
+use crate::remote::Remote;
 use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute};
 
 /// What both commands take.
@@ -77,7 +78,7 @@ pub struct PlanArguments {
     json: bool,
 }
 
-pub fn run(arguments: &RunArguments) -> Result<(), Error> {
+pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     let (workflow, work) = arguments.common.open()?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
@@ -88,6 +89,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Error> {
         threads: threads(arguments.jobs),
         observer: observer.as_ref(),
         stop: &stop,
+        remote,
     };
     let decisions = execute(&workflow, &options)?;
     if !matches!(arguments.progress, Style::Json | Style::None) {

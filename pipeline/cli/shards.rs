@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+use super::remote::artifact;
 use super::{Error, export};
 use crate::artifact::Artifact;
+use crate::remote::Remote;
 use crate::shard::against::{self, Genome};
 use crate::shard::find::{self, Query};
+use crate::shard::remote::Need;
 use crate::shard::{Mixed, Segment, ShardSet, contexts, stats, verify};
 use crate::tokenizer::Tokenizer;
 
@@ -16,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 pub enum Command {
     /// Show what the manifest says
     Info {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -24,7 +27,7 @@ pub enum Command {
     },
     /// Print the first rows: tokens, bases and where they came from
     Head {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// The split
         #[arg(long, default_value = "train")]
@@ -35,7 +38,7 @@ pub enum Command {
     },
     /// Read every byte and compare it with the manifest, and the tokens with the genome if one is given
     Verify {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// A FASTA file that the rows come from; SOURCE=FILE for the rows of one source. May be given several times
         #[arg(long, value_name = "[SOURCE=]FASTA")]
@@ -43,7 +46,7 @@ pub enum Command {
     },
     /// Count what the rows of a split hold
     Stats {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// The split
         #[arg(long, default_value = "train")]
@@ -57,7 +60,7 @@ pub enum Command {
     },
     /// Say where a row, or one token of it, comes from: record:start-end:strand, 0-based and half-open
     Trace {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// The row, or the row and a token in it, counted from 0
         #[arg(value_name = "ROW[:TOKEN]")]
@@ -68,7 +71,7 @@ pub enum Command {
     },
     /// List the rows of every split that hold bases of a stretch of a record
     Find {
-        /// The shard folder
+        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
         folder: PathBuf,
         /// The stretch, 0-based and half-open as everywhere here, or a whole record: chr20:1000000-1001000, chr20
         #[arg(value_name = "RECORD[:START-END]")]
@@ -80,24 +83,45 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Bring a shard folder from its address, compare each file with the manifest, print where it lies
+    Fetch {
+        /// The address: s3://bucket/prefix, https://host/prefix; #sha256=... (of manifest.json) pins it
+        #[arg(value_name = "ADDRESS")]
+        folder: PathBuf,
+        /// Only this split; may be given several times
+        #[arg(long = "split", value_name = "SPLIT")]
+        splits: Vec<String>,
+    },
     /// Write the rows as what another trainer reads
     Export(export::Arguments),
 }
 
-pub fn run(command: &Command) -> Result<(), Error> {
+pub fn run(command: &Command, remote: &Remote) -> Result<(), Error> {
+    let all = |folder: &Path| artifact(folder, Need::Everything, remote);
+    let set = |folder: &Path, need: Need| set(&artifact(folder, need, remote)?);
+    let only = |folder: &Path, split: &String| set(folder, Need::Splits(std::slice::from_ref(split)));
     match command {
-        Command::Info { folder, json } => info(folder, *json),
-        Command::Head { folder, split, rows } => head(folder, split, *rows),
-        Command::Verify { folder, against } => check(folder, against),
-        Command::Stats { folder, split, listed, json } => count(folder, split, *listed, *json),
-        Command::Trace { folder, place, split } => trace(folder, split, place),
-        Command::Find { folder, place, one_based, json } => search(folder, place, *one_based, *json),
-        Command::Export(arguments) => export::run(arguments),
+        Command::Info { folder, json } => info(&set(folder, Need::Manifest)?, *json),
+        Command::Head { folder, split, rows } => head(&only(folder, split)?, split, *rows),
+        Command::Verify { folder, against } => check(&all(folder)?, against),
+        Command::Stats { folder, split, listed, json } => count(&only(folder, split)?, split, *listed, *json),
+        Command::Trace { folder, place, split } => trace(&only(folder, split)?, split, place),
+        Command::Find { folder, place, one_based, json } => {
+            search(&set(folder, Need::Everything)?, place, *one_based, *json)
+        }
+        Command::Fetch { folder, splits } => {
+            let need = if splits.is_empty() { Need::Everything } else { Need::Splits(splits) };
+            Ok(writeln!(io::stdout(), "{}", artifact(folder, need, remote)?.folder.display())?)
+        }
+        Command::Export(arguments) => export::run(arguments, remote),
     }
 }
 
-fn info(folder: &Path, json: bool) -> Result<(), Error> {
-    let set = ShardSet::open(folder)?;
+fn set(artifact: &Artifact) -> Result<ShardSet, Error> {
+    Ok(ShardSet::from_artifact(artifact)?)
+}
+
+fn info(set: &ShardSet, json: bool) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     if json {
         let text = serde_json::to_string_pretty(&set.details).map_err(io::Error::other)?;
@@ -151,8 +175,7 @@ fn mixed(mixture: &Mixed, out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-fn head(folder: &Path, split: &str, count: u64) -> Result<(), Error> {
-    let set = ShardSet::open(folder)?;
+fn head(set: &ShardSet, split: &str, count: u64) -> Result<(), Error> {
     let rows = set.rows(split)?;
     let tokenizer = set.tokenizer()?;
     let mut out = io::stdout().lock();
@@ -179,14 +202,13 @@ fn spelled(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> String {
     tokens.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-fn check(folder: &Path, against: &[String]) -> Result<(), Error> {
-    let artifact = Artifact::open(folder)?;
-    let (checked, faults) = verify::inspect(&artifact)?;
+fn check(artifact: &Artifact, against: &[String]) -> Result<(), Error> {
+    let (checked, faults) = verify::inspect(artifact)?;
     let mut out = io::stdout().lock();
     faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
     if !faults.is_empty() {
         let word = if faults.len() == 1 { "fault" } else { "faults" };
-        return Err(Error::Other(format!("`{}` has {} {word}", folder.display(), faults.len())));
+        return Err(Error::Other(format!("`{}` has {} {word}", artifact.folder.display(), faults.len())));
     }
     writeln!(
         out,
@@ -196,7 +218,7 @@ fn check(folder: &Path, against: &[String]) -> Result<(), Error> {
     if against.is_empty() {
         return Ok(());
     }
-    contexts::all(&artifact)?.iter().try_for_each(|set| compare(set, against, &mut out))
+    contexts::all(artifact)?.iter().try_for_each(|set| compare(set, against, &mut out))
 }
 
 fn compare(artifact: &Artifact, against: &[String], out: &mut impl Write) -> Result<(), Error> {
@@ -216,8 +238,8 @@ fn compare(artifact: &Artifact, against: &[String], out: &mut impl Write) -> Res
     Ok(())
 }
 
-fn count(folder: &Path, split: &str, listed: usize, json: bool) -> Result<(), Error> {
-    let stats = stats::stats(&ShardSet::open(folder)?, split, listed)?;
+fn count(set: &ShardSet, split: &str, listed: usize, json: bool) -> Result<(), Error> {
+    let stats = stats::stats(set, split, listed)?;
     let mut out = io::stdout().lock();
     if json {
         let text = serde_json::to_string_pretty(&stats).map_err(io::Error::other)?;
@@ -245,14 +267,13 @@ fn count(folder: &Path, split: &str, listed: usize, json: bool) -> Result<(), Er
     Ok(())
 }
 
-fn trace(folder: &Path, split: &str, place: &str) -> Result<(), Error> {
+fn trace(set: &ShardSet, split: &str, place: &str) -> Result<(), Error> {
     let wrong = || Error::Other(format!("expected ROW or ROW:TOKEN, two numbers from 0, found `{place}`"));
     let (row, token) = match place.split_once(':') {
         Some((row, token)) => (row, Some(token.parse::<u32>().map_err(|_| wrong())?)),
         None => (place, None),
     };
     let row: u64 = row.parse().map_err(|_| wrong())?;
-    let set = ShardSet::open(folder)?;
     let segments = set.provenance(split, row)?;
     let mut out = io::stdout().lock();
     let Some(token) = token else {
@@ -273,9 +294,9 @@ fn trace(folder: &Path, split: &str, place: &str) -> Result<(), Error> {
     Ok(writeln!(out, "{id}:{text}  {}:{place}:{}  ({})", segment.record, segment.strand, segment.source)?)
 }
 
-fn search(folder: &Path, query: &Query, one_based: bool, json: bool) -> Result<(), Error> {
+fn search(set: &ShardSet, query: &Query, one_based: bool, json: bool) -> Result<(), Error> {
     let query = if one_based { query.clone().from_one_based().map_err(Error::Other)? } else { query.clone() };
-    let hits = find::find(&ShardSet::open(folder)?, &query)?;
+    let hits = find::find(set, &query)?;
     let mut out = io::stdout().lock();
     if json {
         let text = serde_json::to_string_pretty(&hits).map_err(io::Error::other)?;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::writer::MAGIC;
-use super::{ALIGNMENT, ARCHIVE, Details, Error, MAPPED, Page, SCHEMA, ShardFile, Split, archive, contexts};
+use super::{
+    ALIGNMENT, ARCHIVE, Details, Error, KINDS, MAPPED, Page, SCHEMA, ShardFile, Split, archive, contexts,
+};
 use crate::artifact::Artifact;
 use crate::fs;
 use crate::tokenizer::{self, Tokenizer};
@@ -56,7 +58,7 @@ impl ShardSet {
         let folder = artifact.folder.clone();
         let wrong = |reason: String| Error::NotShards { path: folder.clone(), reason };
         let kind = &artifact.manifest.kind;
-        if kind != "shard" {
+        if !KINDS.contains(&kind.as_str()) {
             return Err(wrong(format!("it is an artifact of kind `{kind}`")));
         }
         if let Some(several) = contexts::several(artifact) {

@@ -2,7 +2,7 @@
 //! `sample` the places that they name and the table of records.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::records::{INTERVALS, RECORDS, Stretch, StretchWriter, for_each_stretch, read_records};
 use super::tokenizer::read_masks;
-use super::{Error, Outcome, Stage, Task, from, to_json};
+use super::{Error, File, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::mix;
 use crate::units::{Interval, Strand};
@@ -140,9 +140,9 @@ impl Stage for Config {
         from(&self.from)
     }
 
-    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
+    fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
         let within = self.within.iter().filter_map(Places::file);
-        Ok(within.chain(self.sample.iter().filter_map(Rule::file)).cloned().collect())
+        Ok(within.chain(self.sample.iter().filter_map(Rule::file)).map(|path| File::new(path)).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {

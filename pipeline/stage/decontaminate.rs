@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::chunk::{WINDOWS, has_windows};
 use super::records::{INTERVALS, RECORDS, Stretch, StretchWriter, for_each_stretch, index, read_records};
 use super::tiles::{Part, Tile, covered, for_each_tile, in_pool};
-use super::{Error, Outcome, Stage, Task, from, tables, to_json};
+use super::{Error, File, Outcome, Stage, Task, from, tables, to_json};
 use crate::artifact::Counts;
 use crate::report::Contamination;
 use crate::sequence::kmer::MAX_K;
@@ -114,8 +114,8 @@ impl Benchmark {
     }
 
     /// Calls `each` for every test sequence.
-    fn for_each(&self, base: &Path, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let path = base.join(self.path());
+    fn for_each(&self, task: &Task, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let path = task.file(self.path());
         if self.csv.is_some() {
             let mut reader = table::Reader::open(&path, &[self.column.as_deref().unwrap_or("sequence")])?;
             while reader.next_row()? {
@@ -141,8 +141,8 @@ impl Stage for Config {
         from(&self.from)
     }
 
-    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
-        Ok(self.benchmarks.iter().map(|benchmark| benchmark.path().to_owned()).collect())
+    fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
+        Ok(self.benchmarks.iter().map(|benchmark| File::new(benchmark.path())).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -240,7 +240,7 @@ impl Config {
         let mut number = 0;
         for benchmark in &self.benchmarks {
             let mut test = Test { name: benchmark.name(), sequences: number..number, bases: 0, short: 0 };
-            benchmark.for_each(task.base, |sequence| {
+            benchmark.for_each(task, |sequence| {
                 test.bases += sequence.len() as u64;
                 if gather.add(number, sequence) {
                     number += 1;

@@ -25,7 +25,7 @@ pub const SCORES: &str = "scores.json";
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The stage that packed the shards.
+    /// The stage that packed or fetched the shards.
     from: String,
     /// Tokens per row: which set to score on, where the stage packed several contexts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,7 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let set = contexts::choose(task.input_of("from", &["shard"])?, self.context)?;
+        let set = contexts::choose(task.input_of("from", &crate::shard::KINDS)?, self.context)?;
         let set = ShardSet::from_artifact(&set)?;
         let tokenizer = set.tokenizer()?;
         let baselines = self.fit(task, &set, tokenizer.as_ref())?;

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use self::files::File;
 use self::read::Ingest;
-use super::{Error, Outcome, Stage, Task, to_json};
-use crate::source::files::is_several;
+use super::{Error, Outcome, Stage, Task, problem, to_json};
 use crate::source::input::STDIN;
 use crate::source::{alignment, fastq};
+use crate::{remote, stage};
 
 /// What to read.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +82,11 @@ struct Source {
     /// `mates`, `name`, `taxonomy`, `weight`; formats show in the endings of the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     table: Option<PathBuf>,
+    /// The sha256 of the file at an address, in hexadecimal. What an address has may change, so a run without it
+    /// ends with the hash of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
+    sha256: Option<String>,
     /// Which reads of an alignment file are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<alignment::Options>,
@@ -146,6 +151,36 @@ impl Source {
         given.unwrap_or(("fasta", Path::new("")))
     }
 
+    /// A file of it, pinned if it lies at an address.
+    fn pinned(&self, path: &Path) -> stage::File {
+        let file = stage::File::new(path);
+        let own = self.sha256.as_deref().filter(|_| path == self.path().1);
+        let sha256 = own.and_then(|sha256| remote::hash(sha256).ok());
+        stage::File { sha256: sha256.or(file.sha256), ..file }
+    }
+
+    /// What is wrong with its address or its pin.
+    fn address_problem(&self) -> Option<String> {
+        let (key, path) = self.path();
+        let wrong = || problem(path).map(|problem| format!("has a wrong address: {problem}"));
+        if remote::is_address(path) && key == "table" {
+            return Some("has a `table` at an address, expected one on this machine".to_owned());
+        }
+        let Some(sha256) = &self.sha256 else { return wrong() };
+        if !remote::is_address(path) {
+            let reason = "has `sha256`, which goes with an address; files of this machine are hashed as they are";
+            return Some(reason.to_owned());
+        }
+        let carried = stage::File::new(path).sha256;
+        match remote::hash(sha256) {
+            Err(reason) => Some(format!("has a wrong `sha256`: {reason}")),
+            Ok(sha256) if carried.as_ref().is_some_and(|carried| *carried != sha256) => {
+                Some("has a `sha256` that is not the one at the end of its address".to_owned())
+            }
+            Ok(_) => wrong(),
+        }
+    }
+
     /// What is wrong with it by itself.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -169,7 +204,7 @@ impl Source {
             let keys = self.keys().map(|(key, _)| format!("`{key}`")).join(", ");
             problems.push(format!("needs one of {keys}"));
         }
-        if self.name.is_some() && (is_several(path) || key == "table") {
+        if self.name.is_some() && (files::several(path) || key == "table") {
             problems.push("has a `name`, which only one file takes".to_owned());
         }
         if key == "table" && (self.taxonomy.is_some() || self.weight.is_some() || self.mates.is_some()) {
@@ -178,6 +213,7 @@ impl Source {
         if self.weight.is_some_and(|weight| !(weight.is_finite() && weight > 0.0)) {
             problems.push("has a `weight` that is not above 0".to_owned());
         }
+        problems.extend(self.address_problem());
         let regions = self.regions.as_ref();
         if regions.is_some_and(|r| r.bed.is_none() && r.gff.is_none() && r.intervals.is_empty()) {
             problems.push("has `regions` without `bed`, `gff` or `intervals`".to_owned());
@@ -220,6 +256,24 @@ impl Config {
         }
         Ok(all)
     }
+
+    /// What is wrong with its address or its pin.
+    fn problem(&self) -> Option<String> {
+        let Some(sha256) = &self.sha256 else { return problem(self.path()) };
+        if !remote::is_address(self.path()) {
+            return Some(
+                "`sha256` goes with an address; files of this machine are hashed as they are".to_owned(),
+            );
+        }
+        let carried = File::new(self.path()).sha256;
+        match remote::hash(sha256) {
+            Err(reason) => Some(reason),
+            Ok(sha256) if carried.as_ref().is_some_and(|carried| *carried != sha256) => {
+                Some("its `sha256` is not the one at the end of its address".to_owned())
+            }
+            Ok(_) => problem(self.path()),
+        }
+    }
 }
 
 impl Stage for Config {
@@ -227,14 +281,15 @@ impl Stage for Config {
         Vec::new()
     }
 
-    fn files(&self, base: &Path) -> Result<Vec<PathBuf>, Error> {
+    fn files(&self, base: &Path) -> Result<Vec<stage::File>, Error> {
         let mut files = Vec::new();
-        for (_, file) in self.expanded(base)? {
-            files.push(file.path);
-            files.extend(file.mates);
+        for (source, file) in self.expanded(base)? {
+            files.push(source.pinned(&file.path));
+            files.extend(file.mates.as_deref().map(stage::File::new));
         }
-        files.extend(self.sources.iter().flat_map(Source::other_files));
-        files.retain(|file| file != Path::new(STDIN));
+        let others = self.sources.iter().flat_map(Source::other_files);
+        files.extend(others.map(|path| stage::File::new(&path)));
+        files.retain(|file| file.path != Path::new(STDIN));
         Ok(files)
     }
 

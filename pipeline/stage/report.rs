@@ -16,7 +16,7 @@ use crate::report::{
     Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies,
     Vocabulary, count, render,
 };
-use crate::shard::{Details, ShardSet, contexts};
+use crate::shard::{Details, KINDS, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::info::{Listed, Usage};
 use crate::train::{Record, read_history};
@@ -354,7 +354,9 @@ fn mixture(set: Option<String>, mixed: &crate::shard::Mixed) -> Mixture {
 /// Counts the tokens of the training rows.
 fn tokens(set: &ShardSet, artifacts: &[Artifact]) -> Result<Tokens, Error> {
     let tokenizer = set.tokenizer()?;
-    let split = if set.details.splits.contains_key("train") { "train" } else { "test" };
+    let splits = &set.details.splits;
+    let usual = ["train", "test"].into_iter().find(|split| splits.contains_key(*split));
+    let split = usual.or_else(|| splits.keys().next().map(String::as_str)).unwrap_or("train");
     let rows = set.rows(split)?;
     let mut usage = Usage::default();
     for row in 0..rows.len() {

@@ -14,7 +14,7 @@ use super::records::{
     sequence_of,
 };
 use super::tiles::{Part, Tile, for_each_tile, in_pool};
-use super::{Error, Outcome, Stage, Task, from, reference, to_json};
+use super::{Error, File, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::sequence::families::families;
 use crate::sequence::index::BYTES;
@@ -150,7 +150,7 @@ fn group_column() -> String {
 impl Groups {
     /// The group of each contig.
     fn read(&self, task: &Task) -> Result<HashMap<String, String>, Error> {
-        let path = task.base.join(&self.csv);
+        let path = task.file(&self.csv);
         let mut reader = table::Reader::open(&path, &[&self.contig, &self.group])?;
         let mut group_of: HashMap<String, String> = HashMap::new();
         while reader.next_row()? {
@@ -437,8 +437,8 @@ impl Stage for Config {
         from(&self.from)
     }
 
-    fn files(&self, _base: &Path) -> Result<Vec<PathBuf>, Error> {
-        Ok(self.groups.iter().map(|groups| groups.csv.clone()).collect())
+    fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
+        Ok(self.groups.iter().map(|groups| File::new(&groups.csv)).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
 use super::records::{INTERVALS, MASKS, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index};
-use super::{Error, Outcome, Stage, Task, from, to_json};
+use super::{Error, File, Outcome, Stage, Task, from, problem, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::observer::Unit;
@@ -49,7 +49,7 @@ enum Model {
     Kmer(KmerConfig),
     /// One token per base, `HyenaDNA`'s ids.
     Nucleotide,
-    /// A `tokenizer.json` file, relative to the workflow file.
+    /// A `tokenizer.json` file, relative to the workflow file; or its address with the pin, `https://...#sha256=...`.
     File(PathBuf),
 }
 
@@ -76,8 +76,8 @@ impl Stage for Config {
         self.from.as_deref().map(from).unwrap_or_default()
     }
 
-    fn files(&self, _: &Path) -> Result<Vec<PathBuf>, Error> {
-        Ok(if let Model::File(path) = &self.model { vec![path.clone()] } else { Vec::new() })
+    fn files(&self, _: &Path) -> Result<Vec<File>, Error> {
+        Ok(if let Model::File(path) = &self.model { vec![File::new(path)] } else { Vec::new() })
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -87,6 +87,9 @@ impl Stage for Config {
             if self.from.is_none() {
                 problems.push(("model", "bpe learns from a stage, give `from`".to_owned()));
             }
+        }
+        if let Model::File(path) = &self.model {
+            problems.extend(problem(path).map(|problem| ("model", problem)));
         }
         if self.pieces == Pieces::Fixed(0) {
             problems.push(("pieces", "fixed is 0, expected at least 1 base".to_owned()));
@@ -108,7 +111,7 @@ impl Stage for Config {
             }
             Model::Kmer(config) => Box::new(Kmer::new(*config)?),
             Model::Nucleotide => Box::new(Nucleotide::new()),
-            Model::File(path) => tokenizers::open(&task.base.join(path))?,
+            Model::File(path) => tokenizers::open(&task.file(path))?,
         };
         let path = task.out.join(TOKENIZER);
         std::fs::write(&path, tokenizer.to_json()).map_err(fs::error("write", &path))?;

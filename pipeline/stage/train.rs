@@ -21,7 +21,7 @@ pub struct Config {
 
 #[derive(Deserialize, JsonSchema)]
 struct Wiring {
-    /// The stage that packed the shards.
+    /// The stage that packed or fetched the shards.
     from: String,
     /// Tokens per row: which set to train on, where the stage packed several contexts.
     #[serde(default)]
@@ -77,7 +77,7 @@ impl Stage for Config {
         use crate::shard::{ShardSet, contexts};
         use crate::train::{self, Data, Hooks};
 
-        let input = &contexts::choose(task.input_of("from", &["shard"])?, self.context)?;
+        let input = &contexts::choose(task.input_of("from", &crate::shard::KINDS)?, self.context)?;
         let set = ShardSet::from_artifact(input)?;
         let rows = set.rows("train")?;
         let validation =

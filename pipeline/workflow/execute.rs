@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::config::Entry;
-use super::plan::{Choice, MadeFrom, choose, consider};
+use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::{Decision, Error, Selection, Workflow};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
+use crate::remote::{self, Fetched, Remote, Watch};
 use crate::stage::{self, Outcome, Task};
 use crate::{TOOL, fs};
 
@@ -26,6 +27,8 @@ pub struct Options<'a> {
     pub observer: &'a dyn Observer,
     /// The request to stop.
     pub stop: &'a Stop,
+    /// The way to objects at addresses.
+    pub remote: &'a Remote,
 }
 
 /// The memory of hashes of a work folder.
@@ -95,14 +98,16 @@ impl Run<'_> {
     fn run(&mut self, entry: &Entry) -> Result<(), Error> {
         let started = Instant::now();
         let inputs = self.inputs(entry)?;
-        let made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        let fetched = self.fetch(entry)?;
+        let mut made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        made_from.complete(&fetched);
         let resumable = entry.kind().resumable;
         let staging = if resumable {
             Staging::resume(&self.options.work, &entry.name, &made_from.action_key(entry))?
         } else {
             Staging::begin(&self.options.work, &entry.name)?
         };
-        let outcome = match self.work(entry, &inputs, staging.folder()) {
+        let outcome = match self.work(entry, &inputs, &fetched, staging.folder()) {
             Ok(outcome) => outcome,
             Err(error) if resumable => return Err(error),
             Err(error) => {
@@ -131,7 +136,40 @@ impl Run<'_> {
         entry.stage.inputs().into_iter().map(open).collect()
     }
 
-    fn work(&self, entry: &Entry, inputs: &BTreeMap<String, Artifact>, out: &Path) -> Result<Outcome, Error> {
+    /// Brings the objects that a stage reads, by what the workflow writes.
+    fn fetch(&self, entry: &Entry) -> Result<BTreeMap<PathBuf, Fetched>, Error> {
+        let Options { remote, observer, stop, .. } = *self.options;
+        let watch = Watch { stage: &entry.name, observer, stop };
+        let (mut fetched, mut unpinned) = (BTreeMap::new(), Vec::new());
+        for file in files(self.workflow, entry)? {
+            let Some(address) = &file.address else { continue };
+            let found = match &file.sha256 {
+                Some(sha256) => remote.pinned(address, sha256, &self.hashes, watch),
+                None => remote.unpinned(address, watch),
+            };
+            let found = found.map_err(|error| match error {
+                remote::Error::Stopped { .. } => Error::Interrupted { stage: entry.name.clone() },
+                source => Error::Remote { stage: entry.name.clone(), source },
+            })?;
+            if file.sha256.is_none() {
+                unpinned.push((address.to_string(), found.sha256.clone(), found.bytes));
+            }
+            fetched.insert(file.path, found);
+        }
+        if unpinned.is_empty() {
+            return Ok(fetched);
+        }
+        Err(Error::Unpinned { stage: entry.name.clone(), found: unpinned })
+    }
+
+    fn work(
+        &self,
+        entry: &Entry,
+        inputs: &BTreeMap<String, Artifact>,
+        fetched: &BTreeMap<PathBuf, Fetched>,
+        out: &Path,
+    ) -> Result<Outcome, Error> {
+        let fetched = fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone())).collect();
         let reused: Vec<String> = self
             .decisions
             .iter()
@@ -142,6 +180,8 @@ impl Run<'_> {
             stage: &entry.name,
             inputs,
             base: self.workflow.base(),
+            fetched: &fetched,
+            remote: self.options.remote,
             work: &self.options.work,
             out,
             threads: self.options.threads,

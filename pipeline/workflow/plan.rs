@@ -1,6 +1,6 @@
 //! What a run will do with each stage, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Error, Workflow, config::Entry};
 use crate::artifact::{Artifact, Hashes, Input, SourceFile};
+use crate::remote::Fetched;
 use crate::{fs, stage};
 
 /// Which stages a run is about.
@@ -139,6 +140,14 @@ pub(super) fn consider(
     work: &Path,
     hashes: &Hashes,
 ) -> Result<Decision, Error> {
+    if let Some(file) =
+        files(workflow, entry)?.iter().find(|file| file.address.is_some() && file.sha256.is_none())
+    {
+        return Ok(Decision::Run(format!(
+            "`{}` has no `sha256` to tell whether it changed",
+            file.path.display()
+        )));
+    }
     let folder = work.join(&entry.name);
     let Ok(artifact) = Artifact::open(&folder) else {
         return Ok(Decision::Run(absence(&folder)));
@@ -178,23 +187,31 @@ pub(super) struct MadeFrom {
 }
 
 impl MadeFrom {
-    /// What a stage would be made from now; its inputs must be published.
+    /// What a stage would be made from now; its inputs must be published. Size and blake3 of what is at an address are left
+    /// open: its pin stands for both, so that a plan needs no network.
     pub fn now(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
         let inputs = entry.stage.inputs().into_iter().map(|(role, stage)| {
             let artifact = Artifact::open(&work.join(&stage))?;
             Ok::<_, Error>(Input { role, stage, content: artifact.manifest.content })
         });
-        let files = entry
-            .stage
-            .files(workflow.base())
-            .map_err(|error| Error::Stage { stage: entry.name.clone(), source: Box::new(error) })?;
-        let sources = files.into_iter().map(|path| source(workflow, &path, hashes));
+        let files = files(workflow, entry)?;
+        let sources = files.iter().map(|file| source(workflow, file, hashes));
         let config = entry.stage.resolved();
         Ok(Self {
             inputs: inputs.collect::<Result<_, _>>()?,
             sources: sources.collect::<Result<_, _>>()?,
             config,
         })
+    }
+
+    /// Fills in what only objects that were fetched tell: size and blake3.
+    pub fn complete(&mut self, fetched: &BTreeMap<PathBuf, Fetched>) {
+        for source in &mut self.sources {
+            if let Some(fetched) = fetched.get(Path::new(&source.path)) {
+                source.bytes = fetched.bytes;
+                source.blake3.clone_from(&fetched.blake3);
+            }
+        }
     }
 
     /// The hash of kind, algorithm, configuration and contents; names of stages are no part of it, nor are paths of files
@@ -207,7 +224,7 @@ impl MadeFrom {
                 map.shift_remove(role.split('.').next().unwrap_or(&role));
             }
         }
-        let found = self.sources.iter().filter(|source| !replace(&mut config, &source.path, &source.blake3));
+        let found = self.sources.iter().filter(|source| !replace(&mut config, &source.path, &identity(source)));
         let found: Vec<&SourceFile> = found.collect();
         config.sort_all_objects();
         let mut hasher = blake3::Hasher::new();
@@ -216,17 +233,32 @@ impl MadeFrom {
             hasher.update(format!("{} {}\n", input.role, input.content).as_bytes());
         }
         for source in found {
-            hasher.update(format!("{} {}\n", source.path, source.blake3).as_bytes());
+            hasher.update(format!("{} {}\n", source.path, identity(source)).as_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }
 }
 
-fn source(workflow: &Workflow, path: &Path, hashes: &Hashes) -> Result<SourceFile, Error> {
-    let file: PathBuf = workflow.base().join(path);
+/// The files from outside that a stage reads.
+pub(super) fn files(workflow: &Workflow, entry: &Entry) -> Result<Vec<stage::File>, Error> {
+    let files = entry.stage.files(workflow.base());
+    files.map_err(|error| Error::Stage { stage: entry.name.clone(), source: Box::new(error) })
+}
+
+fn source(workflow: &Workflow, file: &stage::File, hashes: &Hashes) -> Result<SourceFile, Error> {
+    let path = file.path.to_string_lossy().into_owned();
+    if file.address.is_some() {
+        return Ok(SourceFile { path, bytes: 0, blake3: String::new(), sha256: file.sha256.clone() });
+    }
+    let file = workflow.base().join(&file.path);
     let blake3 = hashes.of(&file)?;
     let bytes = std::fs::metadata(&file).map_err(fs::error("read", &file))?.len();
-    Ok(SourceFile { path: path.to_string_lossy().into_owned(), bytes, blake3 })
+    Ok(SourceFile { path, bytes, blake3, sha256: None })
+}
+
+/// What stands for the content of a source in an action key.
+fn identity(source: &SourceFile) -> String {
+    source.sha256.as_ref().map_or_else(|| source.blake3.clone(), |sha256| format!("sha256:{sha256}"))
 }
 
 /// Puts `new` in the place of every text `old`; tells whether there was one.
@@ -260,7 +292,7 @@ fn difference(entry: &Entry, artifact: &Artifact, now: &MadeFrom) -> String {
         }
     }
     for source in &now.sources {
-        if !then.sources.iter().any(|other| other.blake3 == source.blake3) {
+        if !then.sources.iter().any(|other| identity(other) == identity(source)) {
             reasons.push(format!("file changed: {}", source.path));
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{genomill, root};
 
 /// From the top of the house to the ground.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "cli",
     "workflow",
     "stage",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 18] = [
     "tokenizer",
     "source",
     "sequence",
+    "remote",
     "artifact",
     "observer",
     "units",

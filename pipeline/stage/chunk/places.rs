@@ -66,10 +66,10 @@ impl Places {
         let reach = Reach { site: self.site, upstream: self.upstream, downstream: self.downstream };
         let mut regions = Regions::reaching(reach);
         if let Some(gff) = &self.gff {
-            regions.add_features(&task.base.join(gff), &self.features)?;
+            regions.add_features(&task.file(gff), &self.features)?;
         }
         if let Some(bed) = &self.bed {
-            regions.add_bed(&task.base.join(bed))?;
+            regions.add_bed(&task.file(bed))?;
         }
         let regions = regions.merged();
         let own = || (0..).zip(records).filter(|(_, record)| record.source == source);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, Source};
+use crate::remote::{Address, is_address};
 use crate::source::contigs;
 use crate::source::files::{self, Kind, is_several, stem};
 use crate::source::samples;
@@ -41,13 +42,24 @@ impl Format {
     }
 }
 
+/// Whether a path stands for several files; an address never does.
+pub(super) fn several(path: &Path) -> bool {
+    !is_address(path) && is_several(path)
+}
+
+/// A path; of an address the name of the file there.
+fn bare(path: &Path) -> PathBuf {
+    let address = is_address(path).then(|| Address::parse(&path.to_string_lossy()).ok()).flatten();
+    address.map_or_else(|| path.to_owned(), |address| address.file_name().into())
+}
+
 /// What a source of one file is called; none for several files, which have names of their own.
 pub(super) fn name(source: &Source) -> Option<String> {
     let (key, path) = source.path();
     match &source.name {
         Some(name) => Some(name.clone()),
-        None if key == "table" || is_several(path) => None,
-        None => Some(stem(path)),
+        None if key == "table" || several(path) => None,
+        None => Some(stem(&bare(path))),
     }
 }
 
@@ -62,15 +74,18 @@ pub(super) fn expand(source: &Source, base: &Path) -> Result<Vec<File>, Error> {
         "table" => return from_table(path, base),
         _ => Kind::Fasta,
     };
-    let paths = files::expand(path, base, kind)?;
-    let mates = source.mates.as_ref().map(|mates| files::expand(mates, base, kind)).transpose()?;
+    let expand = |path: &Path| {
+        if is_address(path) { Ok(vec![path.to_owned()]) } else { files::expand(path, base, kind) }
+    };
+    let paths = expand(path)?;
+    let mates = source.mates.as_deref().map(expand).transpose()?;
     if let Some(mates) = mates.as_ref().filter(|mates| mates.len() != paths.len()) {
         let reason =
             format!("found {} files in `fastq` and {} in `mates`, expected pairs", paths.len(), mates.len());
         return Err(Error::Config { key: "sources", reason });
     }
     let file = |(i, path): (usize, PathBuf)| File {
-        name: name(source).unwrap_or_else(|| stem(&path)),
+        name: name(source).unwrap_or_else(|| stem(&bare(&path))),
         mates: mates.as_ref().map(|mates| mates[i].clone()),
         path,
         format: Format::of(kind),

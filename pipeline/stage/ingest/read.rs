@@ -61,8 +61,8 @@ impl<'a> Ingest<'a> {
     pub(super) fn file(&mut self, source: &Source, file: &File) -> Result<Value, Error> {
         self.tally = Tally::default();
         let first = self.records.len();
-        let mut names = Names::new(source, self.task.base)?;
-        let path = self.task.base.join(&file.path);
+        let mut names = Names::new(source, self.task)?;
+        let path = self.task.file(&file.path);
         match file.format {
             Format::Contigs(format) => self.contigs(&path, file, format, &mut names)?,
             Format::Fastq => self.fastq(&path, file, source.quality.unwrap_or_default())?,
@@ -211,7 +211,7 @@ impl<'a> Ingest<'a> {
     fn fastq(&mut self, path: &Path, file: &File, options: fastq::Options) -> Result<(), Error> {
         self.tally.format = "FASTQ";
         if let Some(mates) = &file.mates {
-            return self.pairs(Pairs::open(path, &self.task.base.join(mates))?, file, options);
+            return self.pairs(Pairs::open(path, &self.task.file(mates))?, file, options);
         }
         let (mut reader, mut buffer) = (fastq::Reader::open(path)?, Vec::new());
         loop {
@@ -269,7 +269,7 @@ impl<'a> Ingest<'a> {
         source: &Source,
         names: &mut Names,
     ) -> Result<(), Error> {
-        let reference = source.reference.as_ref().map(|reference| self.task.base.join(reference));
+        let reference = source.reference.as_ref().map(|reference| self.task.file(reference));
         let options = source.reads.unwrap_or_default();
         let mut reader = alignment::Reader::open_with_reference(path, reference.as_deref(), options)?;
         self.tally.format = reader.format();
@@ -351,11 +351,11 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(source: &'a Source, base: &Path) -> Result<Self, Error> {
+    fn new(source: &'a Source, task: &Task) -> Result<Self, Error> {
         let regions = source.regions.as_ref().map(|wanted| {
             let mut regions = Regions::new(wanted.flank);
-            wanted.bed.iter().try_for_each(|bed| regions.add_bed(&base.join(bed)))?;
-            wanted.gff.iter().try_for_each(|gff| regions.add_features(&base.join(gff), &wanted.features))?;
+            wanted.bed.iter().try_for_each(|bed| regions.add_bed(&task.file(bed)))?;
+            wanted.gff.iter().try_for_each(|gff| regions.add_features(&task.file(gff), &wanted.features))?;
             wanted.intervals.iter().try_for_each(|text| regions.add_written(text))?;
             Ok::<_, Error>(regions.merged())
         });
