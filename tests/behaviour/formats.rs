@@ -236,7 +236,9 @@ fn bad_records_are_skipped_on_request_and_listed() {
 /// with 100 bases on either side, merged and cut at the ends of the chromosomes.
 #[test]
 fn coding_sequences_of_yeast_are_taken_under_the_names_of_the_annotation() {
-    let numbers = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI"];
+    let numbers = [
+        "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI",
+    ];
     let pairs: Vec<String> = numbers.iter().map(|n| format!("chr{n}: {n}")).collect();
     let (fasta, gff) = (data("yeast_sacCer3.fa.gz"), data("yeast_R64-1-1.99.gff3.gz"));
     let source = |rename: &str| {
@@ -269,7 +271,8 @@ fn reads_of_yeast_are_those_that_samtools_gives() {
     assert_eq!(all["details"]["sources"][0]["low_quality"], 65_768);
     let reverse = run(", reads: {required_flags: 16, excluded_flags: 4}");
     assert_eq!(reverse["counts"]["other"]["records"], 44_441);
-    let regions = run(", regions: {intervals: ['chrIV:312000-314000', 'chrIV:1266000-1267000', 'chrV:0-100000']}");
+    let regions =
+        run(", regions: {intervals: ['chrIV:312000-314000', 'chrIV:1266000-1267000', 'chrV:0-100000']}");
     assert_eq!(regions["counts"]["other"]["records"], 3225);
     assert_eq!(regions["counts"]["bases_out"], 159_992);
     assert_eq!(regions["counts"]["bases_in"], 4_398_325);

@@ -104,7 +104,9 @@ impl<'a> Ingest<'a> {
             contigs::Format::GenBank => "GenBank",
         };
         let bad = if self.skip { contigs::find_bad_records(path, format)? } else { Vec::new() };
-        bad.iter().for_each(|bad| self.skip_record(&file.name, bad.reason.clone()));
+        for bad in &bad {
+            self.skip_record(&file.name, bad.reason.clone());
+        }
         if format == contigs::Format::Fasta
             && names.regions.is_some()
             && bad.is_empty()
