@@ -8,8 +8,8 @@ use super::server::{Mishap, Server};
 use super::*;
 use crate::observer::Silent;
 
-const STOP: &Stop = &Stop::new();
-const WATCH: Watch = Watch { stage: "test", observer: &Silent, stop: STOP };
+static STOP: Stop = Stop::new();
+const WATCH: Watch = Watch { stage: "test", observer: &Silent, stop: &STOP };
 
 /// More than fits into the buffers on the way.
 fn body() -> Vec<u8> {

@@ -325,7 +325,9 @@ mod tests {
 
     fn regions(written: &[&str], flank: u64) -> Regions {
         let mut regions = Regions::new(flank);
-        written.iter().for_each(|text| regions.add_written(text).unwrap());
+        for text in written {
+            regions.add_written(text).unwrap();
+        }
         regions.merged()
     }
 

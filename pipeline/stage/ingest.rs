@@ -223,8 +223,8 @@ impl Source {
         }
         let mut names: Vec<&String> = self.rename.values().collect();
         names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            problems.push(format!("renames two sequences to `{}`", pair[0]));
+        if let Some((name, _)) = names.iter().zip(names.iter().skip(1)).find(|(name, next)| name == next) {
+            problems.push(format!("renames two sequences to `{name}`"));
         }
         problems
     }

@@ -231,3 +231,49 @@ fn bad_records_are_skipped_on_request_and_listed() {
         assert_eq!(manifest["counts"]["other"]["records"], 2, "{name}");
     }
 }
+
+/// 9,741,545 bases as a naive script in another language counts them: the coding sequences of the yeast annotation, each
+/// with 100 bases on either side, merged and cut at the ends of the chromosomes.
+#[test]
+fn coding_sequences_of_yeast_are_taken_under_the_names_of_the_annotation() {
+    let numbers = [
+        "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI",
+    ];
+    let pairs: Vec<String> = numbers.iter().map(|n| format!("chr{n}: {n}")).collect();
+    let (fasta, gff) = (data("yeast_sacCer3.fa.gz"), data("yeast_R64-1-1.99.gff3.gz"));
+    let source = |rename: &str| {
+        format!(
+            "{{fasta: {}, regions: {{gff: {}, features: [CDS], flank: 100}}, rename: {{{rename}}}}}",
+            fasta.display(),
+            gff.display()
+        )
+    };
+    let scratch = Scratch::new(&flow(&source(&pairs.join(", "))));
+    let message = failure(&scratch).split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+    assert!(message.contains("`rename: {\"chrM\": \"Mito\"}` in this source"), "{message}");
+    scratch.write(&flow(&source(&(pairs.join(", ") + ", chrM: Mito"))));
+    let manifest = manifest(&scratch);
+    assert_eq!(manifest["counts"]["bases_in"], 12_157_105);
+    assert_eq!(manifest["counts"]["bases_out"], 9_741_545);
+}
+
+/// As `samtools view -F 0xF00 -L` counts reads and bases, and a naive script the bases of a quality below 20.
+#[test]
+fn reads_of_yeast_are_those_that_samtools_gives() {
+    let bam = data("yeast_atac_sacCer3.bam");
+    let run = |more: &str| {
+        let scratch = Scratch::new(&flow(&format!("{{bam: {}{more}}}", bam.display())));
+        manifest(&scratch)
+    };
+    let all = run(", reads: {min_base_quality: 20}");
+    assert_eq!(all["counts"]["other"]["records"], 88_985);
+    assert_eq!(all["counts"]["bases_out"], 4_398_325);
+    assert_eq!(all["details"]["sources"][0]["low_quality"], 65_768);
+    let reverse = run(", reads: {required_flags: 16, excluded_flags: 4}");
+    assert_eq!(reverse["counts"]["other"]["records"], 44_441);
+    let regions =
+        run(", regions: {intervals: ['chrIV:312000-314000', 'chrIV:1266000-1267000', 'chrV:0-100000']}");
+    assert_eq!(regions["counts"]["other"]["records"], 3225);
+    assert_eq!(regions["counts"]["bases_out"], 159_992);
+    assert_eq!(regions["counts"]["bases_in"], 4_398_325);
+}

@@ -45,7 +45,7 @@ const MISTAKES: [(&str, &str, &[&str]); 16] = [
     ),
     ("params:", "parms:", &["unknown key `parms` in the workflow", "did you mean `params`?"]),
     ("name: flow", "name: a/b", &["expected a name of letters, digits, `-`, `_` and `.`, found `a/b`"]),
-    ("{fasta: lambda.fa.gz}", "{fasta: a, bam: b}", &["source 1 needs one of `fasta` and `bam`"]),
+    ("{fasta: lambda.fa.gz}", "{fasta: a, bam: b}", &["source 1 needs one of `fasta`, `fastq`, `bam`"]),
     ("shards:  {", "tokens:  {", &["key `tokens` stands here twice"]),
     ("context: 64}", "context: 64", &["flow.yaml:"]),
 ];

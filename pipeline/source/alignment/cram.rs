@@ -113,7 +113,7 @@ impl Cram {
         fields.qualities.clear();
         fields.qualities.extend_from_slice(record.quality_scores().as_ref());
         let reference = record.reference_sequence(&self.header).transpose().map_err(fault)?;
-        let reference = reference.map(|(name, _)| str::from_utf8(name.as_ref()));
+        let reference = reference.map(|(name, _)| str::from_utf8(name));
         let reference = reference.transpose().map_err(|_| Problem::Name)?;
         fields.set_reference(reference);
         let start = record.alignment_start().map(|start| start.get() as u64 - 1);
@@ -221,5 +221,11 @@ fn read_contig(reader: &mut fasta::Reader<Input>, name: &str) -> Result<Option<V
 
 /// As the SAM specification has it: of the upper-case bases, in hexadecimal.
 fn checksum(bases: &[u8]) -> String {
-    Md5::digest(bases).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in Md5::digest(bases) {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    text
 }

@@ -18,6 +18,9 @@ use crate::units::Interval;
 /// Bytes before a record in which its header must begin.
 const MAX_HEADER_BYTES: u64 = 64 << 10;
 
+/// Characters of a wrong line that a message shows.
+const SHOWN: usize = 60;
+
 /// Why an indexed file is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -137,7 +140,7 @@ impl Indexed {
             input: self.input_at(offset)?,
             position: interval.start,
             end: interval.end.min(entry.bases),
-            block_bases: block_bases.clamp(1, MAX_BLOCK_BASES) as u64,
+            step: block_bases.clamp(1, MAX_BLOCK_BASES) as u64,
             block: Vec::new(),
             lines: Vec::new(),
         })
@@ -188,14 +191,12 @@ fn read_entries(file: &Path) -> Result<Vec<Entry>, Error> {
     while let Some(line) = lines.next_line()? {
         let entry = str::from_utf8(line).ok().and_then(parse_entry);
         let entry = entry.filter(|entry| names.insert(entry.name.clone()));
-        match entry {
-            Some(entry) => entries.push(entry),
-            None => {
-                let found = &lines.current()[..lines.current().len().min(60)];
-                let found = format!("`{}`", found.escape_ascii());
-                return Err(Error::Entry { file: file.to_owned(), line: lines.number(), found });
-            }
-        }
+        let Some(entry) = entry else {
+            let found = &lines.current()[..lines.current().len().min(SHOWN)];
+            let found = format!("`{}`", found.escape_ascii());
+            return Err(Error::Entry { file: file.to_owned(), line: lines.number(), found });
+        };
+        entries.push(entry);
     }
     Ok(entries)
 }
@@ -234,7 +235,8 @@ pub struct Bases {
     input: Input,
     position: u64,
     end: u64,
-    block_bases: u64,
+    /// Blocks end at multiples of this many bases.
+    step: u64,
     block: Vec<u8>,
     lines: Vec<u8>,
 }
@@ -246,7 +248,7 @@ impl Bases {
         if start >= self.end {
             return Ok(None);
         }
-        let end = self.end.min((start / self.block_bases + 1) * self.block_bases);
+        let end = self.end.min((start / self.step + 1) * self.step);
         let place =
             |position| self.entry.byte_of(position).ok_or_else(|| self.stale("it names an impossible place"));
         let bytes = index(place(end - 1)? - place(start)?) + 1;

@@ -34,7 +34,7 @@ impl Read for Zstd {
 
 /// Says what the decoder found, and where; an error from below it stays as it is.
 fn locate(error: io::Error, raw: &Raw) -> io::Error {
-    if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+    if error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).is_some() {
         return error;
     }
     let text = error.to_string();

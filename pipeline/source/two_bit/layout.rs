@@ -150,8 +150,8 @@ impl<R: Read + Seek> Layout<R> {
             );
         }
         stretches.sort_unstable();
-        if let Some(pair) = stretches.windows(2).find(|pair| pair[1].start < pair[0].end) {
-            let problem = format!("found stretches {} and {}, expected them apart", pair[0], pair[1]);
+        if let Some((a, b)) = stretches.iter().zip(stretches.iter().skip(1)).find(|(a, b)| b.start < a.end) {
+            let problem = format!("found stretches {a} and {b}, expected them apart");
             return Err(self.damaged(*at, problem));
         }
         *at += 4 + 2 * half;

@@ -23,8 +23,8 @@ fn two_bit(records: &[(&str, &str)], big_endian: bool) -> Vec<u8> {
         for belongs in [unknown, lower] {
             let runs: Vec<(usize, usize)> = runs(bases.as_bytes(), belongs);
             bodies.extend(number(runs.len()));
-            runs.iter().for_each(|run| bodies.extend(number(run.0)));
-            runs.iter().for_each(|run| bodies.extend(number(run.1)));
+            bodies.extend(runs.iter().flat_map(|run| number(run.0)));
+            bodies.extend(runs.iter().flat_map(|run| number(run.1)));
         }
         bodies.extend(number(0));
         for four in bases.as_bytes().chunks(4) {

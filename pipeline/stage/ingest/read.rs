@@ -13,6 +13,7 @@ use crate::artifact::Counts;
 use crate::observer::Unit;
 use crate::source::fasta::{Event, index::Indexed};
 use crate::source::fastq::{self, Pairs, bare_name};
+use crate::source::input::STDIN;
 use crate::source::region::Regions;
 use crate::source::{alignment, contigs};
 use crate::stage::records::{BLOCK_BASES, RECORDS, Record, SEQUENCE, SequenceWriter, index, write_records};
@@ -62,7 +63,8 @@ impl<'a> Ingest<'a> {
         self.tally = Tally::default();
         let first = self.records.len();
         let mut names = Names::new(source, self.task)?;
-        let path = self.task.file(&file.path);
+        let stdin = Path::new(STDIN);
+        let path = if file.path == stdin { stdin.to_owned() } else { self.task.file(&file.path) };
         match file.format {
             Format::Contigs(format) => self.contigs(&path, file, format, &mut names)?,
             Format::Fastq => self.fastq(&path, file, source.quality.unwrap_or_default())?,
@@ -102,7 +104,9 @@ impl<'a> Ingest<'a> {
             contigs::Format::GenBank => "GenBank",
         };
         let bad = if self.skip { contigs::find_bad_records(path, format)? } else { Vec::new() };
-        bad.iter().for_each(|bad| self.skip_record(&file.name, bad.reason.clone()));
+        for bad in &bad {
+            self.skip_record(&file.name, bad.reason.clone());
+        }
         if format == contigs::Format::Fasta
             && names.regions.is_some()
             && bad.is_empty()

@@ -4,7 +4,7 @@ fn config(json: Value) -> Config {
     serde_json::from_value(json).unwrap()
 }
 
-fn problems(source: Value) -> Vec<String> {
+fn problems(source: &Value) -> Vec<String> {
     let config = config(json!({ "sources": [source] }));
     config.problems().into_iter().map(|(_, problem)| problem).collect()
 }
@@ -38,7 +38,7 @@ fn what_does_not_fit_together_is_told() {
         ),
         (json!({"fasta": "a", "rename": {"1": "x", "2": "x"}}), "source 1 renames two sequences to `x`"),
     ] {
-        assert_eq!(problems(source.clone()).join("; "), expected, "{source}");
+        assert_eq!(problems(&source).join("; "), expected, "{source}");
     }
     let config = config(json!({"sources": [{"fasta": "x/a.fa"}, {"bam": "y/a.bam"}, {"fasta": "*.fa"}]}));
     assert_eq!(config.problems(), [("sources", "two sources are called `a`; give one a `name`".to_owned())]);

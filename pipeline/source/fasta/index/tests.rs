@@ -15,7 +15,7 @@ fn fasta(width: usize, end: &str) -> (Vec<u8>, String, [Vec<u8>; 2]) {
     for (name, bases) in ["chr1", "chr2"].iter().zip(&records) {
         text.extend(format!(">{name} described{end}").bytes());
         let (offset, line_bytes) = (text.len(), width + end.len());
-        index += &format!("{name}\t{}\t{offset}\t{width}\t{line_bytes}\n", bases.len());
+        index.extend([format!("{name}\t{}\t{offset}\t{width}\t{line_bytes}\n", bases.len())]);
         for line in bases.chunks(width) {
             text.extend_from_slice(line);
             text.extend_from_slice(end.as_bytes());
@@ -40,7 +40,9 @@ fn bgzip(text: &[u8]) -> (Vec<u8>, Vec<u8>) {
     end.flush().unwrap();
     file.extend(end.finish().unwrap());
     let mut index = (pairs.len() as u64).to_le_bytes().to_vec();
-    pairs.iter().for_each(|(a, b)| index.extend(a.to_le_bytes().into_iter().chain(b.to_le_bytes())));
+    for (a, b) in pairs {
+        index.extend(a.to_le_bytes().into_iter().chain(b.to_le_bytes()));
+    }
     (file, index)
 }
 
