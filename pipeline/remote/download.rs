@@ -101,7 +101,7 @@ impl<'a> Tally<'a> {
     fn add(&self, bytes: u64) {
         self.done.set(self.done.get() + bytes);
         let (done, total) = (self.done.get(), self.total.get());
-        if done.abs_diff(self.told.get()) >= PROGRESS_BYTES || done == total {
+        if done.abs_diff(self.told.get()) >= PROGRESS_BYTES || (bytes > 0 && done == total) {
             self.told.set(done);
             self.watch.progress(done, (total > 0).then_some(total));
         }

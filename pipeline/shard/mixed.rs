@@ -61,11 +61,13 @@ impl WindowCount {
     }
 
     /// All of them so many times.
+    #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { windows: self.windows * times, tokens: self.tokens * times, bases: self.bases * times }
     }
 
     /// Those that are not in `part`.
+    #[must_use]
     pub fn less(self, part: Self) -> Self {
         Self {
             windows: self.windows - part.windows,

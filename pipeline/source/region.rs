@@ -183,7 +183,12 @@ impl Regions {
             if kinds.is_empty() || kinds.iter().any(|kind| kind == feature.kind) {
                 let (sequence, interval, strand) =
                     (feature.sequence.to_owned(), feature.interval, feature.strand);
-                self.add(sequence, interval, strand, Origin::Line { file: path.to_owned(), line: reader.line() });
+                self.add(
+                    sequence,
+                    interval,
+                    strand,
+                    Origin::Line { file: path.to_owned(), line: reader.line() },
+                );
                 found = true;
             }
         }

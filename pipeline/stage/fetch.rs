@@ -11,7 +11,7 @@ use crate::artifact::{Artifact, Counts, FileEntry};
 use crate::fs;
 use crate::remote::{self, Address};
 use crate::shard::remote::{Need, open};
-use crate::shard::{Details, ShardSet};
+use crate::shard::{self, Details, ShardSet};
 
 /// Which shards.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,13 +43,13 @@ impl Stage for Config {
         Vec::new()
     }
 
-    fn files(&self) -> Vec<File> {
+    fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
         let file = |address: Address| {
             let manifest = address.join(crate::artifact::MANIFEST);
             let sha256 = address.sha256().map(str::to_owned);
             File { path: PathBuf::from(manifest.to_string()), address: Some(manifest), sha256 }
         };
-        self.address().into_iter().map(file).collect()
+        Ok(self.address().into_iter().map(file).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -75,7 +75,10 @@ impl Stage for Config {
         let unusable = || Error::Config { key: "shards", reason: "is no address".to_owned() };
         let address = self.address().ok_or_else(unusable)?;
         let need = self.splits.as_deref().map_or(Need::Everything, Need::Splits);
-        let artifact = open(&address, need, task.remote, task.watch())?;
+        let artifact = open(&address, need, task.remote, task.watch()).map_err(|error| match error {
+            shard::Error::Remote(remote::Error::Stopped { .. }) => Error::Interrupted,
+            error => error.into(),
+        })?;
         let details = self.details(&artifact)?;
         let files = take_over(&artifact, &details, task.out)?;
         let bases = details.splits.values().map(|split| split.bases).sum();

@@ -168,7 +168,8 @@ impl Source {
         }
         let Some(sha256) = &self.sha256 else { return wrong() };
         if !remote::is_address(path) {
-            let reason = "has `sha256`, which goes with an address; files of this machine are hashed as they are";
+            let reason =
+                "has `sha256`, which goes with an address; files of this machine are hashed as they are";
             return Some(reason.to_owned());
         }
         let carried = stage::File::new(path).sha256;
@@ -255,24 +256,6 @@ impl Config {
             }
         }
         Ok(all)
-    }
-
-    /// What is wrong with its address or its pin.
-    fn problem(&self) -> Option<String> {
-        let Some(sha256) = &self.sha256 else { return problem(self.path()) };
-        if !remote::is_address(self.path()) {
-            return Some(
-                "`sha256` goes with an address; files of this machine are hashed as they are".to_owned(),
-            );
-        }
-        let carried = File::new(self.path()).sha256;
-        match remote::hash(sha256) {
-            Err(reason) => Some(reason),
-            Ok(sha256) if carried.as_ref().is_some_and(|carried| *carried != sha256) => {
-                Some("its `sha256` is not the one at the end of its address".to_owned())
-            }
-            Ok(_) => problem(self.path()),
-        }
     }
 }
 

@@ -94,7 +94,8 @@ fn upstream(task: &Task) -> Result<Vec<Artifact>, Error> {
 
 fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Error> {
     let of = |kind: &'static str| artifacts.iter().filter(move |artifact| artifact.manifest.kind == kind);
-    let sets = of("shard").map(contexts::all).collect::<Result<Vec<_>, _>>()?.concat();
+    let sets = artifacts.iter().filter(|artifact| KINDS.contains(&artifact.manifest.kind.as_str()));
+    let sets = sets.map(contexts::all).collect::<Result<Vec<_>, _>>()?.concat();
     let mut data = Data {
         workflow: task.workflow.to_owned(),
         description: config.description.clone(),

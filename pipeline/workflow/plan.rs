@@ -224,7 +224,8 @@ impl MadeFrom {
                 map.shift_remove(role.split('.').next().unwrap_or(&role));
             }
         }
-        let found = self.sources.iter().filter(|source| !replace(&mut config, &source.path, &identity(source)));
+        let found =
+            self.sources.iter().filter(|source| !replace(&mut config, &source.path, &identity(source)));
         let found: Vec<&SourceFile> = found.collect();
         config.sort_all_objects();
         let mut hasher = blake3::Hasher::new();

@@ -231,9 +231,8 @@ fn every_command_gives_for_an_address_what_it_gives_for_a_folder() {
     ];
     for address in ["s3://bucket/sets/lambda".to_owned(), server.url("bucket/sets/lambda/")] {
         for arguments in commands {
-            let with = |place: &str| [&arguments[..1], &[place], &arguments[1..]].concat();
-            let here = printed(&mut look(&scratch, &server, &with(&folder)));
-            let there = printed(&mut look(&scratch, &server, &with(&address)));
+            let at = |place| printed(&mut look(&scratch, &server, &with_place(arguments, place)));
+            let (here, there) = (at(&folder), at(&address));
             assert_eq!(here, there, "{arguments:?}");
         }
         let (out, other) = (scratch.path("out"), scratch.path("other"));
@@ -250,6 +249,11 @@ fn every_command_gives_for_an_address_what_it_gives_for_a_folder() {
         std::fs::remove_dir_all(other).unwrap();
         std::fs::remove_dir_all(scratch.path("cache")).unwrap();
     }
+}
+
+/// Arguments with the place behind the first.
+fn with_place<'a>(arguments: &[&'a str], place: &'a str) -> Vec<&'a str> {
+    [&arguments[..1], &[place], &arguments[1..]].concat()
 }
 
 #[test]

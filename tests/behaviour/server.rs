@@ -1,5 +1,7 @@
 //! A web server on this machine that also passes for S3 (paths are `/bucket/key`), and that fails as it is told.
 
+#![allow(dead_code, reason = "each of the two test binaries uses a part")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

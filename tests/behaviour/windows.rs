@@ -46,7 +46,11 @@ fn windows_lie_where_they_are_wanted() {
         // Flanks: 900..2100 and 4900..6100.
         ("within: [{gff: lambda.gff3, features: [gene], upstream: 100, downstream: 100}]", 2400, 6),
         // Promoters: 900..1050 and 5950..6100.
-        ("within: [{gff: lambda.gff3, features: [gene], site: start, upstream: 100, downstream: 50}]", 300, 2),
+        (
+            "within: [{gff: lambda.gff3, features: [gene], site: start, upstream: 100, downstream: 50}]",
+            300,
+            2,
+        ),
         // A coding sequence within a gene, and a peak.
         ("within: [{gff: lambda.gff3, features: [gene, CDS]}, {bed: peaks.bed}]", 2300, 5),
         ("within: [{bed: peaks.bed, site: end, downstream: 10}]", 10, 1),
@@ -60,7 +64,8 @@ fn windows_lie_where_they_are_wanted() {
         let counts = &manifest["counts"];
         assert_eq!(counts["bases_out"], bases, "{options}: {counts}");
         assert_eq!(counts["other"]["windows"], windows, "{options}");
-        let dropped = counts["dropped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
+        let dropped =
+            counts["dropped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
         assert_eq!(dropped + bases, 48_502, "{options}");
     }
 }

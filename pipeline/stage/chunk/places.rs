@@ -93,9 +93,14 @@ impl Places {
         let problem = |reason: String| Error::Config { key: "source", reason };
         match (&self.source, &sources[..]) {
             (None, [source]) => Ok(source),
-            (None, _) => Err(problem(format!("is not given, and there are {}; expected the one that the file annotates", listed()))),
+            (None, _) => Err(problem(format!(
+                "is not given, and there are {}; expected the one that the file annotates",
+                listed()
+            ))),
             (Some(source), _) if sources.contains(&source.as_str()) => Ok(source),
-            (Some(source), _) => Err(problem(format!("no record comes from `{source}`; there are {}", listed()))),
+            (Some(source), _) => {
+                Err(problem(format!("no record comes from `{source}`; there are {}", listed())))
+            }
         }
     }
 }
@@ -203,7 +208,11 @@ impl Rule {
                 } else {
                     places.features.join(" or ")
                 };
-                if places.site == Site::Whole { kinds } else { format!("{:?} of {kinds}", places.site).to_lowercase() }
+                if places.site == Site::Whole {
+                    kinds
+                } else {
+                    format!("{:?} of {kinds}", places.site).to_lowercase()
+                }
             }
         }
     }
@@ -270,7 +279,8 @@ mod tests {
             (2, (3, 4), &[(3, 4)]),
         ];
         for (record, (start, end), expected) in cases {
-            let found: Vec<_> = map.within(record, Interval::new(start, end)).map(|i| (i.start, i.end)).collect();
+            let found: Vec<_> =
+                map.within(record, Interval::new(start, end)).map(|i| (i.start, i.end)).collect();
             assert_eq!(found, expected, "{record}:{start}-{end}");
         }
     }

@@ -60,7 +60,7 @@ fn every_file_is_listed_once_found() {
         {"table": "in/s.tsv", "reference": "ref.fa"},
     ]}));
     let files: Vec<String> =
-        config.files(base).unwrap().iter().map(|file| file.display().to_string()).collect();
+        config.files(base).unwrap().iter().map(|file| file.path.display().to_string()).collect();
     let expected = "in/a.fa.gz in/b.fa in/r_1.fq in/r_2.fq in/../c.2bit x.bed x.gff3 in/s.tsv ref.fa";
     assert_eq!(files.join(" "), expected);
     let names: Vec<String> = config.expanded(base).unwrap().into_iter().map(|(_, file)| file.name).collect();

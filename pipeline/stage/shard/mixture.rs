@@ -123,17 +123,16 @@ impl Mixture {
         let budget = |wanted: &Wanted| wanted.tokens.unwrap_or(0);
         let budgets: u64 = self.sources.values().map(budget).sum();
         let taken: u64 = self.sources.values().zip(available).map(|(w, &a)| budget(w).min(cap(a))).sum();
-        let (wanted, given) = match self.tokens {
+        let (wanted, given) = if let Some(total) = self.tokens {
             // What a source with `tokens` does not have is made up for by the others.
-            Some(total) => (total.saturating_sub(budgets), total.saturating_sub(taken)),
-            None => {
-                let sum: f64 = weights.iter().sum();
-                let sharing = || (0..weights.len()).filter(weighed);
-                let fits = sharing().map(|i| cap(available[i]) as f64 * sum / weights[i]);
-                let all: u64 = sharing().map(|i| available[i]).sum();
-                let most = whole(fits.fold(all as f64, f64::min));
-                (most, most)
-            }
+            (total.saturating_sub(budgets), total.saturating_sub(taken))
+        } else {
+            let sum: f64 = weights.iter().sum();
+            let sharing = || (0..weights.len()).filter(weighed);
+            let fits = sharing().map(|i| cap(available[i]) as f64 * sum / weights[i]);
+            let all: u64 = sharing().map(|i| available[i]).sum();
+            let most = whole(fits.fold(all as f64, f64::min));
+            (most, most)
         };
         let caps: Vec<u64> = available.iter().map(|&tokens| cap(tokens)).collect();
         let (shares, filled) = (shares(&weights, wanted), fill(&weights, &caps, given));
@@ -178,7 +177,9 @@ fn fill(weights: &[f64], caps: &[u64], total: u64) -> Vec<u64> {
         let (full, others): (Vec<usize>, Vec<usize>) =
             open.iter().copied().partition(|&i| whole(weights[i] * scale) >= caps[i]);
         if full.is_empty() {
-            others.iter().for_each(|&i| parts[i] = whole(weights[i] * scale));
+            for i in others {
+                parts[i] = whole(weights[i] * scale);
+            }
             return parts;
         }
         for i in full {
@@ -333,7 +334,8 @@ impl<'a> Draw<'a> {
     }
 
     fn narrow(&mut self) -> bool {
-        self.sources.values_mut().fold(false, |closer, source| source.narrow() || closer)
+        let closer = self.sources.values_mut().map(Source::narrow);
+        closer.filter(|&closer| closer).count() > 0
     }
 
     /// How often a window is written.
@@ -417,7 +419,9 @@ mod tests {
 
     fn draw<'a>(mixture: &'a Mixture, windows: &[Document]) -> Result<Draw<'a>, Error> {
         Draw::new(mixture, |each| {
-            windows.iter().for_each(|window| each(window, 4 * window.tokens.len() as u64));
+            for window in windows {
+                each(window, 4 * window.tokens.len() as u64);
+            }
             Ok(())
         })
     }
