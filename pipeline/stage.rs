@@ -128,7 +128,7 @@ pub const KINDS: &[Kind] = &[
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
     kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),
-    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 2),
+    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 3),
     Kind {
         name: "train",
         summary: "Trains a language model on shards",

@@ -46,8 +46,8 @@ pub struct Config {
     /// The special token that ends each window. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<String>,
-    /// The special token after each window; null for none. Default none if there is an `end`, else `[EOS]` if the
-    /// tokenizer has it, else `[SEP]`.
+    /// The special token after each window; null for none. Default none if there is an `end` or with `pack: none`, else
+    /// `[EOS]` if the tokenizer has it, else `[SEP]`.
     #[serde(default = "automatic")]
     separator: Option<String>,
     /// `mapped` (default): rows are served from the file as they lie there; `archive`: compressed, to be kept or sent.
@@ -209,7 +209,8 @@ impl Config {
             text.as_ref().map(|text| tokenizer.special(text).ok_or_else(|| unknown(text))).transpose()
         };
         let separator = match self.separator.as_deref() {
-            Some(AUTOMATIC) if self.end.is_some() => None,
+            // Rows of one window each need no mark between windows, which could need a row of its own.
+            Some(AUTOMATIC) if self.end.is_some() || self.pack == Pack::None => None,
             Some(AUTOMATIC) => tokenizer.special("[EOS]").or_else(|| tokenizer.special("[SEP]")),
             _ => special("separator", &self.separator)?,
         };
@@ -342,4 +343,29 @@ fn for_each_ahead(path: &Path, mut each: impl FnMut(Document) -> Result<(), Erro
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         done.and(read)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::nucleotide::Nucleotide;
+
+    #[test]
+    fn windows_are_separated_where_they_share_rows() {
+        let tokenizer = Nucleotide::new();
+        let sep = tokenizer.special("[SEP]");
+        let mark = tokenizer.special("[EOS]").or(sep);
+        for (options, expected) in [
+            (r#""pack": "concat""#, mark),
+            (r#""pack": "best_fit""#, mark),
+            (r#""pack": "concat", "end": "[SEP]""#, None),
+            (r#""pack": "concat", "separator": null"#, None),
+            (r#""pack": "none""#, None),
+            (r#""pack": "none", "separator": "[SEP]""#, sep),
+        ] {
+            let config: Config =
+                serde_json::from_str(&format!(r#"{{"from": "x", "context": 4, {options}}}"#)).unwrap();
+            assert_eq!(config.packing(&tokenizer).unwrap().separator, expected, "{options}");
+        }
+    }
 }
