@@ -12,7 +12,7 @@ mod stream;
 mod targets;
 
 pub use batches::{Batch, Batches, Order};
-pub use random::mix;
+pub use random::{fraction, mix};
 pub use sampler::Sampler;
 pub use shuffle::{Blocks, Shuffle};
 pub use stream::Stream;

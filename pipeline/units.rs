@@ -56,6 +56,18 @@ pub struct Interval {
     pub end: u64,
 }
 
+/// Sorts intervals, and makes one of those that overlap or touch.
+pub fn merge(intervals: &mut Vec<Interval>) {
+    intervals.sort_unstable();
+    intervals.dedup_by(|next, kept| {
+        let touches = next.start <= kept.end;
+        if touches {
+            kept.end = kept.end.max(next.end);
+        }
+        touches
+    });
+}
+
 impl Interval {
     /// # Panics
     /// When `end < start`.

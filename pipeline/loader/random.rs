@@ -7,3 +7,8 @@ pub const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
 }
+
+/// A number of 64 random bits as one from 0 to below 1: its upper 53 bits, which a float holds exactly.
+pub const fn fraction(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}

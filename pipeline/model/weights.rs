@@ -15,7 +15,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::config::Config;
 use super::layout::{Parameter, Start};
 use crate::fs;
-use crate::loader::mix;
+use crate::loader::{fraction, mix};
 
 /// Normal values are cut at this many standard deviations.
 const CUT: f64 = 3.0;
@@ -252,17 +252,13 @@ fn cut_normal(key: u64, index: u64) -> f64 {
     let mut hash = mix(key ^ mix(index));
     loop {
         let (radius, angle) = (mix(hash), mix(!hash));
-        let value = (-2.0 * (1.0 - unit(radius)).ln()).sqrt() * (std::f64::consts::TAU * unit(angle)).cos();
+        let value =
+            (-2.0 * (1.0 - fraction(radius)).ln()).sqrt() * (std::f64::consts::TAU * fraction(angle)).cos();
         if value.abs() <= CUT {
             return value;
         }
         hash = radius;
     }
-}
-
-/// A number in 0..1 from the upper 53 bits.
-fn unit(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]

@@ -4,68 +4,14 @@
 //! last column, `key=value;key=value` or `key "value"; key "value";`, which shows in each line.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::input::{self, Input, Lines};
+use super::columns::{Error, Problem, wrong};
+use super::input::{Input, Lines};
 use crate::units::{Interval, Strand};
 
 /// Columns of a feature's line.
 const COLUMNS: usize = 9;
-
-/// Characters of a wrong column that a message shows.
-const SHOWN: usize = 40;
-
-/// Why an annotation file is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The bytes of the file cannot be had.
-    #[error(transparent)]
-    Input(#[from] input::Error),
-    /// A line that is no feature.
-    #[error("cannot read `{}`, line {line}: {problem}", file.display())]
-    Line {
-        /// The file.
-        file: PathBuf,
-        /// From 1.
-        line: u64,
-        /// What is wrong.
-        problem: Problem,
-    },
-}
-
-/// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// Bytes that are no text.
-    #[error("found bytes that are not UTF-8, expected text")]
-    NotUtf8,
-    /// Too few or too many columns.
-    #[error("found {found} tab-separated columns, expected {COLUMNS}")]
-    Columns {
-        /// Columns.
-        found: usize,
-    },
-    /// A column that is not what it should be.
-    #[error("found {column} `{found}`, expected {expected}")]
-    Column {
-        /// The column's name.
-        column: &'static str,
-        /// What stands there.
-        found: String,
-        /// What may stand there.
-        expected: &'static str,
-    },
-    /// A feature that ends before it starts; both from 1, as in the file.
-    #[error("found start {start} after end {end}, expected a start not after the end")]
-    Backwards {
-        /// First base.
-        start: u64,
-        /// Last base.
-        end: u64,
-    },
-}
 
 /// A feature of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -172,7 +118,7 @@ fn parse(line: &[u8]) -> Result<Feature<'_>, Problem> {
         found += 1;
     }
     if found != COLUMNS {
-        return Err(Problem::Columns { found });
+        return Err(Problem::Columns { found, expected: "tab-separated columns, expected 9" });
     }
     let [sequence, source, kind, start, end, score, strand, phase, attributes] = columns;
     Ok(Feature {
@@ -192,7 +138,7 @@ fn parse_interval(start: &str, end: &str) -> Result<Interval, Problem> {
     let start = parse_position("start", start)?;
     let end = parse_position("end", end)?;
     if start > end {
-        return Err(Problem::Backwards { start, end });
+        return Err(Problem::Backwards { start, end, expected: "not after" });
     }
     Ok(Interval::new(start - 1, end))
 }
@@ -225,11 +171,6 @@ fn parse_optional<T: std::str::FromStr>(
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| wrong(column, text, expected))
-}
-
-fn wrong(column: &'static str, found: &str, expected: &'static str) -> Problem {
-    let found = found.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
-    Problem::Column { column, found, expected }
 }
 
 /// Replaces each `%XX` by the byte that it stands for; a `%` without two digits stays.

@@ -3,71 +3,11 @@
 //! BED is 0-based and half-open, as intervals are here. Lines need three columns, separated by tabs (or by blanks where
 //! the line has no tab); comments, `track` and `browser` lines and empty ones are passed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::input::{self, Input, Lines};
+use super::columns::{Error, Problem, wrong};
+use super::input::{Input, Lines};
 use crate::units::{Interval, Strand};
-
-/// Characters of a wrong column that a message shows.
-const SHOWN: usize = 40;
-
-/// Why a BED file is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The bytes of the file cannot be had.
-    #[error(transparent)]
-    Input(#[from] input::Error),
-    /// A line that is no interval.
-    #[error("cannot read `{}`, line {line}: {problem}", file.display())]
-    Line {
-        /// The file.
-        file: PathBuf,
-        /// From 1.
-        line: u64,
-        /// What is wrong.
-        problem: Problem,
-    },
-}
-
-/// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// Bytes that are no text.
-    #[error("found bytes that are not UTF-8, expected text")]
-    NotUtf8,
-    /// Too few columns.
-    #[error("found {found} columns, expected at least 3: sequence, start, end")]
-    Columns {
-        /// Columns.
-        found: usize,
-    },
-    /// A column that is not what it should be.
-    #[error("found {column} `{found}`, expected {expected}")]
-    Column {
-        /// The column's name.
-        column: &'static str,
-        /// What stands there.
-        found: String,
-        /// What may stand there.
-        expected: &'static str,
-    },
-    /// An interval that ends before it starts.
-    #[error("found start {start} after end {end}, expected a start below the end")]
-    Backwards {
-        /// First base, from 0.
-        start: u64,
-        /// One past the last base.
-        end: u64,
-    },
-    /// An interval that holds no base.
-    #[error("found an interval of 0 bases at {at}, expected a start below the end")]
-    Empty {
-        /// Its start and end, from 0.
-        at: u64,
-    },
-}
 
 /// A line of a BED file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +81,10 @@ fn parse(line: &[u8]) -> Result<Line<'_>, Problem> {
         line.split_ascii_whitespace().for_each(&mut keep);
     }
     let [Some(sequence), Some(start), Some(end), name, _, strand] = columns else {
-        return Err(Problem::Columns { found });
+        return Err(Problem::Columns {
+            found,
+            expected: "columns, expected at least 3: sequence, start, end",
+        });
     };
     if sequence.is_empty() {
         return Err(wrong("sequence", sequence, "a name"));
@@ -154,7 +97,7 @@ fn parse_interval(start: &str, end: &str) -> Result<Interval, Problem> {
     match start.cmp(&end) {
         std::cmp::Ordering::Less => Ok(Interval::new(start, end)),
         std::cmp::Ordering::Equal => Err(Problem::Empty { at: start }),
-        std::cmp::Ordering::Greater => Err(Problem::Backwards { start, end }),
+        std::cmp::Ordering::Greater => Err(Problem::Backwards { start, end, expected: "below" }),
     }
 }
 
@@ -169,11 +112,6 @@ fn parse_strand(text: Option<&str>) -> Result<Option<Strand>, Problem> {
         None | Some("." | "") => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| wrong("strand", text, "`+`, `-` or `.`")),
     }
-}
-
-fn wrong(column: &'static str, found: &str, expected: &'static str) -> Problem {
-    let found = found.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
-    Problem::Column { column, found, expected }
 }
 
 #[cfg(test)]

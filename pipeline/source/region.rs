@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{annotation, bed};
+use super::{annotation, bed, columns};
 use crate::units::{self, Interval, Strand};
 
 /// Sequences that a message lists.
@@ -19,12 +19,9 @@ const LISTED: usize = 8;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A BED file is at fault.
+    /// A BED, GFF3 or GTF file is at fault.
     #[error(transparent)]
-    Bed(#[from] bed::Error),
-    /// A GFF3 or GTF file is at fault.
-    #[error(transparent)]
-    Annotation(#[from] annotation::Error),
+    File(#[from] columns::Error),
     /// A region that is written out and cannot be read.
     #[error("cannot read region `{region}`: {problem}")]
     Written {
@@ -228,14 +225,7 @@ impl Regions {
     #[must_use]
     pub fn merged(mut self) -> Self {
         for wanted in self.sequences.values_mut() {
-            wanted.intervals.sort_unstable();
-            wanted.intervals.dedup_by(|next, kept| {
-                let touches = next.start <= kept.end;
-                if touches {
-                    kept.end = kept.end.max(next.end);
-                }
-                touches
-            });
+            units::merge(&mut wanted.intervals);
         }
         self
     }

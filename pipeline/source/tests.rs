@@ -30,7 +30,7 @@ fn read_alignment(path: &Path) -> Result<String, alignment::Error> {
     Ok(format!("{} reads, {} bases, {skipped} skipped", kept.records, kept.bases))
 }
 
-fn read_annotation(path: &Path) -> Result<String, annotation::Error> {
+fn read_annotation(path: &Path) -> Result<String, super::columns::Error> {
     let (mut reader, mut features) = (annotation::Reader::open(path)?, 0);
     while reader.next_feature()?.is_some() {
         features += 1;
@@ -58,7 +58,7 @@ fn read_fastq(path: &Path) -> Result<String, fastq::Error> {
     Ok(format!("{reads} reads, {bases} bases"))
 }
 
-fn read_bed(path: &Path) -> Result<String, bed::Error> {
+fn read_bed(path: &Path) -> Result<String, super::columns::Error> {
     let (mut reader, mut intervals, mut bases) = (bed::Reader::open(path)?, 0, 0);
     while let Some(line) = reader.next_line()? {
         intervals += 1;

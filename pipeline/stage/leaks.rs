@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
 use super::records::{INTERVALS, for_each_stretch, index};
-use super::tiles::{Part, Tile, covered, for_each_tile, in_pool};
+use super::tiles::{Part, Tile, covered, for_each_tile, in_pool, labelled_hashes};
 use super::{Error, Outcome, Stage, Task, from, tables, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::report::{Leak, Leaks};
@@ -175,21 +175,7 @@ impl Config {
         splits: &Splits,
         sample: Sample,
     ) -> Result<Index, Error> {
-        let k = index(self.k);
-        let mut entries = Vec::new();
-        let work = |(): &mut (), tile: &Tile| tile.hashes(k, sample);
-        for_each_tile(
-            task,
-            sequence,
-            splits.parts.iter().copied(),
-            k - 1,
-            || (),
-            work,
-            |tile, hashes| {
-                entries.extend(hashes.into_iter().map(|hash| (hash, tile.part.label)));
-                Ok(())
-            },
-        )?;
+        let entries = labelled_hashes(task, sequence, splits.parts.iter().copied(), index(self.k), sample)?;
         in_pool(task, || Index::new(entries))?
             .map_err(|error| Error::Config { key: "memory", reason: format!("{error}; ask for less") })
     }

@@ -13,9 +13,10 @@ use super::records::{
     INTERVALS, RECORDS, Record, Stretch, StretchWriter, check_sources, for_each_stretch, index, read_records,
     sequence_of,
 };
-use super::tiles::{Part, Tile, for_each_tile, in_pool};
+use super::tiles::{Part, in_pool, labelled_hashes};
 use super::{Error, File, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
+use crate::loader::fraction;
 use crate::sequence::families::families;
 use crate::sequence::index::BYTES;
 use crate::sequence::kmer::{MAX_K, Sample};
@@ -281,22 +282,8 @@ impl Config {
         })?;
         let bases = parts.iter().map(|part| part.interval.len()).sum();
         let sample = Sample::within(homology.memory.unwrap_or(MEMORY), bases, KMER_BYTES);
-        let k = index(homology.k);
-        let mut entries = Vec::new();
         let sequence = sequence_of(task, input)?;
-        let work = |(): &mut (), tile: &Tile| tile.hashes(k, sample);
-        for_each_tile(
-            task,
-            &sequence,
-            parts,
-            k - 1,
-            || (),
-            work,
-            |tile, hashes| {
-                entries.extend(hashes.into_iter().map(|hash| (hash, tile.part.label)));
-                Ok(())
-            },
-        )?;
+        let entries = labelled_hashes(task, &sequence, parts, index(homology.k), sample)?;
         let firsts = in_pool(task, || families(names.len(), entries, homology.containment))?;
         let firsts = firsts.map_err(|error| {
             let reason = format!("{error}; ask for less `memory`");
@@ -379,7 +366,7 @@ impl Config {
     fn draw(&self, contig: &str) -> f64 {
         let hash = blake3::hash(format!("{} {contig}", self.seed).as_bytes());
         let bytes: [u8; 8] = hash.as_bytes()[..8].try_into().unwrap_or_default();
-        (u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
+        fraction(u64::from_le_bytes(bytes))
     }
 
     /// The name of a record's split, after the renaming that its source asks for.

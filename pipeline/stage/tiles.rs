@@ -91,6 +91,24 @@ pub fn covered(path: &Path, mut label: impl FnMut(&Stretch) -> Option<u32>) -> R
     Ok(parts)
 }
 
+/// The hashes of the sampled k-mers of parts, each with the label of its part, in order. Memory: 16 bytes a hash.
+pub fn labelled_hashes(
+    task: &Task,
+    sequence: &Artifact,
+    parts: impl IntoIterator<Item = Part>,
+    k: usize,
+    sample: Sample,
+) -> Result<Vec<(u64, u32)>, Error> {
+    let mut entries = Vec::new();
+    let work = |(): &mut (), tile: &Tile| tile.hashes(k, sample);
+    let take = |tile: &Tile, hashes: Vec<u64>| {
+        entries.extend(hashes.into_iter().map(|hash| (hash, tile.part.label)));
+        Ok(())
+    };
+    for_each_tile(task, sequence, parts, k - 1, || (), work, take)?;
+    Ok(entries)
+}
+
 /// Does `work` on every tile of `parts`, on every thread, and hands what comes of each to `take`, in order.
 ///
 /// Parts must ascend by record and start. A tile sees `reach` bases beyond its own; `state` makes what a thread keeps.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::records::Record;
 use super::super::{Error, Task};
-use crate::loader::mix;
+use crate::loader::{fraction, mix};
 use crate::source::region::{Reach, Regions, Site};
-use crate::units::Interval;
+use crate::units::{self, Interval};
 
 /// Places by annotation: genes with flanks, coding sequence, promoters (`site: start`), peaks.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -132,16 +132,7 @@ impl Map {
 
     /// Sorts, and makes one of stretches that overlap or touch.
     fn settle(&mut self) {
-        for stretches in self.0.values_mut() {
-            stretches.sort_unstable();
-            stretches.dedup_by(|next, kept| {
-                let touches = next.start <= kept.end;
-                if touches {
-                    kept.end = kept.end.max(next.end);
-                }
-                touches
-            });
-        }
+        self.0.values_mut().for_each(units::merge);
     }
 
     /// What lies within an interval of a record, ascending.
@@ -254,9 +245,7 @@ impl Sampling {
         let holds = |map: &Option<Map>| map.as_ref().is_none_or(|map| map.holds_most_of(record, window));
         let Some(class) = self.classes.iter().position(|(map, _)| holds(map)) else { return (None, true) };
         let coin = mix(self.seed ^ SALT ^ mix(record ^ mix(window.start)));
-        // 53 bits, which a float holds exactly.
-        let kept = ((coin >> 11) as f64) < self.classes[class].1 * (1_u64 << 53) as f64;
-        (Some(class), kept)
+        (Some(class), fraction(coin) < self.classes[class].1)
     }
 }
 
@@ -271,12 +260,12 @@ mod tests {
     #[test]
     fn stretches_are_clipped_and_made_one() {
         let map = map(&[(0, 30, 40), (0, 5, 10), (0, 8, 20), (0, 20, 22), (2, 0, 9)]);
-        let cases: [(u64, (u64, u64), &[(u64, u64)]); 5] = [
-            (0, (0, 100), &[(5, 22), (30, 40)]),
-            (0, (10, 31), &[(10, 22), (30, 31)]),
-            (0, (22, 30), &[]),
-            (1, (0, 100), &[]),
-            (2, (3, 4), &[(3, 4)]),
+        let cases = [
+            (0, (0, 100), vec![(5, 22), (30, 40)]),
+            (0, (10, 31), vec![(10, 22), (30, 31)]),
+            (0, (22, 30), vec![]),
+            (1, (0, 100), vec![]),
+            (2, (3, 4), vec![(3, 4)]),
         ];
         for (record, (start, end), expected) in cases {
             let found: Vec<_> =
