@@ -25,7 +25,7 @@ use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Where to keep what is fetched from addresses; by default GENOMILL_CACHE, or genomill in the user's cache folder
+    /// Where to keep what is fetched from addresses; by default `GENOMILL_CACHE`, or genomill in the user's cache folder
     #[arg(long, value_name = "DIR", global = true)]
     cache: Option<PathBuf>,
 }

@@ -108,7 +108,7 @@ impl Settings {
             allow_http: false,
             attempts: 6,
             backoff: Duration::from_secs(1),
-            stall: Duration::from_secs(60),
+            stall: Duration::from_mins(1),
         }
     }
 }
@@ -207,13 +207,13 @@ impl Remote {
             return Ok(fetched);
         }
         let expected = Expected::Sha256(sha256.to_owned());
-        self.object(Wanted { address: address.clone(), to: None, expected }, watch)
+        self.object(&Wanted { address: address.clone(), to: None, expected }, watch)
     }
 
     /// The object that an address has now, whatever it is. Always asks.
     pub fn unpinned(&self, address: &Address, watch: Watch) -> Result<Fetched, Error> {
         let wanted = Wanted { address: address.clone(), to: None, expected: Expected::Anything };
-        self.object(wanted, watch)
+        self.object(&wanted, watch)
     }
 
     /// Brings objects to their places, several at a time; those that are there with the right size are left alone.
@@ -223,9 +223,9 @@ impl Remote {
     }
 
     /// Brings one object to the place in the cache that its hash names.
-    fn object(&self, wanted: Wanted, watch: Watch) -> Result<Fetched, Error> {
+    fn object(&self, wanted: &Wanted, watch: Watch) -> Result<Fetched, Error> {
         let address = wanted.address.to_string();
-        let fetched = self.download(&[&wanted], watch)?.into_iter().next();
+        let fetched = self.download(&[wanted], watch)?.into_iter().next();
         let fetched = fetched.ok_or(Error::Unavailable { address })?;
         let name = fetched.path.file_name().map(|name| name.to_string_lossy().into_owned());
         let known =

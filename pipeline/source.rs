@@ -8,6 +8,7 @@
 pub mod alignment;
 pub mod annotation;
 pub mod bed;
+pub mod columns;
 pub mod contigs;
 pub mod fasta;
 pub mod fastq;

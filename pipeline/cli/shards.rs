@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 pub enum Command {
     /// Show what the manifest says
     Info {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -27,7 +27,7 @@ pub enum Command {
     },
     /// Print the first rows: tokens, bases and where they came from
     Head {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// The split
         #[arg(long, default_value = "train")]
@@ -38,7 +38,7 @@ pub enum Command {
     },
     /// Read every byte and compare it with the manifest, and the tokens with the genome if one is given
     Verify {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// A FASTA file that the rows come from; SOURCE=FILE for the rows of one source. May be given several times
         #[arg(long, value_name = "[SOURCE=]FASTA")]
@@ -46,7 +46,7 @@ pub enum Command {
     },
     /// Count what the rows of a split hold
     Stats {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// The split
         #[arg(long, default_value = "train")]
@@ -60,7 +60,7 @@ pub enum Command {
     },
     /// Say where a row, or one token of it, comes from: record:start-end:strand, 0-based and half-open
     Trace {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// The row, or the row and a token in it, counted from 0
         #[arg(value_name = "ROW[:TOKEN]")]
@@ -71,7 +71,7 @@ pub enum Command {
     },
     /// List the rows of every split that hold bases of a stretch of a record
     Find {
-        /// The shard folder, or its address: s3://bucket/prefix, https://host/prefix; #sha256=... pins it
+        /// The shard folder, or its address: `s3://bucket/prefix`, `https://host/prefix`; `#sha256=...` pins it
         folder: PathBuf,
         /// The stretch, 0-based and half-open as everywhere here, or a whole record: chr20:1000000-1001000, chr20
         #[arg(value_name = "RECORD[:START-END]")]
@@ -85,7 +85,7 @@ pub enum Command {
     },
     /// Bring a shard folder from its address, compare each file with the manifest, print where it lies
     Fetch {
-        /// The address: s3://bucket/prefix, https://host/prefix; #sha256=... (of manifest.json) pins it
+        /// The address: <s3://bucket/prefix>, <https://host/prefix>; #sha256=... (of manifest.json) pins it
         #[arg(value_name = "ADDRESS")]
         folder: PathBuf,
         /// Only this split; may be given several times

@@ -118,7 +118,7 @@ fn parse(text: &str) -> Result<Address, String> {
         "s3" => Scheme::S3,
         _ => return Err(format!("`{scheme}://` is not read; {forms}")),
     };
-    if text.chars().any(|c| c.is_control()) || (scheme != Scheme::S3 && text.contains(char::is_whitespace)) {
+    if text.chars().any(char::is_control) || (scheme != Scheme::S3 && text.contains(char::is_whitespace)) {
         return Err("it has white space; write a blank as `%20`".to_owned());
     }
     let (rest, pin) = rest.rsplit_once('#').map_or((rest, None), |(rest, pin)| (rest, Some(pin)));

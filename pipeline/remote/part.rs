@@ -38,7 +38,7 @@ impl Sums {
 
     fn fetched(&self, path: &Path) -> Fetched {
         let digest = self.sha256.clone().finish();
-        let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(digest.as_ref());
         let blake3 = self.blake3.finalize().to_hex().to_string();
         Fetched { path: path.to_owned(), bytes: self.bytes, blake3, sha256 }
     }
@@ -154,4 +154,12 @@ fn is_at(file: &File, path: &Path) -> bool {
     let named = std::fs::metadata(path);
     let (Ok(open), Ok(named)) = (file.metadata(), named) else { return false };
     (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        text
+    })
 }

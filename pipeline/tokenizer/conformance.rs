@@ -208,7 +208,7 @@ fn data(name: &str) -> PathBuf {
 /// Text of a file, gzipped or not.
 fn text_of(name: &str) -> String {
     use std::io::Read;
-    if !name.ends_with(".gz") {
+    if std::path::Path::new(name).extension().is_none_or(|ending| ending != "gz") {
         return std::fs::read_to_string(data(name)).unwrap();
     }
     let mut text = String::new();

@@ -162,7 +162,7 @@ fn a_killed_download_goes_on_and_an_interrupt_says_so() {
     let scratch = Scratch::new(&flow(&server, &format!(", sha256: '{}'", "0".repeat(64))));
     let cut = bytes.len() / 2;
     for (signal, code, more) in [("-KILL", None, cut), ("-INT", Some(130), 10)] {
-        server.upset("phage/lambda.fa.gz", &[Mishap::Silent(more, Duration::from_secs(60))]);
+        server.upset("phage/lambda.fa.gz", &[Mishap::Silent(more, Duration::from_mins(1))]);
         let mut command = at(scratch.command("run", &[]), &scratch.path("cache"));
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         // Until the half that the server gives has come.

@@ -1,5 +1,6 @@
 //! A web server on this machine that also passes for S3 (paths are `/bucket/key`), and that fails as it is told.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each of the two test binaries uses a part")]
 
 use std::collections::{BTreeMap, VecDeque};

@@ -48,7 +48,8 @@ pub fn learn(
     let pairs = Pairs::new(counts)?;
     let known = learned.next() as usize;
     let most = known + learned.limits.merges - learned.merges.len();
-    let slots = Slots::new(tokens, threads).map_err(|source| Error::Memory { source })?;
+    let slots = Slots::new(&tokens, threads).map_err(|source| Error::Memory { source })?;
+    drop(tokens);
     let regions = threads.clamp(1, (slots.len() / LEAST_REGION).max(1));
     let regions: Vec<_> = (0..regions).map(|_| Mutex::new(Region::new(most))).collect();
     let shared =

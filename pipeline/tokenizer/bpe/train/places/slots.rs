@@ -17,7 +17,7 @@ impl Slots {
     ///
     /// # Errors
     /// When the system has no memory left.
-    pub fn new(tokens: Vec<u8>, threads: usize) -> io::Result<Self> {
+    pub fn new(tokens: &[u8], threads: usize) -> io::Result<Self> {
         let slots = Self(MmapMut::map_anon(tokens.len() * size_of::<AtomicU16>())?);
         // A wish: without huge pages it is only slower.
         #[cfg(target_os = "linux")]
@@ -27,7 +27,9 @@ impl Slots {
             let mut shares = slots.chunks(share).zip(tokens.chunks(share));
             let first = shares.next();
             shares.for_each(|(slots, tokens)| drop(scope.spawn(move || fill(slots, tokens))));
-            first.map(|(slots, tokens)| fill(slots, tokens));
+            if let Some((slots, tokens)) = first {
+                fill(slots, tokens);
+            }
         });
         Ok(slots)
     }
