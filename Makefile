@@ -9,7 +9,7 @@ WORK := work/yeast
 export PYTHON TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench schemas clean
+.PHONY: help setup build demo test lint bench fuzz schemas clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ lint: ## Check the formatting and run clippy, with and without the trainer (need
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --features train
+
+fuzz: ## Fuzz the readers and the encoder, SECONDS_EACH=60 (needs `cargo install cargo-fuzz`)
+	@$(CARGO) fuzz --version >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	for target in $$($(CARGO) fuzz list); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none --target-dir $(TARGET)/fuzz $$target -- -max_total_time=$${SECONDS_EACH:-60} -max_len=4096 || exit 1; \
+	done
 
 schemas: ## Write schemas/*.schema.json from the Rust types
 	for of in workflow manifest shard; do \

@@ -72,28 +72,16 @@ impl Address {
     }
 
     /// Whether it is an object in a bucket.
+    #[cfg(feature = "remote")]
     pub(super) fn is_in_bucket(&self) -> bool {
         self.scheme == Scheme::S3
     }
 
     /// What it has in common with all that one client reaches.
+    #[cfg(feature = "remote")]
     pub(super) fn root(&self) -> String {
         Self { path: String::new(), ..self.clone() }.to_string()
     }
-
-    /// Whether it is on this machine.
-    pub(super) fn is_loopback(&self) -> bool {
-        is_loopback(&self.place)
-    }
-}
-
-/// Whether `host` or `host:port` is this machine.
-pub(super) fn is_loopback(place: &str) -> bool {
-    let (name, port) = place.rsplit_once(':').unwrap_or((place, ""));
-    let host = if port.chars().all(|c| c.is_ascii_digit()) { name } else { place };
-    host == "localhost"
-        || host == "[::1]"
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Display for Address {
@@ -230,21 +218,6 @@ mod tests {
             ("s3://bucket", "a", "s3://bucket/a"),
         ] {
             assert_eq!(Address::parse(prefix).unwrap().join(name).to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn this_machine_has_several_names() {
-        for (place, expected) in [
-            ("127.0.0.1:80", true),
-            ("127.0.0.1", true),
-            ("localhost:80", true),
-            ("[::1]:80", true),
-            ("[::1]", true),
-            ("localhost.example.org", false),
-            ("10.0.0.1:80", false),
-        ] {
-            assert_eq!(is_loopback(place), expected, "{place}");
         }
     }
 }

@@ -13,7 +13,7 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
-use super::address::{Scheme, is_loopback};
+use super::address::Scheme;
 use super::{Address, Error, Settings};
 
 /// How long a connection may take.
@@ -44,6 +44,15 @@ pub fn location(address: &Address) -> Result<Path, Error> {
     path.map_err(|error| bad(error.to_string()))
 }
 
+/// Whether `host` or `host:port` is this machine.
+fn is_loopback(place: &str) -> bool {
+    let (name, port) = place.rsplit_once(':').unwrap_or((place, ""));
+    let host = if port.chars().all(|c| c.is_ascii_digit()) { name } else { place };
+    host == "localhost"
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
 fn options() -> ClientOptions {
     ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT)
 }
@@ -54,7 +63,7 @@ fn no_retries() -> RetryConfig {
 
 fn web(settings: &Settings, address: &Address) -> Result<Arc<dyn ObjectStore>, String> {
     let plain = address.scheme == Scheme::Http;
-    let local = address.is_loopback();
+    let local = is_loopback(&address.place);
     if plain && !local && !settings.allow_http {
         return Err(
             "it would leave this machine unencrypted; expected `https://` (GENOMILL_ALLOW_HTTP=1 allows it)"
@@ -150,5 +159,25 @@ impl HttpService for Client {
         let parts = answer.into_body().bytes_stream().take(BODY_PARTS).try_collect::<Vec<_>>().await;
         let body = String::from_utf8_lossy(&parts.unwrap_or_default().concat()).into_owned();
         Err(HttpError::new(HttpErrorKind::Unknown, Refusal { status: status.as_u16(), body }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for (place, expected) in [
+            ("127.0.0.1:80", true),
+            ("127.0.0.1", true),
+            ("localhost:80", true),
+            ("[::1]:80", true),
+            ("[::1]", true),
+            ("localhost.example.org", false),
+            ("10.0.0.1:80", false),
+        ] {
+            assert_eq!(is_loopback(place), expected, "{place}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The first phase: tokens are bytes, a merge is one pass over all of them that replaces and compacts.
 //!
-//! The tokens lie in segments, one for each thread; a pass counts what stands beside the pair, and the table of pairs
+//! The tokens lie in segments, which threads take one after the other; a pass counts what stands beside the pair, and the table of pairs
 //! follows from that. A pair that reaches over the end of a segment belongs to the one that it begins in.
 //!
 //! Memory: in place; a table of 256 x 256 counts.
@@ -17,6 +17,7 @@ mod pass;
 pub const SEPARATOR: u8 = u8::MAX;
 /// Segments are not shorter than this at the start; tests have small corpora in many segments.
 const LEAST_SEGMENT: usize = if cfg!(test) { 1 << 6 } else { 1 << 18 };
+const SEGMENTS_A_THREAD: usize = 8;
 
 /// Counts of neighbours by left and right token; rows and columns of the separator are never read.
 #[derive(Debug, Clone)]
@@ -127,7 +128,7 @@ impl Beside {
     }
 }
 
-/// A thread's part of the tokens: the first `length` of `tokens`.
+/// A part of the tokens: the first `length` of `tokens`.
 #[derive(Debug)]
 struct Segment<'a> {
     tokens: &'a mut [u8],
@@ -161,7 +162,9 @@ pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Resu
     let kernel = pass::Kernel::best();
     let segments = cut_at(&mut tokens, &bounds);
     let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
-    team::lead(&segments, &work, |team| lead(team, &segments, &mut counts, learned, kernel.tokens()))?;
+    team::lead(&segments, threads, &work, |team| {
+        lead(team, &segments, &mut counts, learned, kernel.tokens())
+    })?;
     let lengths: Vec<usize> = segments.into_iter().map(|segment| lock(&segment).length).collect();
     join(&mut tokens, &bounds, &lengths);
     Ok((tokens, counts))
@@ -245,9 +248,11 @@ fn tail(segments: &[Mutex<Segment<'_>>], token: u8) -> Tail {
     tail
 }
 
-/// Bounds of segments of about equal lengths.
+/// Bounds of segments of about equal lengths: one for a thread that is alone, else some for each, since who is done first
+/// takes the next.
 fn bounds(length: usize, threads: usize) -> Vec<usize> {
-    let count = threads.clamp(1, (length / LEAST_SEGMENT).max(1));
+    let wanted = if threads > 1 { threads * SEGMENTS_A_THREAD } else { 1 };
+    let count = wanted.min(length / LEAST_SEGMENT).max(1);
     (0..=count).map(|at| length / count * at + length % count * at / count).collect()
 }
 

@@ -57,7 +57,7 @@ pub fn learn(
     let work = |region: &mut Region, order: &Order| {
         region.carry_out(&slots, &shared.read().unwrap_or_else(PoisonError::into_inner), order);
     };
-    team::lead(&regions, &work, |team| {
+    team::lead(&regions, threads, &work, |team| {
         let (edges, beside) = (vec![SEPARATOR; regions.len()], [Histogram::new(most), Histogram::new(most)]);
         let length = slots.len();
         let mut places =
@@ -118,16 +118,16 @@ impl Places<'_> {
         };
         let merge = Order::Merge(Merge { pair, id, widths, list });
         if self.edges.iter().any(|edge| pair.contains(edge)) {
-            team.carry_out_in_turn(merge, |_| {});
+            team.carry_out_alone(merge);
             self.find_edges();
         } else if count < ALONE {
-            team.carry_out_in_turn(merge, |_| {});
+            team.carry_out_alone(merge);
         } else {
             team.carry_out(merge);
         }
         if self.settle(pair, id) {
             match count {
-                0..ALONE => team.carry_out_in_turn(Order::List, |_| {}),
+                0..ALONE => team.carry_out_alone(Order::List),
                 _ => team.carry_out(Order::List),
             }
             self.hand_over();

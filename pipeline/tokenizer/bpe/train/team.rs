@@ -1,9 +1,9 @@
-//! Threads that each work on a part of the corpus, order after order.
+//! Threads that work on parts of the corpus, order after order.
 //!
 //! An order takes microseconds, less than a thread takes to wake up; so the threads wait awake, and give way when others
-//! want the core. The leader works on the first part itself.
+//! want the core. The leader works too. Who is free takes the next part: parts differ, and so do cores that others use.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a waiting thread looks again before it gives way.
@@ -14,23 +14,25 @@ pub struct Team<'a, Part, Order> {
     parts: &'a [Mutex<Part>],
     work: &'a (dyn Fn(&mut Part, &Order) + Sync),
     order: Mutex<Option<Order>>,
-    /// Orders given so far.
-    given: AtomicUsize,
-    /// Threads that have finished the last order.
+    /// The number of the last order, in the upper half, and of the part that is taken next: in one, so that who comes late
+    /// takes no part under an order that is over.
+    next: AtomicU64,
+    /// Parts that are done under the last order.
     finished: AtomicUsize,
 }
 
-/// Runs `lead` beside one thread for every part but the first.
+/// Runs `lead` beside so many threads less one, but no more than there are parts.
 pub fn lead<Part: Send, Order: Copy + Send, Result>(
     parts: &[Mutex<Part>],
+    threads: usize,
     work: &(dyn Fn(&mut Part, &Order) + Sync),
     lead: impl FnOnce(&Team<'_, Part, Order>) -> Result,
 ) -> Result {
-    let (order, given, finished) = (Mutex::new(None), AtomicUsize::new(0), AtomicUsize::new(0));
-    let team = Team { parts, work, order, given, finished };
+    let (order, next, finished) = (Mutex::new(None), AtomicU64::new(0), AtomicUsize::new(0));
+    let team = Team { parts, work, order, next, finished };
     std::thread::scope(|scope| {
-        for part in parts.iter().skip(1) {
-            scope.spawn(|| team.follow(part));
+        for _ in 1..threads.min(parts.len()) {
+            scope.spawn(|| team.follow());
         }
         // Sends the threads home, even when the leader panics.
         let _home = Home(&team);
@@ -39,38 +41,56 @@ pub fn lead<Part: Send, Order: Copy + Send, Result>(
 }
 
 impl<Part, Order: Copy> Team<'_, Part, Order> {
-    /// Carries out an order on every part at once.
+    /// Carries out an order on every part.
     pub fn carry_out(&self, order: Order) {
         self.finished.store(0, Ordering::Relaxed);
-        self.give(Some(order));
-        if let Some(first) = self.parts.first() {
-            (self.work)(&mut lock(first), &order);
-        }
-        wait(|| self.finished.load(Ordering::Acquire) + 1 >= self.parts.len());
+        let number = self.give(Some(order));
+        self.work(number, &order);
+        wait(|| self.finished.load(Ordering::Acquire) >= self.parts.len());
     }
 
-    /// Carries out an order on one part after the other; `before` sees each part's number first.
-    pub fn carry_out_in_turn(&self, order: Order, mut before: impl FnMut(usize)) {
-        for (number, part) in self.parts.iter().enumerate() {
-            before(number);
-            (self.work)(&mut lock(part), &order);
-        }
+    /// Carries out an order on one part after the other, without the other threads.
+    pub fn carry_out_alone(&self, order: Order) {
+        self.parts.iter().for_each(|part| (self.work)(&mut lock(part), &order));
     }
 
-    fn give(&self, order: Option<Order>) {
+    /// The number of the order.
+    fn give(&self, order: Option<Order>) -> u64 {
         *lock(&self.order) = order;
-        self.given.fetch_add(1, Ordering::Release);
+        let number = (self.next.load(Ordering::Relaxed) >> 32) + 1;
+        self.next.store(number << 32, Ordering::Release);
+        number
     }
 
-    fn follow(&self, part: &Mutex<Part>) {
-        for orders in 1.. {
-            wait(|| self.given.load(Ordering::Acquire) >= orders);
+    fn follow(&self) {
+        let mut done = 0;
+        loop {
+            let last = || self.next.load(Ordering::Acquire) >> 32;
+            wait(|| last() > done);
+            // An order that is given meanwhile is found under this number, under which it takes no part.
+            done = last();
             let order = *lock(&self.order);
             let Some(order) = order else { return };
-            // Counts as finished even when the work panics, so that the leader goes on and the panic is seen.
-            let _done = Done(&self.finished);
-            (self.work)(&mut lock(part), &order);
+            self.work(done, &order);
         }
+    }
+
+    /// Works on parts while the order has this number and any is left.
+    fn work(&self, number: u64, order: &Order) {
+        while let Some(part) = self.take(number) {
+            // Counts as done even when the work panics, so that the leader goes on and the panic is seen.
+            let _done = Done(&self.finished);
+            (self.work)(&mut lock(part), order);
+        }
+    }
+
+    fn take(&self, number: u64) -> Option<&Mutex<Part>> {
+        let following = |next: u64| {
+            let left = next >> 32 == number && (next & u64::from(u32::MAX)) < self.parts.len() as u64;
+            left.then_some(next + 1)
+        };
+        let next = self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, following).ok()?;
+        self.parts.get((next & u64::from(u32::MAX)) as usize)
     }
 }
 
@@ -112,15 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_gets_every_order() {
-        for threads in [1, 2, 5] {
-            let parts: Vec<Mutex<Vec<u32>>> = (0..threads).map(|_| Mutex::new(Vec::new())).collect();
-            lead(&parts, &|part: &mut Vec<u32>, order| part.push(*order), |team| {
-                (0..100).for_each(|order| team.carry_out(order));
-                team.carry_out_in_turn(100, |_| {});
+    fn every_part_gets_every_order_in_turn() {
+        for (threads, count) in [(1, 1), (2, 2), (2, 9), (5, 3), (3, 0)] {
+            let parts: Vec<Mutex<Vec<u32>>> = (0..count).map(|_| Mutex::new(Vec::new())).collect();
+            lead(&parts, threads, &|part: &mut Vec<u32>, order| part.push(*order), |team| {
+                (0..1000).for_each(|order| team.carry_out(order));
+                team.carry_out_alone(1000);
             });
             for part in &parts {
-                assert_eq!(*lock(part), (0..=100).collect::<Vec<u32>>(), "{threads} threads");
+                assert_eq!(*lock(part), (0..=1000).collect::<Vec<u32>>(), "{threads} threads, {count} parts");
             }
         }
     }
@@ -129,7 +149,7 @@ mod tests {
     fn a_panic_of_a_thread_reaches_the_leader() {
         let parts = [Mutex::new(0), Mutex::new(1)];
         let work = |part: &mut u32, (): &()| assert!(*part == 0, "part 1");
-        let outcome = std::panic::catch_unwind(|| lead(&parts, &work, |team| team.carry_out(())));
+        let outcome = std::panic::catch_unwind(|| lead(&parts, 2, &work, |team| team.carry_out(())));
         assert!(outcome.is_err());
     }
 }

@@ -273,7 +273,7 @@ mod tests {
         bounds.sort_unstable();
         let segments = cut_at(&mut tokens, &bounds);
         let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
-        let beside = team::lead(&segments, &work, |team| carry_out(team, &segments, merge));
+        let beside = team::lead(&segments, 2, &work, |team| carry_out(team, &segments, merge));
         counts.settle(merge.pair, merge.id, &beside);
         let left = segments.iter().flat_map(|segment| team::lock(segment).content().to_vec()).collect();
         (left, counts.iter().collect())
