@@ -126,7 +126,7 @@ pub const KINDS: &[Kind] = &[
     ),
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
-    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 1),
+    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 2),
     kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 3),
     Kind {

@@ -64,6 +64,11 @@ pub trait Tokenizer: Send + Sync {
         ids.extend_from_slice(after);
     }
 
+    /// Bytes in which shards keep an id: 2, or 4 where the vocabulary has more than 65,536 ids.
+    fn id_bytes(&self) -> usize {
+        if self.vocabulary_size() > 1 << 16 { 4 } else { 2 }
+    }
+
     /// Number of bases that `ids` stand for together.
     fn bases_of(&self, ids: &[u32]) -> u64 {
         ids.iter().map(|&id| u64::from(self.bases(id))).sum()

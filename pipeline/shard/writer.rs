@@ -131,8 +131,8 @@ impl SplitWriter {
     }
 }
 
-/// Appends the low `width` bytes of every token.
-fn append(out: &mut Vec<u8>, tokens: &[u32], width: usize) {
+/// Appends the low `width` bytes of every token: 2, or 4.
+pub fn append(out: &mut Vec<u8>, tokens: &[u32], width: usize) {
     let from = out.len();
     out.resize(from + tokens.len() * width, 0);
     let to = &mut out[from..];

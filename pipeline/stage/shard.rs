@@ -164,7 +164,7 @@ fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Res
         return Err(Error::Config { key: "mixture", reason });
     }
     let draw = Draw::new(mixture, |each| {
-        for_each_ahead(&tokens.path(&table_name(MIXED)), |window| {
+        for_each_ahead(&tokens.path(&table_name(MIXED)), tokenizer.id_bytes(), |window| {
             each(&window, tokenizer.bases_of(&window.tokens));
             task.check()
         })
@@ -239,7 +239,7 @@ impl Set<'_> {
     fn layout(&self) -> Layout {
         Layout {
             context: self.context as usize,
-            token_bytes: if self.tokenizer.vocabulary_size() > 1 << 16 { 4 } else { 2 },
+            token_bytes: self.tokenizer.id_bytes(),
             weights: self.masks.is_some(),
             archive: !self.config.profile.is_mapped(),
         }
@@ -264,7 +264,8 @@ impl Set<'_> {
         let draw = self.draw.filter(|_| name == MIXED);
         // A window that comes again does so after all the others, on rows that its first copy is not on.
         for pass in 0..draw.map_or(1, |draw| draw.passes().max(1)) {
-            for_each_ahead(&task.input("from")?.path(&table_name(name)), |window| {
+            let path = task.input("from")?.path(&table_name(name));
+            for_each_ahead(&path, layout.token_bytes, |window| {
                 let taken = draw.is_none_or(|draw| pass < draw.times(&window));
                 if !taken && pass > 0 {
                     return task.check();
@@ -332,11 +333,17 @@ impl Set<'_> {
 }
 
 /// Calls `each` for every window of a table, in order, while another thread reads on.
-fn for_each_ahead(path: &Path, mut each: impl FnMut(Document) -> Result<(), Error>) -> Result<(), Error> {
+fn for_each_ahead(
+    path: &Path,
+    id_bytes: usize,
+    mut each: impl FnMut(Document) -> Result<(), Error>,
+) -> Result<(), Error> {
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(READ_AHEAD);
         let reader = scope.spawn(move || {
-            for_each_document(path, |document| sender.send(document).map_err(|_| Error::Interrupted))
+            for_each_document(path, id_bytes, |document| {
+                sender.send(document).map_err(|_| Error::Interrupted)
+            })
         });
         let done = windows.iter().try_for_each(&mut each);
         drop(windows);

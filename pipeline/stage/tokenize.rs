@@ -24,6 +24,7 @@ use crate::artifact::Counts;
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
+use crate::shard::writer::append;
 use crate::tokenizer::info::Usage;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
 use crate::units::{Interval, Strand};
@@ -206,7 +207,7 @@ impl<'a> Tokenize<'a> {
         if !self.tables.contains_key(split) {
             self.tables.insert(split.to_owned(), create(&self.task.out.join(table_name(split)))?);
         }
-        let columns = columns(rows, self.records);
+        let columns = columns(rows, self.records, self.tokenizer.id_bytes());
         self.tables.get_mut(split).map_or(Ok(()), |table| table.write(columns))?;
         Ok(())
     }
@@ -264,9 +265,19 @@ fn create(path: &Path) -> Result<Writer, tables::Error> {
     )
 }
 
-fn columns(rows: &[&(Stretch, Vec<u32>)], records: &[Record]) -> Vec<arrow::array::ArrayRef> {
+/// The rows as columns; of every id the low `id_bytes` bytes.
+fn columns(
+    rows: &[&(Stretch, Vec<u32>)],
+    records: &[Record],
+    id_bytes: usize,
+) -> Vec<arrow::array::ArrayRef> {
     let record = |row: &&(Stretch, Vec<u32>)| &records[index(row.0.record)];
-    let tokens = rows.iter().map(|row| row.1.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+    let bytes = |ids: &[u32]| {
+        let mut bytes = Vec::new();
+        append(&mut bytes, ids, id_bytes);
+        bytes
+    };
+    let tokens = rows.iter().map(|row| bytes(&row.1));
     vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &record(row).name))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &record(row).source))),
@@ -292,9 +303,10 @@ pub struct Document {
     pub tokens: Vec<u32>,
 }
 
-/// Calls `each` for every window of a table, in order.
+/// Calls `each` for every window of a table, in order. `id_bytes`: that of the tokenizer.
 pub fn for_each_document(
     path: &Path,
+    id_bytes: usize,
     mut each: impl FnMut(Document) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut reader = Reader::open(path, BATCH_WINDOWS)?;
@@ -305,15 +317,22 @@ pub fn for_each_document(
         let (strand, tokens) =
             (batch.column::<StringArray>("strand")?, batch.column::<BinaryArray>("tokens")?);
         for i in 0..batch.rows() {
-            let bytes = tokens.value(i).chunks_exact(4);
             each(Document {
                 record: record.value(i).to_owned(),
                 source: source.value(i).to_owned(),
                 interval: Interval::new(start.value(i), end.value(i).max(start.value(i))),
                 strand: if strand.value(i) == "-" { Strand::Reverse } else { Strand::Forward },
-                tokens: bytes.map(|b| u32::from_le_bytes(b.try_into().unwrap_or_default())).collect(),
+                tokens: ids(tokens.value(i), id_bytes),
             })?;
         }
     }
     Ok(())
+}
+
+fn ids(bytes: &[u8], id_bytes: usize) -> Vec<u32> {
+    if id_bytes == 2 {
+        bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair).into()).collect()
+    } else {
+        bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect()
+    }
 }

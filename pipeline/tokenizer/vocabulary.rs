@@ -15,6 +15,8 @@ pub const SPECIAL_TOKENS: [&str; 7] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MAS
 pub struct Vocabulary {
     texts: Vec<Box<str>>,
     special: Vec<bool>,
+    /// Bases of each, 0 for special ones.
+    bases: Vec<u32>,
     ids: HashMap<Box<str>, u32>,
 }
 
@@ -33,11 +35,13 @@ impl Vocabulary {
                 return Err(bad_token(format!("`{text}` with ids {other} and {id}"), "one id per text"));
             }
         }
-        let mut vocabulary = Self { special: vec![false; texts.len()], texts, ids };
-        for &id in special {
-            if let Some(flag) = vocabulary.special.get_mut(id as usize) {
-                *flag = true;
-            }
+        let length = |text: &Box<str>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let bases = texts.iter().map(length).collect();
+        let mut vocabulary = Self { special: vec![false; texts.len()], texts, bases, ids };
+        let known = vocabulary.len();
+        for &id in special.iter().filter(|id| **id < known) {
+            vocabulary.special[id as usize] = true;
+            vocabulary.bases[id as usize] = 0;
         }
         Ok(vocabulary)
     }
@@ -95,10 +99,7 @@ impl Vocabulary {
 
     /// Number of bases that `id` stands for: the length of its text, 0 for special tokens and ids out of range.
     pub fn bases(&self, id: u32) -> u32 {
-        match self.text(id) {
-            Some(text) if !self.is_special(id) => u32::try_from(text.len()).unwrap_or(u32::MAX),
-            _ => 0,
-        }
+        self.bases.get(id as usize).copied().unwrap_or(0)
     }
 
     /// The texts in the order of their ids, each with whether it is special.
