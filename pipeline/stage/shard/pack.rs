@@ -122,8 +122,8 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
             segment.token_start += first;
             segment.token_end += first;
         }
-        self.row.tokens.append(&mut piece.tokens);
-        self.row.weights.append(&mut piece.weights);
+        add(&mut self.row.tokens, piece.tokens);
+        add(&mut self.row.weights, piece.weights);
         self.row.segments.append(&mut piece.segments);
         self.row.documents.push(number(self.row.tokens.len()));
         if self.row.tokens.len() == self.context { self.end_row() } else { Ok(()) }
@@ -144,6 +144,15 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         }
         row.tokens.resize(self.context, self.around.padding);
         (self.emit)(row)
+    }
+}
+
+/// Appends without a copy where nothing stands before.
+fn add<T>(row: &mut Vec<T>, mut piece: Vec<T>) {
+    if row.is_empty() {
+        *row = piece;
+    } else {
+        row.append(&mut piece);
     }
 }
 
