@@ -14,5 +14,6 @@ pub mod fingerprint;
 pub mod index;
 pub mod kmer;
 pub mod mask;
+pub mod packed;
 pub mod search;
 pub mod sketch;

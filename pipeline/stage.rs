@@ -110,8 +110,8 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 
 /// Every kind of stage, in the order of the usual flow.
 pub const KINDS: &[Kind] = &[
-    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 2),
-    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 1),
+    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 3),
+    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 2),
     kind::<dedup::Config>(
         "dedup",
         "Drops intervals or windows that have been seen before, on either strand",

@@ -1,7 +1,7 @@
 //! Records and their sequence as artifacts hold them, and intervals on them.
 //!
 //! `records.parquet`: one row per record (its number is the order of reading). `sequence.parquet`: the bases in blocks of
-//! at most [`BLOCK_BASES`], in order. `intervals.parquet` and `windows.parquet`: stretches of records, ascending.
+//! at most [`BLOCK_BASES`], in order and packed ([`packed`]). `intervals.parquet` and `windows.parquet`: stretches of records, ascending.
 //! Memory: the record table (names) and a few blocks; never a contig.
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use arrow::datatypes::DataType;
 use super::Task;
 use super::tables::{Error, Reader, Writer};
 use crate::artifact::Artifact;
+use crate::sequence::packed::{self, Packed};
 use crate::units::{Interval, Strand};
 
 /// File names within an artifact.
@@ -28,6 +29,8 @@ pub const MASKS: &str = "masks.parquet";
 pub const BLOCK_BASES: usize = 1 << 20;
 /// Bases gathered before a batch is written.
 const BATCH_BASES: usize = 8 << 20;
+/// Blocks read at once.
+const READ_BLOCKS: usize = 16;
 /// Rows gathered before a batch is written.
 const BATCH_ROWS: usize = 65_536;
 
@@ -113,20 +116,27 @@ pub struct SequenceWriter {
     writer: Writer,
     record: UInt64Builder,
     start: UInt64Builder,
-    bases: BinaryBuilder,
+    bases: UInt64Builder,
+    bits: BinaryBuilder,
+    others: BinaryBuilder,
+    small: BinaryBuilder,
     pending: usize,
 }
 
 impl SequenceWriter {
     /// Creates the table.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let columns =
-            [("record", DataType::UInt64), ("start", DataType::UInt64), ("bases", DataType::Binary)];
+        let columns = ["record", "start", "bases"].map(|name| (name, DataType::UInt64));
+        let packed = ["bits", "others", "small"].map(|name| (name, DataType::Binary));
+        let columns = [columns, packed].concat();
         Ok(Self {
             writer: Writer::create(path, &columns)?,
             record: UInt64Builder::new(),
             start: UInt64Builder::new(),
-            bases: BinaryBuilder::new(),
+            bases: UInt64Builder::new(),
+            bits: BinaryBuilder::new(),
+            others: BinaryBuilder::new(),
+            small: BinaryBuilder::new(),
             pending: 0,
         })
     }
@@ -135,16 +145,22 @@ impl SequenceWriter {
     pub fn push(&mut self, record: u64, start: u64, bases: &[u8]) -> Result<(), Error> {
         self.record.append_value(record);
         self.start.append_value(start);
-        self.bases.append_value(bases);
+        self.bases.append_value(bases.len() as u64);
+        let Packed { bits, others, small } = Packed::new(bases);
+        self.bits.append_value(bits);
+        self.others.append_value(packed::others_to_bytes(&others));
+        self.small.append_value(packed::small_to_bytes(&small));
         self.pending += bases.len();
         if self.pending >= BATCH_BASES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
         self.pending = 0;
-        let columns: [ArrayRef; 3] =
-            [Arc::new(self.record.finish()), Arc::new(self.start.finish()), Arc::new(self.bases.finish())];
-        self.writer.write(columns.to_vec())
+        let numbers = [&mut self.record, &mut self.start, &mut self.bases];
+        let numbers = numbers.map(|column| Arc::new(column.finish()) as ArrayRef);
+        let packed = [&mut self.bits, &mut self.others, &mut self.small];
+        let packed = packed.map(|column| Arc::new(column.finish()) as ArrayRef);
+        self.writer.write([numbers, packed].concat())
     }
 
     /// Writes what is left and the footer.
@@ -180,7 +196,7 @@ pub struct SequenceReader {
 impl SequenceReader {
     /// Opens the table.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { reader: Reader::open(path, 64)?, blocks: VecDeque::new() })
+        Ok(Self { reader: Reader::open(path, READ_BLOCKS)?, blocks: VecDeque::new() })
     }
 
     /// The next block.
@@ -194,12 +210,17 @@ impl SequenceReader {
     fn load(&mut self) -> Result<bool, Error> {
         let Some(batch) = self.reader.next_batch()? else { return Ok(false) };
         let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
-        let bases = batch.column::<BinaryArray>("bases")?;
-        self.blocks.extend((0..batch.rows()).map(|i| Block {
-            record: record.value(i),
-            start: start.value(i),
-            bases: bases.value(i).to_vec(),
-        }));
+        let (bases, bits) = (batch.column::<UInt64Array>("bases")?, batch.column::<BinaryArray>("bits")?);
+        let (others, small) = (batch.column::<BinaryArray>("others")?, batch.column::<BinaryArray>("small")?);
+        for i in 0..batch.rows() {
+            let packed = Packed {
+                bits: bits.value(i).to_vec(),
+                others: packed::others_from_bytes(others.value(i)),
+                small: packed::small_from_bytes(small.value(i)),
+            };
+            let bases = packed.unpack(index(bases.value(i))).ok_or_else(|| batch.damaged("bits"))?;
+            self.blocks.push_back(Block { record: record.value(i), start: start.value(i), bases });
+        }
         Ok(true)
     }
 

@@ -44,6 +44,14 @@ pub enum Error {
         /// Its Rust type.
         expected: &'static str,
     },
+    /// A column's values do not fit those beside them.
+    #[error("table `{}` is damaged: a value of `{column}` does not fit the row", path.display())]
+    Damaged {
+        /// The table.
+        path: PathBuf,
+        /// The column.
+        column: &'static str,
+    },
 }
 
 fn parquet<E: Into<ParquetError>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
@@ -120,6 +128,11 @@ impl Batch {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
+    }
+
+    /// The error of a value that does not fit its row.
+    pub fn damaged(&self, column: &'static str) -> Error {
+        Error::Damaged { path: self.path.clone(), column }
     }
 
     /// A column by name and type.
