@@ -122,7 +122,7 @@ pub const KINDS: &[Kind] = &[
     kind::<decontaminate::Config>(
         "decontaminate",
         "Takes benchmarks' test sequences out of the training data",
-        1,
+        2,
     ),
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
@@ -167,6 +167,12 @@ fn to_json(config: &impl Serialize) -> Value {
 /// The role and name of the one stage that most stages read `from`.
 fn from(stage: &str) -> Vec<(String, String)> {
     vec![("from".to_owned(), stage.to_owned())]
+}
+
+/// A path; of an address the name of the file there.
+fn bare(path: &Path) -> PathBuf {
+    let address = is_address(path).then(|| Address::parse(&path.to_string_lossy()).ok()).flatten();
+    address.map_or_else(|| path.to_owned(), |address| address.file_name().into())
 }
 
 /// Everything a running stage may touch.

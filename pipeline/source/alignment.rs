@@ -5,6 +5,7 @@
 //! reference. What the options leave out is counted by reason, in records and in bases.
 
 mod bam;
+pub mod consensus;
 mod cram;
 mod sam;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::bam::Bam;
 use self::cram::Cram;
 use self::sam::Sam;
+use super::fasta;
 use super::fastq;
 use super::input::{self, Input};
 use crate::sequence::{alphabet, complement};
@@ -64,6 +66,22 @@ pub enum Error {
         record: u64,
         /// What is wrong.
         problem: Problem,
+    },
+    /// The reference of a consensus is at fault.
+    #[error(transparent)]
+    Fasta(#[from] fasta::Error),
+    /// Or its index.
+    #[error(transparent)]
+    Index(#[from] fasta::index::Error),
+    /// A read that does not fit the reference of a consensus, or the reads before it.
+    #[error("cannot take record {record} of `{}` into a consensus: {problem}", file.display())]
+    Consensus {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        record: u64,
+        /// What is wrong.
+        problem: Box<consensus::Problem>,
     },
 }
 
@@ -117,6 +135,17 @@ pub enum Problem {
         /// Place in the CIGAR, from 0.
         index: usize,
     },
+    /// A CIGAR of other bases.
+    #[error("found a CIGAR of {found} bases, expected {expected}, those of the read")]
+    Cigar {
+        /// Bases that it covers on the read.
+        found: u64,
+        /// Bases of the read.
+        expected: u64,
+    },
+    /// A CIGAR too long for its field.
+    #[error("found a CIGAR of over 65535 operations, which stands in the tag `CG`; expected a shorter one")]
+    CigarInTag,
     /// A CRAM file that names a reference it was given none of, or another one.
     #[error("{0}")]
     Cram(String),
@@ -278,6 +307,25 @@ impl Flags {
     }
 }
 
+/// An operation of a CIGAR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// One of `MIDNSHP=X`.
+    pub code: u8,
+    /// How many bases it is about.
+    pub bases: u64,
+}
+
+impl Operation {
+    /// Bases of the reference that it covers: M, D, N, = and X do.
+    const fn reference_bases(self) -> u64 {
+        match self.code {
+            b'M' | b'D' | b'N' | b'=' | b'X' => self.bases,
+            _ => 0,
+        }
+    }
+}
+
 /// A read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read<'a> {
@@ -290,6 +338,8 @@ pub struct Read<'a> {
     pub reference: Option<&'a str>,
     /// Where on the reference it was aligned.
     pub interval: Option<Interval>,
+    /// How the bases that the file stores, those on the strand of the reference, were aligned; none where it does not say.
+    pub cigar: &'a [Operation],
     /// Of the alignment; none when unknown.
     pub mapping_quality: Option<u8>,
     /// As the file has them.
@@ -313,9 +363,16 @@ struct Fields {
     qualities: Vec<u8>,
     reference: Option<String>,
     interval: Option<Interval>,
+    cigar: Vec<Operation>,
 }
 
 impl Fields {
+    /// Where a read that begins at `start`, if that is known, lies by its operations.
+    fn set_interval(&mut self, start: Option<u64>) {
+        let bases = self.cigar.iter().map(|operation| operation.reference_bases()).sum::<u64>();
+        self.interval = self.reference.as_ref().and(start).map(|start| Interval::new(start, start + bases));
+    }
+
     /// Keeps the buffer where there is one.
     fn set_reference(&mut self, reference: Option<&str>) {
         match (&mut self.reference, reference) {
@@ -448,6 +505,7 @@ impl Reader {
             bases: &self.fields.bases,
             reference: self.fields.reference.as_deref().filter(|_| aligned),
             interval: self.fields.interval.filter(|_| aligned),
+            cigar: &self.fields.cigar,
             mapping_quality: Some(summary.mapping_quality).filter(|&quality| quality != 255),
             flags: summary.flags,
         }

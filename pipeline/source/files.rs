@@ -9,6 +9,9 @@ use crate::fs;
 /// Endings of compressed files, which stand after those of the format.
 const COMPRESSED: [&str; 6] = [".gz", ".bgz", ".bgzf", ".zst", ".zstd", ".xz"];
 
+/// Endings of tables and lists of intervals, which are read beside sequences.
+const TABLES: [&str; 3] = [".csv", ".tsv", ".bed"];
+
 /// Why files are not found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,11 +156,12 @@ fn fitting(path: &Path, base: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// A file's name without the endings of its compression and format: what a source is called by default.
+/// A file's name without the endings of its compression and format: what a source or a benchmark is called by default.
 pub fn stem(path: &Path) -> String {
     let name = file_name(path);
-    let bare = without_any(&name, &COMPRESSED);
-    let bare = Kind::ALL.iter().fold(bare, |bare, kind| without_any(bare, kind.endings()));
+    let whole = without_any(&name, &COMPRESSED);
+    let bare = Kind::ALL.iter().fold(whole, |bare, kind| without_any(bare, kind.endings()));
+    let bare = if bare == whole { without_any(whole, &TABLES) } else { bare };
     if bare.is_empty() { name } else { bare.to_owned() }
 }
 
@@ -192,6 +196,9 @@ mod tests {
             (".fa", ".fa", Some(Kind::Fasta)),
             ("genome", "genome", None),
             ("notes.txt.gz", "notes.txt", None),
+            ("ocr.test.csv.gz", "ocr.test", None),
+            ("clinvar_1.2.BED", "clinvar_1.2", None),
+            ("x.bed.fa", "x.bed", Some(Kind::Fasta)),
             ("-", "-", None),
         ] {
             assert_eq!(stem(Path::new(path)), expected);

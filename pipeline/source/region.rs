@@ -1,7 +1,9 @@
 //! Which parts of sequences are wanted: intervals from BED, from features of GFF3 or GTF, or written out.
 //!
 //! Holds every interval (24 bytes each), merged; and of each sequence the one that reaches furthest, to say where it
-//! came from when the sequence is shorter.
+//! came from when the sequence is shorter. Where each line of a file counts by itself, [`lines`] has them.
+
+pub mod lines;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -279,25 +281,27 @@ impl Regions {
     }
 }
 
+/// The first names, and how many more there are.
+fn list(names: &[&str]) -> String {
+    let list = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
 /// What there is in place of the unknown names, and the `rename` that would make them agree if they only look different.
 fn hint(unknown: &[&str], known: &[&str]) -> String {
-    let list = known.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let more =
-        if known.len() > LISTED { format!(" and {} more", known.len() - LISTED) } else { String::new() };
+    let list = list(known);
     let pairs = unknown.iter().filter_map(|wanted| {
         let found = known.iter().find(|name| plain_name(name) == plain_name(wanted))?;
         Some(format!("\"{found}\": \"{wanted}\""))
     });
     let pairs: Vec<String> = pairs.take(LISTED).collect();
     if pairs.is_empty() {
-        return format!(
-            "it has {list}{more}; `rename: {{OLD: NEW}}` gives sequences of this source other names"
-        );
+        return format!("it has {list}; `rename: {{OLD: NEW}}` gives sequences of this source other names");
     }
-    format!(
-        "it has {list}{more}; `rename: {{{}}}` in this source would make the names agree",
-        pairs.join(", ")
-    )
+    format!("it has {list}; `rename: {{{}}}` in this source would make the names agree", pairs.join(", "))
 }
 
 /// A name as the different habits of naming have it in common: `chr1` and `1`, `chrM`, `MT` and `Mito`, `NC_1.1` and `NC_1`.

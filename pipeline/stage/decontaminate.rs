@@ -1,11 +1,13 @@
-//! Takes out of the training data what stands in the test sets of benchmarks, on either strand.
+//! Takes out of the training data what stands in the test sets of benchmarks, on either strand; [`benchmark`] reads them.
 //!
 //! What is searched are the stretches that the rows of the chosen splits cover together, so that a test sequence is
 //! found across the border of two windows. Memory: the index of the test sequences (36 bytes a base of theirs while it
 //! is made, then about 18), 32 bytes for each stretch and 24 for each place found, and some tiles of bases.
 
+mod benchmark;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{StringArray, UInt64Array};
@@ -14,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::benchmark::Benchmark;
 use super::chunk::{WINDOWS, has_windows};
 use super::records::{INTERVALS, RECORDS, Stretch, StretchWriter, for_each_stretch, index, read_records};
 use super::tiles::{Part, Tile, covered, for_each_tile, in_pool};
@@ -22,7 +25,6 @@ use crate::artifact::Counts;
 use crate::report::Contamination;
 use crate::sequence::kmer::MAX_K;
 use crate::sequence::search::{Found, Gather, Targets};
-use crate::source::{fasta, table};
 use crate::units::Interval;
 
 /// The table of places that were found.
@@ -71,24 +73,6 @@ enum Action {
     Remove,
 }
 
-/// A test set: `fasta` or `csv`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Benchmark {
-    /// What it is called in the report; by default the file's name without its endings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// A FASTA file, plain, gzip or bgzip; relative to the workflow file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    fasta: Option<PathBuf>,
-    /// A CSV file (TSV if its name says so) with a column of sequences, plain, gzip or bgzip.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    csv: Option<PathBuf>,
-    /// The column of a CSV file that holds the sequences. Default `sequence`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    column: Option<String>,
-}
-
 fn train() -> Vec<String> {
     vec!["train".to_owned()]
 }
@@ -101,48 +85,13 @@ const fn half() -> f64 {
     0.5
 }
 
-impl Benchmark {
-    fn path(&self) -> &Path {
-        self.fasta.as_deref().or(self.csv.as_deref()).unwrap_or(Path::new(""))
-    }
-
-    fn name(&self) -> String {
-        let file =
-            self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = file.split('.').next().unwrap_or_default().to_owned();
-        self.name.clone().unwrap_or(stem)
-    }
-
-    /// Calls `each` for every test sequence.
-    fn for_each(&self, task: &Task, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let path = task.file(self.path());
-        if self.csv.is_some() {
-            let mut reader = table::Reader::open(&path, &[self.column.as_deref().unwrap_or("sequence")])?;
-            while reader.next_row()? {
-                each(reader.sequence(0)?)?;
-            }
-            return Ok(());
-        }
-        let mut reader = fasta::Reader::open(&path)?;
-        let mut sequence = Vec::new();
-        while let Some(event) = reader.next_event()? {
-            match event {
-                fasta::Event::Record(_) => sequence.clear(),
-                fasta::Event::Bases(bases) => sequence.extend_from_slice(bases),
-                fasta::Event::End { .. } => each(&sequence)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
         from(&self.from)
     }
 
     fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
-        Ok(self.benchmarks.iter().map(|benchmark| File::new(benchmark.path())).collect())
+        Ok(self.benchmarks.iter().flat_map(Benchmark::files).map(File::new).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -152,13 +101,8 @@ impl Stage for Config {
         }
         for (i, benchmark) in self.benchmarks.iter().enumerate() {
             let number = i + 1;
-            if benchmark.fasta.is_some() == benchmark.csv.is_some() {
-                problems.push(("benchmarks", format!("benchmark {number} needs one of `fasta` and `csv`")));
-            }
-            if benchmark.column.is_some() && benchmark.csv.is_none() {
-                let reason = format!("benchmark {number} has `column`, which only `csv` takes");
-                problems.push(("benchmarks", reason));
-            }
+            let own = benchmark.problems().into_iter();
+            problems.extend(own.map(|problem| ("benchmarks", format!("benchmark {number} {problem}"))));
             if self.benchmarks[..i].iter().any(|other| other.name() == benchmark.name()) {
                 let name = benchmark.name();
                 let reason = format!("two benchmarks are called `{name}`; give one a `name`");
@@ -563,10 +507,11 @@ mod tests {
     #[test]
     fn names_come_from_files_and_must_differ() {
         let config = config("");
-        assert_eq!(config.benchmarks[0].name(), "a");
+        assert_eq!(config.benchmarks[0].name(), "a.test");
         assert!(config.problems().is_empty());
         let text = r#"{"from": "x", "k": 40, "threshold": 0.0, "benchmarks":
-            [{"csv": "x/test.csv"}, {"csv": "y/test.csv"}, {"fasta": "a.fa", "column": "c"}, {}]}"#;
+            [{"csv": "x/test.csv"}, {"bed": "y/test.bed.gz", "assembly": "g.fa"}, {"fasta": "a.fa", "column": "c"}, {},
+            {"bed": "b.bed"}, {"csv": "c.csv", "assembly": "g.fa"}]}"#;
         let problems = serde_json::from_str::<Config>(text).unwrap().problems();
         let found: Vec<&str> = problems.iter().map(|(_, reason)| reason.as_str()).collect();
         assert_eq!(
@@ -574,7 +519,9 @@ mod tests {
             [
                 "two benchmarks are called `test`; give one a `name`",
                 "benchmark 3 has `column`, which only `csv` takes",
-                "benchmark 4 needs one of `fasta` and `csv`",
+                "benchmark 4 needs one of `fasta`, `csv` and `bed`",
+                "benchmark 5 has `bed` without `assembly`, the FASTA file that its intervals lie on",
+                "benchmark 6 has `assembly`, which only `bed` takes",
                 "is 40, expected 11 to 32 bases",
                 "is 0, expected above 0 to 1",
             ]

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use self::files::File;
 use self::read::Ingest;
 use super::{Error, Outcome, Stage, Task, problem, to_json};
+use crate::source::alignment::{self, consensus};
+use crate::source::fastq;
 use crate::source::input::STDIN;
-use crate::source::{alignment, fastq};
 use crate::{remote, stage};
 
 /// What to read.
@@ -90,6 +91,10 @@ struct Source {
     /// Which reads of an alignment file are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<alignment::Options>,
+    /// The consensus of an alignment file in place of its reads: a record for each contig of the reference. The reads must be
+    /// sorted by coordinate; `reads` says which have votes. Default: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    consensus: Option<consensus::Options>,
     /// What low base qualities mean for reads of a FASTQ file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quality: Option<fastq::Options>,
@@ -197,6 +202,7 @@ impl Source {
         };
         wants(self.reads.is_some(), "reads", &["bam", "cram"]);
         wants(self.reference.is_some(), "reference", &["cram"]);
+        wants(self.consensus.is_some(), "consensus", &["bam", "cram"]);
         wants(self.quality.is_some(), "quality", &["fastq"]);
         wants(self.mates.is_some(), "mates", &["fastq"]);
         wants(self.regions.is_some(), "regions", &["fasta", "two_bit", "genbank", "bam", "cram"]);
@@ -204,6 +210,13 @@ impl Source {
         if self.keys().iter().filter(|(_, path)| path.is_some()).count() != 1 {
             let keys = self.keys().map(|(key, _)| format!("`{key}`")).join(", ");
             problems.push(format!("needs one of {keys}"));
+        }
+        if self.consensus.as_ref().is_some_and(|consensus| consensus.min_depth == 0) {
+            problems.push("has a `min_depth` of 0, expected at least 1 read".to_owned());
+        }
+        if self.consensus.is_some() && self.regions.is_some() {
+            let reason = "has `consensus` and `regions`, but insertions and deletions move places; expected one of them";
+            problems.push(reason.to_owned());
         }
         if self.name.is_some() && (files::several(path) || key == "table") {
             problems.push("has a `name`, which only one file takes".to_owned());
@@ -235,7 +248,8 @@ impl Source {
         let regions = self.regions.as_ref();
         let bed = regions.and_then(|regions| regions.bed.clone());
         let gff = regions.and_then(|regions| regions.gff.clone());
-        [self.table.clone(), self.reference.clone(), bed, gff].into_iter().flatten()
+        let consensus = self.consensus.as_ref().map(|consensus| consensus.reference.clone());
+        [self.table.clone(), self.reference.clone(), consensus, bed, gff].into_iter().flatten()
     }
 }
 

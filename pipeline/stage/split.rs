@@ -1,6 +1,9 @@
 //! Assigns every kept interval to a split by its contig, so that no contig stands in two splits; reads follow the contig
-//! that they are aligned to. With `homology`, contigs that share k-mers stay together; with `groups`, those of a group. Memory: the record table; with
-//! `homology` 40 bytes for each k-mer taken and 32 for each interval or block.
+//! that they are aligned to. With `homology`, contigs that share k-mers stay together; with `groups`, those of a group;
+//! with `intervals`, contigs are cut where BED files say. Memory: the record table; with `homology` 40 bytes for each k-mer
+//! taken and 32 for each interval or block; with `intervals` 40 bytes for each on each record.
+
+mod intervals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::intervals::{HeldOut, Intervals};
 use super::records::{
     INTERVALS, RECORDS, Record, Stretch, StretchWriter, check_sources, for_each_stretch, index, read_records,
     sequence_of,
@@ -38,6 +42,11 @@ pub struct Config {
     /// Contigs that are left out.
     #[serde(default)]
     exclude: Vec<String>,
+    /// Intervals for validation and test, and such that are left out, from BED files: contigs are cut at their bounds, and
+    /// what lies in none goes where it would without them. Not with `homology` or `groups`, which keep contigs whole.
+    /// Default: whole contigs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intervals: Option<Intervals>,
     /// Share of the other contigs that goes to validation, drawn by name. Default 0.
     #[serde(default)]
     validation_fraction: f64,
@@ -244,6 +253,26 @@ impl Config {
         }
     }
 
+    /// The parts of an interval and where each goes.
+    fn pieces(
+        &self,
+        held: &HeldOut,
+        families: &Families,
+        record: &Record,
+        stretch: &Stretch,
+    ) -> Vec<(Interval, Place)> {
+        let mut pieces = Vec::new();
+        for (interval, place) in held.cut(stretch.record, stretch.interval) {
+            if let Some(place) = place {
+                pieces.push((interval, place));
+                continue;
+            }
+            let drawn = self.parts(record, interval).into_iter();
+            pieces.extend(drawn.map(|(drawn, part)| (part, self.place(record, &drawn, families))));
+        }
+        pieces
+    }
+
     /// The split that a list puts a contig into.
     fn listed(&self, contig: &String) -> Option<&'static str> {
         if self.validation.contains(contig) {
@@ -425,7 +454,8 @@ impl Stage for Config {
     }
 
     fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
-        Ok(self.groups.iter().map(|groups| File::new(&groups.csv)).collect())
+        let intervals = self.intervals.iter().flat_map(Intervals::files);
+        Ok(self.groups.iter().map(|groups| groups.csv.as_path()).chain(intervals).map(File::new).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -441,6 +471,11 @@ impl Stage for Config {
         problems.extend(homology.map(|problem| ("homology", problem)));
         if self.groups.is_some() && (self.homology.is_some() || self.block.is_some()) {
             problems.push(("groups", "cannot be combined with `homology` or `block`".to_owned()));
+        }
+        let intervals = self.intervals.as_ref().and_then(Intervals::problem);
+        problems.extend(intervals.map(|problem| ("intervals", problem)));
+        if self.intervals.is_some() && (self.homology.is_some() || self.groups.is_some()) {
+            problems.push(("intervals", "cannot be combined with `homology` or `groups`".to_owned()));
         }
         let groups = self.groups.iter().flat_map(|groups| &groups.test);
         for name in groups.filter(|name| self.groups.iter().any(|groups| groups.validation.contains(name))) {
@@ -488,15 +523,20 @@ impl Stage for Config {
             (None, Some(groups)) => self.grouped(groups, task, &records)?,
             (None, None) => Families::default(),
         };
+        let held = self.intervals.as_ref().map(|intervals| {
+            let excluded = |contig: &String| self.exclude.contains(contig).then_some("exclude");
+            intervals.load(task, &records, |contig| self.listed(contig).or_else(|| excluded(contig)))
+        });
+        let held = held.transpose()?.unwrap_or_default();
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
         let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let record = &records[index(stretch.record)];
-            for (drawn, interval) in self.parts(record, stretch.interval) {
+            for (interval, place) in self.pieces(&held, &families, record, &stretch) {
                 let bases = interval.len();
                 counts.bases_in += bases;
-                let split = match self.place(record, &drawn, &families) {
+                let split = match place {
                     Place::Dropped(reason) => Err(reason.to_owned()),
                     Place::Split(split) => self
                         .renamed(record, split)
@@ -519,6 +559,9 @@ impl Stage for Config {
         let mut details = json!({ "splits": splits });
         if !families.details.is_null() {
             details[if self.homology.is_some() { "homology" } else { "groups" }] = families.details;
+        }
+        if self.intervals.is_some() {
+            details["intervals"] = held.details();
         }
         Ok(Outcome {
             counts,
@@ -593,6 +636,31 @@ mod tests {
         let expected = [("c:0", (7, 10)), ("c:1", (10, 20)), ("c:2", (20, 30))];
         let found: Vec<_> = parts.iter().map(|(name, i)| (name.as_str(), (i.start, i.end))).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn intervals_are_refused_without_files_and_beside_families() {
+        for (more, expected) in [
+            (r#""intervals": {"test": "t.bed", "margin": 5}"#, vec![]),
+            (r#""intervals": {"test": "t.bed"}, "block": 10, "test_fraction": 0.1"#, vec![]),
+            (
+                r#""intervals": {}"#,
+                vec!["has no file; expected at least one of `validation`, `test` and `exclude`"],
+            ),
+            (
+                r#""intervals": {"exclude": "x.bed", "margin": 5}, "homology": {}"#,
+                vec![
+                    "has a `margin` but neither `validation` nor `test`, around which it would lie",
+                    "cannot be combined with `homology` or `groups`",
+                ],
+            ),
+        ] {
+            let config = config(&format!(r#"{{"from": "x", {more}}}"#));
+            let found: Vec<String> = config.problems().into_iter().map(|(_, reason)| reason).collect();
+            assert_eq!(found, expected, "{more}");
+            let files = config.files(Path::new("")).unwrap();
+            assert_eq!(files.len(), more.matches(".bed").count());
+        }
     }
 
     #[test]

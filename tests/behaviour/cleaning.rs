@@ -177,6 +177,113 @@ fn test_sequences_of_benchmarks_do_not_remain_in_training() {
 }
 
 #[test]
+fn contigs_are_split_by_intervals_of_bed_files() {
+    let records = [("a", lambda()), ("b", random(3000, 5))];
+    let stages = "
+  split: {uses: split, from: clean, intervals: {validation: v.bed, test: t.bed, exclude: x.bed, margin: 100}}
+";
+    let scratch = flow(stages, &records);
+    std::fs::write(scratch.path("v.bed"), "a\t1000\t2000\nb\t0\t500\na\t2000\t2500\tx\n").unwrap();
+    std::fs::write(scratch.path("t.bed"), "genome:a\t2500\t3000\na\t48402\t48502\n").unwrap();
+    std::fs::write(scratch.path("x.bed"), "a\t3000\t3050\n").unwrap();
+    scratch.ran(&[]);
+    let found = |split: &str| {
+        let rows = rows(&scratch, "split/intervals.parquet");
+        places(&rows.into_iter().filter(|row| row.split == split).collect::<Vec<_>>())
+    };
+    let train = [(0, 0, 900), (0, 3100, 48_302), (1, 600, 3000)];
+    assert_eq!(found("train"), train);
+    assert_eq!(found("validation"), [(0, 1000, 2500), (1, 0, 500)]);
+    assert_eq!(found("test"), [(0, 2500, 3000), (0, 48_402, 48_502)]);
+    let split = manifest(&scratch, "split");
+    let dropped = &split["counts"]["dropped"];
+    assert_eq!(dropped["excluded interval"], 50);
+    assert_eq!(dropped["margin of a held-out interval"], 100 + 50 + 100 + 100);
+    assert_eq!(split["details"]["intervals"]["test"]["bases"], 600);
+    scratch.ran(&["--set", "split.block=1000"]);
+    let cut = found("train");
+    assert_eq!(cut[..4], [(0, 0, 900), (0, 3100, 4000), (0, 4000, 5000), (0, 5000, 6000)]);
+    assert_eq!(cut.iter().map(|(_, start, end)| end - start).sum::<u64>(), 900 + 45_202 + 2400);
+    for (file, lines, expected) in [
+        ("t.bed", "# c\na\t2400\t2600\n", "overlaps `a:2000-2500` of `validation` (`"),
+        ("t.bed", "# c\na\t48000\t48503\n", "t.bed`, line 2): `a` of `genome` has 48502 bases"),
+        (
+            "t.bed",
+            "a\t0\t9\nchrA\t5\t9\n",
+            "t.bed`, line 2): `genome` has no such sequence; it has `a`, `b`; `rename: ",
+        ),
+        ("t.bed", "a\t0\n", "t.bed`, line 1: found 2 columns"),
+        ("v.bed", "b\t0\t9\n", "line 1 has an interval of `b`, which `exclude` lists as a whole"),
+    ] {
+        let before = std::fs::read(scratch.path(file)).unwrap();
+        std::fs::write(scratch.path(file), lines).unwrap();
+        let set: &[&str] = if file == "v.bed" { &["--set", "split.exclude=[b]"] } else { &[] };
+        let wrong = scratch.run(set);
+        assert!(stderr(&wrong).contains(expected), "{}", stderr(&wrong));
+        std::fs::write(scratch.path(file), before).unwrap();
+    }
+}
+
+#[test]
+fn contigs_of_one_name_in_two_sources_are_told_apart() {
+    let yaml = "
+name: flow
+stages:
+  raw: {uses: ingest, sources: [{fasta: one.fa}, {fasta: two.fa}]}
+  clean: {uses: clean, from: raw}
+  split: {uses: split, from: clean, intervals: {test: t.bed, validation: v.bed}}
+";
+    let scratch = Scratch::new(yaml);
+    std::fs::write(scratch.path("one.fa"), fasta(&[("c", random(500, 1))])).unwrap();
+    std::fs::write(scratch.path("two.fa"), fasta(&[("c", random(300, 2))])).unwrap();
+    std::fs::write(scratch.path("t.bed"), "c\t0\t100\n").unwrap();
+    std::fs::write(scratch.path("v.bed"), "one:c\t350\t500\n").unwrap();
+    scratch.ran(&[]);
+    let found: Vec<_> = rows(&scratch, "split/intervals.parquet")
+        .into_iter()
+        .map(|row| (row.record, row.interval.to_string(), row.split))
+        .collect();
+    let expected = [
+        (0, "0-100", "test"),
+        (0, "100-350", "train"),
+        (0, "350-500", "validation"),
+        (1, "0-100", "test"),
+        (1, "100-300", "train"),
+    ];
+    assert_eq!(found, expected.map(|(record, at, split)| (record, at.to_owned(), split.to_owned())));
+    std::fs::write(scratch.path("v.bed"), "c\t350\t500\n").unwrap();
+    let wrong = scratch.run(&[]);
+    assert!(stderr(&wrong).contains("line 1): `c` of `two` has 300 bases"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn benchmarks_of_intervals_are_read_from_their_assembly() {
+    let genome = lambda();
+    let records = [("lambda", genome.clone())];
+    let stages = "
+  split: {uses: split, from: clean}
+  safe: {uses: decontaminate, from: split, benchmarks: [{bed: peaks.v1.bed, assembly: hg.fa}]}
+";
+    let scratch = flow(stages, &records);
+    let assembly = [
+        ("1", [&random(500, 1)[..], &turned(&genome[5000..5300]), &random(200, 2)].concat()),
+        ("2", [&genome[20_000..20_200], &random(300, 3)[..]].concat()),
+    ];
+    std::fs::write(scratch.path("hg.fa"), fasta(&assembly)).unwrap();
+    std::fs::write(scratch.path("peaks.v1.bed"), "2\t0\t200\n1\t500\t800\n1\t0\t100\n1\t5\t10\n").unwrap();
+    scratch.ran(&[]);
+    let expected = [(0, 0, 5000), (0, 5300, 20_000), (0, 20_200, 48_502)];
+    assert_eq!(places(&rows(&scratch, "safe/intervals.parquet")), expected);
+    let safe = manifest(&scratch, "safe");
+    let of = &safe["details"]["benchmarks"][0];
+    assert_eq!(of["benchmark"], "peaks.v1");
+    assert_eq!(["sequences", "short", "found", "bases"].map(|key| of[key].as_u64().unwrap()), [4, 1, 2, 605]);
+    std::fs::write(scratch.path("peaks.v1.bed"), "2\t0\t200\n2\t400\t501\n").unwrap();
+    let wrong = scratch.run(&[]);
+    assert!(stderr(&wrong).contains("peaks.v1.bed`, line 2): `2` of `"), "{}", stderr(&wrong));
+}
+
+#[test]
 fn only_the_chosen_splits_are_decontaminated() {
     let records = [("a", lambda()), ("b", lambda())];
     let stages = "

@@ -277,3 +277,53 @@ fn reads_of_yeast_are_those_that_samtools_gives() {
     assert_eq!(regions["counts"]["bases_out"], 159_992);
     assert_eq!(regions["counts"]["bases_in"], 4_398_325);
 }
+
+#[test]
+fn a_consensus_takes_the_place_of_reads() {
+    let source = "{bam: x.sam, consensus: {reference: ref.fa, below: reference}, rename: {c: chrC}}";
+    let scratch = Scratch::new(&flow(source));
+    let read = |flags: u16, start: u64, cigar: &str, bases: &str| {
+        format!("r\t{flags}\tc\t{start}\t9\t{cigar}\t*\t0\t0\t{bases}\t*\n")
+    };
+    let head = "@HD\tVN:1.6\n@SQ\tSN:c\tLN:12\n@SQ\tSN:gone\tLN:2\n";
+    let reads = [
+        read(0, 2, "3M1D2M", "CCCAA"),
+        read(0x400, 2, "3M", "GGG"),
+        read(16, 9, "2M2I2M", "GTTTGT"),
+        "r\t0\tgone\t1\t9\t1M2D1M\t*\t0\t0\tAA\t*\nu\t4\t*\t0\t0\t*\t*\t0\t0\tACGTA\t*\n".to_owned(),
+    ];
+    std::fs::write(scratch.path("x.sam"), head.to_owned() + &reads.concat()).unwrap();
+    std::fs::write(scratch.path("ref.fa"), ">c\nacgtacgtacgt\n>gone\nGGGG\n").unwrap();
+    let manifest = manifest(&scratch);
+    let counts = &manifest["counts"];
+    assert_eq!((&counts["bases_out"], &counts["bases_in"]), (&15.into(), &(15 + 3 + 5).into()));
+    assert_eq!(counts["dropped"], serde_json::json!({"read: duplicate": 3, "read: unmapped": 5}));
+    // ACCC-AAT + GTTTGT; of `gone`, A--A.
+    let plain = Scratch::new(&flow("{name: x, fasta: x.fa}"));
+    std::fs::write(plain.path("x.fa"), ">chrC\nACCCAATGTTTGT\n>gone\nAA\n").unwrap();
+    plain.ran(&[]);
+    assert!(tables(&scratch) == tables(&plain), "as if the consensus had been written");
+    for (more, expected) in [
+        ("{bam: x.sam, consensus: {reference: ref.fa, min_depth: 0}}", "has a `min_depth` of 0"),
+        (
+            "{fasta: ref.fa, consensus: {reference: ref.fa}}",
+            "has `consensus`, which only `bam` and `cram` take",
+        ),
+        ("{bam: x.sam, consensus: {reference: ref.fa}, regions: {intervals: [c]}}", "move places"),
+    ] {
+        scratch.write(&flow(more));
+        let output = scratch.run(&[]);
+        let message = stderr(&output).split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+        assert!(message.contains(expected), "{message}");
+    }
+    let unsorted = reads[2].clone() + &reads[0];
+    std::fs::write(scratch.path("x.sam"), head.to_owned() + &unsorted).unwrap();
+    let other = Scratch::new(&flow(source));
+    std::fs::copy(scratch.path("x.sam"), other.path("x.sam")).unwrap();
+    std::fs::copy(scratch.path("ref.fa"), other.path("ref.fa")).unwrap();
+    let message = failure(&other).split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+    assert!(
+        message.contains("`r` lies at c:1, after one at c:8; expected reads sorted by coordinate"),
+        "{message}"
+    );
+}

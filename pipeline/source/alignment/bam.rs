@@ -2,9 +2,8 @@
 
 use std::io::{self, Read as _};
 
-use super::{Fault, Fields, Flags, Problem, Summary};
+use super::{Fault, Fields, Flags, Operation, Problem, Summary};
 use crate::source::input::{Error, Input};
-use crate::units::Interval;
 
 /// Stands for the quality of every base of a record that has none.
 const MISSING_QUALITY: u8 = 0xFF;
@@ -100,8 +99,8 @@ impl Bam {
         }
         let reference = self.reference()?;
         fields.set_reference(reference.map(String::as_str));
-        let interval = interval(i32_at(&self.record, 4), &self.record[name..cigar])?;
-        fields.interval = reference.and(interval);
+        take_operations(&self.record[name..cigar], &mut fields.cigar)?;
+        fields.set_interval(start(i32_at(&self.record, 4))?);
         Ok(())
     }
 
@@ -163,27 +162,25 @@ fn decode_bases(packed: &[u8], count: usize, bases: &mut Vec<u8>) {
     bases.truncate(count);
 }
 
-/// None when the position is unknown (-1). A CIGAR too long for its field is stored elsewhere, and one of equal length
-/// on the reference in its place.
-fn interval(position: i32, cigar: &[u8]) -> Result<Option<Interval>, Problem> {
-    let mut length = 0;
-    for (index, operation) in cigar.chunks_exact(4).enumerate() {
-        length += reference_bases(u32_at(operation, 0), index)?;
-    }
+/// None when the position is unknown (-1).
+fn start(position: i32) -> Result<Option<u64>, Problem> {
     match u64::try_from(position) {
-        Ok(start) => Ok(Some(Interval::new(start, start + length))),
+        Ok(start) => Ok(Some(start)),
         Err(_) if position == -1 => Ok(None),
         Err(_) => Err(Problem::Position { found: position }),
     }
 }
 
-/// Bases of the reference that a CIGAR operation covers: M, D, N, = and X do.
-fn reference_bases(operation: u32, index: usize) -> Result<u64, Problem> {
-    match operation & 15 {
-        0 | 2 | 3 | 7 | 8 => Ok(u64::from(operation >> 4)),
-        1 | 4 | 5 | 6 => Ok(0),
-        found => Err(Problem::Operation { found, index }),
+/// A CIGAR too long for its field is stored elsewhere, and one of equal length on the reference in its place.
+fn take_operations(cigar: &[u8], operations: &mut Vec<Operation>) -> Result<(), Problem> {
+    operations.clear();
+    for (index, operation) in cigar.chunks_exact(4).enumerate() {
+        let operation = u32_at(operation, 0);
+        let code = b"MIDNSHP=X".get((operation & 15) as usize).copied();
+        let code = code.ok_or(Problem::Operation { found: operation & 15, index })?;
+        operations.push(Operation { code, bases: u64::from(operation >> 4) });
     }
+    Ok(())
 }
 
 /// NUL-terminated text.

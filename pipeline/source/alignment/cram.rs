@@ -15,13 +15,13 @@ use noodles::cram::io::reader::Container;
 use noodles::fasta::record::{Definition, Sequence};
 use noodles::fasta::repository::Adapter;
 use noodles::sam::alignment::RecordBuf;
+use noodles::sam::alignment::record::cigar::{Op, op::Kind};
 use noodles::sam::header::record::value::map::reference_sequence::tag;
 use noodles::{cram, fasta as fasta_records, sam};
 
-use super::{Fault, Fields, Flags, Problem, Summary};
+use super::{Fault, Fields, Flags, Operation, Problem, Summary};
 use crate::source::fasta;
 use crate::source::input::{self, Input};
-use crate::units::Interval;
 
 pub(super) struct Cram {
     reader: cram::io::Reader<Input>,
@@ -116,11 +116,27 @@ impl Cram {
         let reference = reference.map(|(name, _)| str::from_utf8(name));
         let reference = reference.transpose().map_err(|_| Problem::Name)?;
         fields.set_reference(reference);
-        let start = record.alignment_start().map(|start| start.get() as u64 - 1);
-        let bases = record.alignment_span().unwrap_or(0) as u64;
-        fields.interval = reference.and(start).map(|start| Interval::new(start, start + bases));
+        fields.cigar.clear();
+        let operations: &[Op] = record.cigar().as_ref();
+        fields.cigar.extend(operations.iter().map(|op| operation(*op)));
+        fields.set_interval(record.alignment_start().map(|start| start.get() as u64 - 1));
         Ok(())
     }
+}
+
+fn operation(op: Op) -> Operation {
+    let code = match op.kind() {
+        Kind::Match => b'M',
+        Kind::Insertion => b'I',
+        Kind::Deletion => b'D',
+        Kind::Skip => b'N',
+        Kind::SoftClip => b'S',
+        Kind::HardClip => b'H',
+        Kind::Pad => b'P',
+        Kind::SequenceMatch => b'=',
+        Kind::SequenceMismatch => b'X',
+    };
+    Operation { code, bases: op.len() as u64 }
 }
 
 /// Calls noodles, which panics on some damaged files.

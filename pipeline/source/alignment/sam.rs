@@ -1,8 +1,7 @@
 //! SAM: a header of lines that begin with `@`, then a record a line, its fields separated by tabs.
 
-use super::{Fault, Fields, Flags, Problem, Summary};
+use super::{Fault, Fields, Flags, Operation, Problem, Summary};
 use crate::source::input::{Input, Lines};
-use crate::units::Interval;
 
 /// Fields that every record has.
 const FIELDS: usize = 11;
@@ -42,7 +41,8 @@ impl Sam {
         name.map_err(|_| Problem::Name)?.clone_into(&mut fields.name);
         let reference = Some(reference.map_err(|_| Problem::Name)?).filter(|&name| name != "*");
         fields.set_reference(reference);
-        fields.interval = reference.and(interval(record[3], record[5])?);
+        take_operations(record[5], &mut fields.cigar)?;
+        fields.set_interval(start(record[3])?);
         fields.bases.clear();
         fields.bases.extend_from_slice(record[9]);
         fields.qualities.clear();
@@ -82,30 +82,26 @@ fn summary(record: &[&[u8]; FIELDS]) -> Result<Summary, Problem> {
 }
 
 /// None when the position is unknown (0).
-fn interval(position: &[u8], cigar: &[u8]) -> Result<Option<Interval>, Problem> {
+fn start(position: &[u8]) -> Result<Option<u64>, Problem> {
     let position: u32 = number("POS", position, "a number from 0 to 2147483647")?;
-    let length = reference_bases(cigar)?;
-    let start = u64::from(position).checked_sub(1);
-    Ok(start.map(|start| Interval::new(start, start + length)))
+    Ok(u64::from(position).checked_sub(1))
 }
 
-/// Bases of the reference that a CIGAR covers.
-fn reference_bases(cigar: &[u8]) -> Result<u64, Problem> {
+fn take_operations(cigar: &[u8], operations: &mut Vec<Operation>) -> Result<(), Problem> {
+    operations.clear();
     if cigar == b"*" {
-        return Ok(0);
+        return Ok(());
     }
-    let mut bases = 0;
     for operation in cigar.split_inclusive(|b| !b.is_ascii_digit()) {
         let (&code, count) = operation.split_last().ok_or_else(|| bad_cigar(cigar))?;
         let count: Option<u32> = str::from_utf8(count).ok().and_then(|count| count.parse().ok());
-        let count = u64::from(count.ok_or_else(|| bad_cigar(cigar))?);
-        match code {
-            b'M' | b'D' | b'N' | b'=' | b'X' => bases += count,
-            b'I' | b'S' | b'H' | b'P' => {}
-            _ => return Err(bad_cigar(cigar)),
+        let bases = u64::from(count.ok_or_else(|| bad_cigar(cigar))?);
+        if !b"MIDNSHP=X".contains(&code) {
+            return Err(bad_cigar(cigar));
         }
+        operations.push(Operation { code, bases });
     }
-    Ok(bases)
+    Ok(())
 }
 
 fn bad_cigar(found: &[u8]) -> Problem {

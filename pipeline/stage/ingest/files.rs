@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, Source};
-use crate::remote::{Address, is_address};
+use crate::remote::is_address;
 use crate::source::contigs;
 use crate::source::files::{self, Kind, is_several, stem};
 use crate::source::samples;
+use crate::stage::bare;
 
 /// A file to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,12 +46,6 @@ impl Format {
 /// Whether a path stands for several files; an address never does.
 pub(super) fn several(path: &Path) -> bool {
     !is_address(path) && is_several(path)
-}
-
-/// A path; of an address the name of the file there.
-fn bare(path: &Path) -> PathBuf {
-    let address = is_address(path).then(|| Address::parse(&path.to_string_lossy()).ok()).flatten();
-    address.map_or_else(|| path.to_owned(), |address| address.file_name().into())
 }
 
 /// What a source of one file is called; none for several files, which have names of their own.

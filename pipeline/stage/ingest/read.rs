@@ -11,6 +11,7 @@ use super::files::{File, Format};
 use super::{Error, OnBadRecord, Source, Task, to_json};
 use crate::artifact::Counts;
 use crate::observer::Unit;
+use crate::source::alignment::consensus::{self, Consensus, Part};
 use crate::source::fasta::{Event, index::Indexed};
 use crate::source::fastq::{self, Pairs, bare_name};
 use crate::source::input::STDIN;
@@ -68,7 +69,10 @@ impl<'a> Ingest<'a> {
         match file.format {
             Format::Contigs(format) => self.contigs(&path, file, format, &mut names)?,
             Format::Fastq => self.fastq(&path, file, source.quality.unwrap_or_default())?,
-            Format::Alignment => self.alignment(&path, file, source, &mut names)?,
+            Format::Alignment => match &source.consensus {
+                None => self.alignment(&path, file, source, &mut names)?,
+                Some(options) => self.consensus(&path, file, source, options, &mut names)?,
+            },
         }
         names.check(&path)?;
         if self.tally.skipped > 0 {
@@ -299,10 +303,69 @@ impl<'a> Ingest<'a> {
             }
         }
         names.known = reader.references().iter().map(|name| names.new_name(name)).collect();
-        self.tally.masked = reader.counts().masked;
-        for (reason, tally) in &reader.counts().skipped {
+        self.drop_reads(reader.counts());
+        Ok(())
+    }
+
+    /// Counts the reads that the options leave out.
+    fn drop_reads(&mut self, counts: &alignment::Counts) {
+        self.tally.masked = counts.masked;
+        for (reason, tally) in &counts.skipped {
             let reason = to_json(reason);
             self.drop(&format!("read: {}", reason.as_str().unwrap_or_default()), tally.bases);
+        }
+    }
+
+    /// Makes a record of the consensus over each contig. The bases of reads that have votes are not part of the account, but
+    /// those of the consensus.
+    fn consensus(
+        &mut self,
+        path: &Path,
+        file: &File,
+        source: &Source,
+        options: &consensus::Options,
+        names: &mut Names,
+    ) -> Result<(), Error> {
+        let reference = self.task.file(&options.reference);
+        let decoder = source.reference.as_ref().map(|reference| self.task.file(reference));
+        let reads = alignment::Options { unmapped: false, ..source.reads.unwrap_or_default() };
+        let decoder = decoder.as_deref().unwrap_or(&reference);
+        let reader = alignment::Reader::open_with_reference(path, Some(decoder), reads)?;
+        self.tally.format = reader.format();
+        let mut consensus = Consensus::new(reader, &reference, options.clone(), self.skip)?;
+        let (mut name, mut position) = (String::new(), 0);
+        while let Some(part) = consensus.next_part()? {
+            match part {
+                Part::Contig(contig) => {
+                    (name, position) = (names.new_name(contig), 0);
+                    self.begin_contig(file, &name, names);
+                }
+                Part::Bases(bases) => {
+                    self.take_pieces(position, bases)?;
+                    position += bases.len() as u64;
+                }
+                Part::End(0) => {
+                    self.records.pop();
+                    self.task
+                        .note(format!("reads delete all of `{name}` of {}; it has no record", file.name));
+                }
+                Part::End(bases) => self.end_contig(path, &name, bases, names)?,
+            }
+        }
+        for reason in consensus.take_bad() {
+            self.skip_record(&file.name, reason);
+        }
+        self.drop_reads(consensus.reads().counts());
+        self.drop("read: unplaced", consensus.unplaced().bases);
+        let used = consensus.used();
+        self.task.note(format!("{} reads of {} bases have votes in {}", used.records, used.bases, file.name));
+        Ok(())
+    }
+
+    /// Takes bases that may be more than a block.
+    fn take_pieces(&mut self, start: u64, bases: &[u8]) -> Result<(), Error> {
+        for (number, piece) in (0..).zip(bases.chunks(BLOCK_BASES)) {
+            self.take(start + number * BLOCK_BASES as u64, piece)?;
         }
         Ok(())
     }
