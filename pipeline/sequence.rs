@@ -16,3 +16,4 @@ pub mod kmer;
 pub mod mask;
 pub mod search;
 pub mod sketch;
+pub mod statistics;
