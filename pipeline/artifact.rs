@@ -10,7 +10,7 @@ pub mod staging;
 use std::path::{Path, PathBuf};
 
 pub use hashes::Hashes;
-pub use manifest::{Counts, FileEntry, Input, Manifest, SourceFile};
+pub use manifest::{Account, Counts, FileEntry, Input, Manifest, SourceFile};
 pub use staging::{Part, Staging};
 
 use crate::fs;

@@ -10,6 +10,7 @@ mod data;
 mod figure;
 mod histogram;
 mod number;
+mod sequences;
 mod verdict;
 mod view;
 mod vocabularies;

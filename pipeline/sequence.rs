@@ -17,3 +17,4 @@ pub mod mask;
 pub mod packed;
 pub mod search;
 pub mod sketch;
+pub mod statistics;

@@ -110,15 +110,15 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 
 /// Every kind of stage, in the order of the usual flow.
 pub const KINDS: &[Kind] = &[
-    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 3),
-    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 2),
+    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4),
+    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 3),
     kind::<dedup::Config>(
         "dedup",
         "Drops intervals or windows that have been seen before, on either strand",
-        1,
+        2,
     ),
-    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 1),
-    kind::<chunk::Config>("chunk", "Cuts intervals into windows", 1),
+    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3),
+    kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2),
     kind::<decontaminate::Config>(
         "decontaminate",
         "Takes benchmarks' test sequences out of the training data",
@@ -126,9 +126,9 @@ pub const KINDS: &[Kind] = &[
     ),
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
-    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 2),
+    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 3),
     kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),
-    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 3),
+    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 4),
     Kind {
         name: "train",
         summary: "Trains a language model on shards",

@@ -91,7 +91,7 @@ pub enum Error {
     },
     /// A stage lost bases in silence.
     #[error(
-        "stage `{stage}` does not balance: {bases_in} bases in, {bases_out} out and {dropped} dropped; this is a bug"
+        "stage `{stage}` does not balance: {bases_in} bases in, {bases_out} out and {dropped} dropped, in all or in a part; this is a bug"
     )]
     Unbalanced {
         /// Its name.
@@ -102,6 +102,18 @@ pub enum Error {
         bases_out: u64,
         /// Bases dropped for all reasons.
         dropped: u64,
+    },
+    /// Bases were lost between two stages.
+    #[error("stage `{stage}` read {bases_in} bases of `{from}`, which handed on {bases_out}; this is a bug")]
+    NotRead {
+        /// The stage that read.
+        stage: String,
+        /// The stage that wrote.
+        from: String,
+        /// Bases read.
+        bases_in: u64,
+        /// Bases written.
+        bases_out: u64,
     },
     /// An artifact is unusable.
     #[error(transparent)]

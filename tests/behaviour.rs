@@ -31,6 +31,8 @@ mod rerun;
 mod server;
 #[path = "behaviour/shards.rs"]
 mod shards;
+#[path = "behaviour/statistics.rs"]
+mod statistics;
 #[path = "behaviour/windows.rs"]
 mod windows;
 #[path = "behaviour/workflow_file.rs"]

@@ -78,7 +78,7 @@ pub struct FileEntry {
     pub volatile: bool,
 }
 
-/// The account of a stage: `bases_in == bases_out + sum of dropped`.
+/// The account of a stage: `bases_in == bases_out + sum of dropped`, for all of it and for every part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Bases read.
@@ -90,6 +90,60 @@ pub struct Counts {
     /// Records, windows, tokens, rows ... by name.
     #[serde(default)]
     pub other: BTreeMap<String, u64>,
+    /// The same account source by source, from the stages that know the sources.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_source: BTreeMap<String, Account>,
+    /// The same account split by split, from the stages behind the split.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_split: BTreeMap<String, Account>,
+}
+
+/// The part of an account that is of one source or one split.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Account {
+    /// Bases read.
+    pub bases_in: u64,
+    /// Bases that went on.
+    pub bases_out: u64,
+    /// Bases that did not, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
+}
+
+impl Account {
+    /// Adds `bases` that went on.
+    pub fn keep(&mut self, bases: u64) {
+        self.bases_in += bases;
+        self.bases_out += bases;
+    }
+
+    /// Adds `bases` that were dropped for `reason`; a reason with no bases is not listed.
+    pub fn drop_bases(&mut self, reason: &str, bases: u64) {
+        self.bases_in += bases;
+        add_dropped(&mut self.dropped, reason, bases);
+    }
+
+    /// Adds another account.
+    pub fn add(&mut self, other: &Self) {
+        self.bases_in += other.bases_in;
+        self.bases_out += other.bases_out;
+        other.dropped.iter().for_each(|(reason, &bases)| add_dropped(&mut self.dropped, reason, bases));
+    }
+
+    /// Whether nothing was lost in silence.
+    pub fn balances(&self) -> bool {
+        self.bases_in == self.bases_out + self.dropped.values().sum::<u64>()
+    }
+}
+
+fn add_dropped(dropped: &mut BTreeMap<String, u64>, reason: &str, bases: u64) {
+    if bases == 0 {
+        return;
+    }
+    match dropped.get_mut(reason) {
+        Some(sum) => *sum += bases,
+        None => drop(dropped.insert(reason.to_owned(), bases)),
+    }
 }
 
 impl Counts {
@@ -100,9 +154,7 @@ impl Counts {
 
     /// Adds `bases` to those dropped for `reason`; a reason with no bases is not listed.
     pub fn drop_bases(&mut self, reason: &str, bases: u64) {
-        if bases > 0 {
-            *self.dropped.entry(reason.to_owned()).or_default() += bases;
-        }
+        add_dropped(&mut self.dropped, reason, bases);
     }
 
     /// Records a count that is not an account of bases.
@@ -118,10 +170,69 @@ impl Counts {
         for (name, count) in &other.other {
             *self.other.entry(name.clone()).or_default() += count;
         }
+        other.by_source.iter().for_each(|(name, account)| self.source(name).add(account));
+        other.by_split.iter().for_each(|(name, account)| self.split(name).add(account));
     }
 
-    /// Whether nothing was lost in silence.
+    /// The account of a source.
+    pub fn source(&mut self, name: &str) -> &mut Account {
+        self.by_source.entry(name.to_owned()).or_default()
+    }
+
+    /// The account of a split.
+    pub fn split(&mut self, name: &str) -> &mut Account {
+        self.by_split.entry(name.to_owned()).or_default()
+    }
+
+    /// Whether nothing was lost in silence: as a whole, in each source and split, and between these and the whole.
     pub fn balances(&self) -> bool {
-        self.bases_in == self.bases_out + self.dropped_bases()
+        let whole = self.whole();
+        let adds_up = |parts: &BTreeMap<String, Account>| {
+            let mut sum = Account::default();
+            parts.values().for_each(|part| sum.add(part));
+            parts.is_empty() || (sum == whole && parts.values().all(Account::balances))
+        };
+        whole.balances() && adds_up(&self.by_source) && adds_up(&self.by_split)
+    }
+
+    fn whole(&self) -> Account {
+        Account { bases_in: self.bases_in, bases_out: self.bases_out, dropped: self.dropped.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_balances_as_a_whole_and_in_its_parts() {
+        let whole = || {
+            let mut counts = Counts { bases_in: 10, bases_out: 7, ..Counts::default() };
+            counts.drop_bases("short", 3);
+            counts
+        };
+        let mut parts = whole();
+        parts.source("a").keep(7);
+        parts.source("b").drop_bases("short", 3);
+        let cases: [(&str, bool, fn(&mut Counts)); 6] = [
+            ("parts", true, |_| ()),
+            ("a base too many", false, |counts| counts.bases_in += 1),
+            ("a base too many in a part", false, |counts| counts.source("a").bases_in += 1),
+            ("a part less", false, |counts| drop(counts.by_source.remove("b"))),
+            ("another reason", false, |counts| {
+                counts.by_source.remove("b");
+                counts.source("b").drop_bases("long", 3);
+            }),
+            ("splits that are not all", false, |counts| counts.split("train").keep(7)),
+        ];
+        assert!(whole().balances());
+        for (name, expected, change) in cases {
+            let mut counts = parts.clone();
+            change(&mut counts);
+            assert_eq!(counts.balances(), expected, "{name}");
+        }
+        let mut twice = parts.clone();
+        twice.add(&parts);
+        assert!(twice.balances() && twice.by_source["b"].dropped["short"] == 6);
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metric::interval::Estimate;
+use crate::sequence::statistics::Statistics;
 
 use super::Histogram;
 
@@ -25,6 +26,12 @@ pub struct Data {
     pub stages: Vec<Stage>,
     /// What was read.
     pub sources: Vec<Source>,
+    /// What the sequences of each source and of each split are made of.
+    #[serde(default)]
+    pub sequences: Vec<Sequence>,
+    /// What became of the bases of each source and of each split, stage by stage.
+    #[serde(default)]
+    pub accounts: Vec<Account>,
     /// Distributions of lengths: contigs or reads of each source, chunks.
     pub lengths: Vec<Histogram>,
     /// The vocabulary and its use.
@@ -143,6 +150,79 @@ pub struct Source {
     pub ambiguous: Option<u64>,
     /// Size of the input, in bytes.
     pub bytes: Option<u64>,
+}
+
+/// The sequences of a source as they were read, or those of a split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Which of the two it is.
+    pub part: Part,
+    /// The name of the source or of the split.
+    pub name: String,
+    /// The stage that read the source, or made the split.
+    pub stage: String,
+    /// What they are made of.
+    pub statistics: Statistics,
+    /// What stages found twice in it.
+    pub duplicates: Vec<Duplicates>,
+    /// What other splits have of it.
+    pub shared: Vec<Shared>,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// What a source holds.
+    #[default]
+    Source,
+    /// What a split holds.
+    Split,
+}
+
+/// What a stage found twice in a source, or in it and in one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicates {
+    /// The stage.
+    pub stage: String,
+    /// What was compared: `windows`, `intervals`.
+    pub unit: String,
+    /// How many were compared.
+    pub compared: u64,
+    /// Those of them that are equal to an earlier one.
+    pub exact: u64,
+    /// Those of them that are near an earlier one.
+    pub near: u64,
+}
+
+/// Windows of a split that another split shares, as a stage found them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// The stage.
+    pub stage: String,
+    /// The other split.
+    pub within: String,
+    /// Windows that were judged.
+    pub windows: u64,
+    /// Those of them that the other one shares.
+    pub shared: u64,
+}
+
+/// What a stage did to the bases of a source or of a split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// Which of the two it is.
+    pub part: Part,
+    /// The name of the source or of the split.
+    pub name: String,
+    /// The stage.
+    pub stage: String,
+    /// Bases in.
+    pub before: u64,
+    /// Bases out.
+    pub after: u64,
+    /// Bases dropped, by reason.
+    pub dropped: Vec<Dropped>,
 }
 
 /// A vocabulary, and how the tokens of the corpus use it.

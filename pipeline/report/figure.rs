@@ -3,7 +3,9 @@
 use super::axis::{Axis, Tick};
 use super::chart::{Chart, Point, Series};
 use super::number::{count, fixed, percent};
+use super::sequences::{gc_range, share_of};
 use super::{Baseline, Evaluation, Histogram, Markov, Tokens, Training, Vocabularies, Vocabulary};
+use crate::sequence::statistics::Statistics;
 
 /// A distribution of lengths, as bars.
 pub(super) fn lengths(histogram: &Histogram) -> Option<String> {
@@ -29,6 +31,26 @@ pub(super) fn lengths(histogram: &Histogram) -> Option<String> {
         };
         let text = format!("{range} {}: {} {}", histogram.unit, count(bin.count), histogram.counted);
         chart.bar(Series::First, (at(bin.low), at(bin.high)), bin.count as f64, &text);
+    }
+    Some(chart.svg())
+}
+
+/// Shares of the bases by the share of G and C of their window, as bars.
+pub(super) fn gc_windows(title: &str, statistics: &Statistics) -> Option<String> {
+    let bins = &statistics.gc_windows;
+    let bases: u64 = bins.iter().sum();
+    let share = |part: u64| 100.0 * part as f64 / bases.max(1) as f64;
+    let filled = |bin: &usize| bins[*bin] > 0;
+    let (first, last) = ((0..bins.len()).find(filled)?, (0..bins.len()).rfind(filled)?);
+    let at = |bin: usize| 100.0 * bin as f64 / bins.len() as f64;
+    let x =
+        Axis::tight("G and C in the window (%)", at(first.saturating_sub(2)), at((last + 3).min(bins.len())));
+    let y = Axis::linear("Bases (%)", 0.0, bins.iter().map(|&part| share(part)).fold(0.0, f64::max));
+    let description = format!("{} bases in {} bins.", count(bases), bins.len());
+    let mut chart = Chart::new(&format!("G and C of {title}"), &description, x, y, 0);
+    for bin in (first..=last).filter(filled) {
+        let text = format!("{}: {}", gc_range(bin), share_of(bins[bin], bases));
+        chart.bar(Series::First, (at(bin), at(bin + 1)), share(bins[bin]), &text);
     }
     Some(chart.svg())
 }

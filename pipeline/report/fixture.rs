@@ -2,10 +2,11 @@
 
 use crate::metric::interval::Estimate;
 use crate::report::{
-    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Leak, Leaks, Machine, Markov,
-    MarkovOrder, MixedSource, Mixture, ModelScore, Point, Shard, Source, Split, Stage, Status, Token,
-    TokenLength, Tokens, Training, Vocabularies, Vocabulary,
+    Account, Command, Contamination, Count, Data, Dropped, Duplicates, Evaluation, Fact, Histogram, Leak,
+    Leaks, Machine, Markov, MarkovOrder, MixedSource, Mixture, ModelScore, Part, Point, Sequence, Shard,
+    Shared, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary,
 };
+use crate::sequence::statistics::Counter;
 
 /// A report with every section.
 pub fn full() -> Data {
@@ -25,6 +26,8 @@ pub fn full() -> Data {
         }),
         stages: stages(),
         sources: sources(),
+        sequences: sequences(),
+        accounts: accounts(),
         lengths: lengths(),
         tokens: Some(tokens()),
         vocabularies: Some(vocabularies()),
@@ -129,6 +132,51 @@ fn sources() -> Vec<Source> {
             ambiguous: Some(1_204),
             bytes: Some(2_204_118),
         },
+    ]
+}
+
+fn sequences() -> Vec<Sequence> {
+    let statistics = |lengths: &[u64]| {
+        let mut counter = Counter::default();
+        for &length in lengths {
+            counter.end_stretch();
+            let gc = length / 1_000 % 7;
+            let window = "g".repeat(1_000) + &"A".repeat(1_000 + 100 * usize::try_from(gc).unwrap());
+            (0..20).for_each(|i| counter.push(i * window.len() as u64, window.as_bytes()));
+            counter.push(900_000, b"NNNNNRYY");
+            counter.add_record(length);
+        }
+        counter.statistics()
+    };
+    let sequence = |part, name: &str, stage: &str, lengths: &[u64]| Sequence {
+        part,
+        name: name.into(),
+        stage: stage.into(),
+        statistics: statistics(lengths),
+        ..Sequence::default()
+    };
+    let duplicates =
+        Duplicates { stage: "unique".into(), unit: "windows".into(), compared: 12_074, exact: 61, near: 402 };
+    let shared = Shared { stage: "overlap".into(), within: "train".into(), windows: 949, shared: 17 };
+    vec![
+        Sequence { duplicates: vec![duplicates], ..sequence(Part::Source, "genome", "genome", &CONTIGS) },
+        sequence(Part::Split, "train", "split", &CONTIGS[..14]),
+        Sequence { shared: vec![shared], ..sequence(Part::Split, "test", "split", &CONTIGS[15..16]) },
+    ]
+}
+
+fn accounts() -> Vec<Account> {
+    let account = |part, name: &str, stage: &str, (before, after), reason: &str| Account {
+        part,
+        name: name.into(),
+        stage: stage.into(),
+        before,
+        after,
+        dropped: vec![Dropped { reason: reason.into(), unit: "bases".into(), count: before - after }],
+    };
+    vec![
+        account(Part::Source, "genome", "unique", (12_157_105, 11_694_021), "near duplicate"),
+        account(Part::Split, "train", "chunks", (10_031_969, 10_031_457), "tail shorter than the window"),
     ]
 }
 

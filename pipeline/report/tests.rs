@@ -1,11 +1,12 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "summary",
     "workflow",
     "stages",
     "sources",
+    "sequences",
     "lengths",
     "tokens",
     "vocabularies",
@@ -43,11 +44,15 @@ fn full_data_shows_every_section() {
         "a window is written up to 4 times; the temperature is 2",
         "Source `phage` has 48000",
         "0.125 % ± 0.011",
+        "unique: 61 exact and 402 near duplicates of 12,074 windows",
+        "overlap: 17 of 949 windows in train",
+        "title=\"R 17, Y 34\"",
+        "tail shorter than the window: 512",
         "<td class=\"key\">tf, decontaminated</td>",
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("class=\"chart\"").count(), 11);
+    assert_eq!(page.matches("class=\"chart\"").count(), 16);
 }
 
 #[test]
@@ -62,10 +67,14 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 13] = [
+    let without: [Removal; 14] = [
         ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
+        ("sequences", |data| {
+            data.sequences.clear();
+            data.accounts.clear();
+        }),
         ("lengths", |data| data.lengths.clear()),
         ("tokens", |data| data.tokens = None),
         ("splits", |data| data.splits.clear()),
@@ -90,6 +99,8 @@ fn parts_may_be_empty() {
     let data = Data {
         stages: vec![Stage::default()],
         sources: vec![Source::default()],
+        sequences: vec![Sequence::default()],
+        accounts: vec![Account::default()],
         lengths: vec![Histogram::default()],
         tokens: Some(Tokens::default()),
         vocabularies: Some(Vocabularies { rows: vec![Vocabulary::default(); 2], ..Vocabularies::default() }),
@@ -165,6 +176,9 @@ fn names_and_texts_are_escaped() {
     data.stages[3].name = evil.into();
     data.stages[3].config = Some(evil.into());
     data.sources[0].name = evil.into();
+    data.sequences[0].name = evil.into();
+    data.sequences[0].duplicates[0].stage = evil.into();
+    data.accounts[0].dropped[0].reason = evil.into();
     data.lengths[0].title = evil.into();
     data.splits[0].contigs = vec![evil.into()];
     data.commands[0].line = evil.into();
@@ -174,7 +188,7 @@ fn names_and_texts_are_escaped() {
     }
     let page = render(&data).unwrap();
     assert!(!page.contains("<script"));
-    assert!(page.matches("&lt;script&gt;").count() >= 9);
+    assert!(page.matches("&lt;script&gt;").count() >= 14);
 }
 
 #[test]

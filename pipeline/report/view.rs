@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::number::{bytes, count, fixed, short, signed};
+use super::sequences::SequencesView;
 use super::vocabularies::VocabulariesView;
 use super::{Data, Estimate, Evaluation, Stage, Status, Tokens, Training, dag, figure, verdict};
 
@@ -16,6 +17,7 @@ pub(super) struct View<'a> {
     dag: Option<String>,
     stages: Vec<StageView<'a>>,
     status: StatusView,
+    sequences: Option<SequencesView<'a>>,
     lengths: Vec<Figure>,
     tokens: Option<TokensView>,
     vocabularies: Option<VocabulariesView>,
@@ -123,6 +125,7 @@ impl<'a> View<'a> {
             dag: dag::svg(&data.stages),
             stages: data.stages.iter().enumerate().map(StageView::new).collect(),
             status: StatusView::new(&data.stages),
+            sequences: SequencesView::new(data),
             lengths: data.lengths.iter().filter_map(Figure::lengths).collect(),
             tokens: data.tokens.as_ref().map(TokensView::new),
             vocabularies: data.vocabularies.as_ref().map(VocabulariesView::new),

@@ -186,7 +186,11 @@ impl Stage for Config {
                         inside += part.len();
                         cut.part(&stretch, part)?;
                     }
-                    cut.counts.drop_bases("outside the places of `within`", stretch.interval.len() - inside);
+                    cut.drop(
+                        &stretch.split,
+                        "outside the places of `within`",
+                        stretch.interval.len() - inside,
+                    );
                 }
             }
             task.check()
@@ -251,6 +255,11 @@ impl<'a> Cut<'a> {
         Self { config, sampling, writer, counts, splits, lengths, classes }
     }
 
+    fn drop(&mut self, split: &str, reason: &str, bases: u64) {
+        self.counts.drop_bases(reason, bases);
+        self.counts.split(split).drop_bases(reason, bases);
+    }
+
     /// Cuts a part of a stretch into windows.
     fn part(&mut self, stretch: &Stretch, part: Interval) -> Result<(), Error> {
         self.splits.entry(stretch.split.clone()).or_default();
@@ -265,8 +274,9 @@ impl<'a> Cut<'a> {
             }
         }
         self.counts.bases_out += kept_bases;
-        self.counts.drop_bases("left out by `sample`", covered - part.start - kept_bases);
-        self.counts.drop_bases("tail shorter than the window", part.end - covered);
+        self.counts.split(&stretch.split).keep(kept_bases);
+        self.drop(&stretch.split, "left out by `sample`", covered - part.start - kept_bases);
+        self.drop(&stretch.split, "tail shorter than the window", part.end - covered);
         Ok(())
     }
 

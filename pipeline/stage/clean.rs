@@ -123,7 +123,7 @@ impl Stage for Config {
                 clean.block(&mut cleaner, block)?;
                 next = reader.next_block()?;
             }
-            clean.end(&mut cleaner, number)?;
+            clean.end(&mut cleaner, number, &record.source)?;
             task.check()?;
         }
         let (from, to) = (input.path(RECORDS), task.out.join(RECORDS));
@@ -166,7 +166,7 @@ impl<'a> Clean<'a> {
         Ok(())
     }
 
-    fn end(&mut self, cleaner: &mut Cleaner, record: u64) -> Result<(), Error> {
+    fn end(&mut self, cleaner: &mut Cleaner, record: u64, source: &str) -> Result<(), Error> {
         let counts = cleaner.finish(&mut self.decided);
         self.counts.bases_in += counts.bases_in;
         self.counts.bases_out += counts.bases_kept;
@@ -175,6 +175,9 @@ impl<'a> Clean<'a> {
         for (reason, bases) in counts.dropped.by_reason() {
             self.counts.drop_bases(reason, bases);
         }
+        let account = self.counts.source(source);
+        account.keep(counts.bases_kept);
+        counts.dropped.by_reason().iter().for_each(|(reason, bases)| account.drop_bases(reason, *bases));
         self.write_decided(record)
     }
 

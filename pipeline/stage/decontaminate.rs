@@ -403,16 +403,16 @@ impl<'a> Rows<'a> {
         }
         self.hit += 1;
         let shared: u64 = places.iter().map(|place| place.end.min(end) - place.start.max(start)).sum();
-        self.counts.drop_bases(SHARED, shared);
+        self.drop(&row.split, SHARED, shared);
         if self.config.action == Action::Remove {
-            self.counts.drop_bases(BESIDE, end - start - shared);
+            self.drop(&row.split, BESIDE, end - start - shared);
             return Ok(());
         }
         let starts = std::iter::once(start).chain(places.iter().map(|place| place.end));
         let ends = places.iter().map(|place| place.start).chain(std::iter::once(end));
         for (from, to) in starts.zip(ends).filter(|(from, to)| from < to) {
             if to - from < self.config.min_length.unwrap_or(self.config.k) {
-                self.counts.drop_bases(SHORT, to - from);
+                self.drop(&row.split, SHORT, to - from);
             } else {
                 self.keep(Stretch { interval: Interval::new(from, to), ..row.clone() });
             }
@@ -420,8 +420,14 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    fn drop(&mut self, split: &str, reason: &str, bases: u64) {
+        self.counts.drop_bases(reason, bases);
+        self.counts.split(split).drop_bases(reason, bases);
+    }
+
     fn keep(&mut self, row: Stretch) {
         self.counts.bases_out += row.interval.len();
+        self.counts.split(&row.split).keep(row.interval.len());
         let tally = self.splits.entry(row.split.clone()).or_default();
         tally.rows += 1;
         tally.bases += row.interval.len();

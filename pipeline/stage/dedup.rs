@@ -4,8 +4,8 @@
 //! Memory: 90 bytes an interval or window; with `near` 4 bytes a bin and some 25 bytes a band for each that is kept, about
 //! 1.3 kB with 128 bins and 32 bands (a threshold of 0.8); and some tiles of bases.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::records::{
 };
 use super::tiles::{Part, Tile, for_each_tile};
 use super::{Error, Outcome, Stage, Task, from, reference, tables, to_json};
-use crate::artifact::Counts;
+use crate::artifact::{Account, Counts};
 use crate::sequence::fingerprint::{Canonical, Fingerprint};
 use crate::sequence::kmer::MAX_K;
 use crate::sequence::sketch::{Kept, Sketch};
@@ -126,6 +126,7 @@ impl Stage for Config {
         let records = read_records(&sequence.path(RECORDS))?;
         write_duplicates(&task.out.join(DUPLICATES), &records, &units, &fates)?;
         let mut counts = write_kept(&task.out.join(INTERVALS), &units, &fates)?;
+        let found = by_source(&records, &units, &fates, &mut counts);
         let dropped = |kind: fn(&Fate) -> bool| fates.iter().filter(|fate| kind(fate)).count() as u64;
         let (exact, near) = (dropped(Fate::is_exact), dropped(Fate::is_near));
         let unit = if self.window.is_some() { "windows" } else { "intervals compared" };
@@ -137,7 +138,7 @@ impl Stage for Config {
             units.len(),
             counts.dropped_bases()
         );
-        let details = json!({ "missed_at_threshold": missed });
+        let details = json!({ "missed_at_threshold": missed, "sources": found });
         let references = vec![reference("sequence", &sequence)];
         Ok(Outcome { counts, references, details, summary, ..Outcome::default() })
     }
@@ -210,6 +211,15 @@ impl Fate {
 
     fn is_near(&self) -> bool {
         matches!(self, Self::Near { .. })
+    }
+
+    /// Enters the bases that have this fate.
+    fn enter(&self, bases: u64, account: &mut Account) {
+        match self {
+            Self::Kept => account.keep(bases),
+            Self::Exact { .. } => account.drop_bases("exact duplicate", bases),
+            Self::Near { .. } => account.drop_bases("near duplicate", bases),
+        }
     }
 
     /// The number of the unit in favour of which it goes, its strand there where known, and the similarity.
@@ -285,7 +295,7 @@ impl Seen {
 /// Writes what stays, neighbours of one interval as one.
 fn write_kept(path: &Path, units: &[Part], fates: &[Fate]) -> Result<Counts, Error> {
     let mut writer = StretchWriter::create(path)?;
-    let mut counts = Counts::default();
+    let mut account = Account::default();
     let mut intervals = 0;
     let mut open: Option<Part> = None;
     let mut write = |part: Part| {
@@ -295,12 +305,7 @@ fn write_kept(path: &Path, units: &[Part], fates: &[Fate]) -> Result<Counts, Err
     };
     for (unit, fate) in units.iter().zip(fates) {
         let bases = unit.interval.len();
-        counts.bases_in += bases;
-        match fate {
-            Fate::Kept => counts.bases_out += bases,
-            Fate::Exact { .. } => counts.drop_bases("exact duplicate", bases),
-            Fate::Near { .. } => counts.drop_bases("near duplicate", bases),
-        }
+        fate.enter(bases, &mut account);
         let joins = |part: &Part| {
             (part.record, part.label, part.interval.end) == (unit.record, unit.label, unit.interval.start)
         };
@@ -313,9 +318,41 @@ fn write_kept(path: &Path, units: &[Part], fates: &[Fate]) -> Result<Counts, Err
         }
     }
     open.map_or(Ok(()), &mut write)?;
-    counts.set("intervals", intervals);
     writer.finish()?;
+    let Account { bases_in, bases_out, dropped } = account;
+    let mut counts = Counts { bases_in, bases_out, dropped, ..Counts::default() };
+    counts.set("intervals", intervals);
     Ok(counts)
+}
+
+/// What was found of a source.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Found {
+    /// Intervals or windows that were compared.
+    compared: u64,
+    /// Those of them that were dropped as equal to an earlier one.
+    exact: u64,
+    /// Those of them that were dropped as near duplicates.
+    near: u64,
+}
+
+/// What was found, source by source, whose accounts go to `counts`.
+fn by_source<'a>(
+    records: &'a [Record],
+    units: &[Part],
+    fates: &[Fate],
+    counts: &mut Counts,
+) -> BTreeMap<&'a str, Found> {
+    let mut sources: BTreeMap<&str, Found> = BTreeMap::new();
+    for (unit, fate) in units.iter().zip(fates) {
+        let source = &records[index(unit.record)].source;
+        let found = sources.entry(source).or_default();
+        found.compared += 1;
+        found.exact += u64::from(fate.is_exact());
+        found.near += u64::from(fate.is_near());
+        fate.enter(unit.interval.len(), counts.source(source));
+    }
+    sources
 }
 
 /// Writes what was dropped: where it lay, what stays in its place, on which strand (for exact ones) and how similar.
@@ -443,6 +480,11 @@ mod tests {
         let fates = [Fate::Kept, Fate::Kept, gone, Fate::Kept, Fate::Kept, Fate::Kept];
         let counts = write_kept(&path, &units, &fates).unwrap();
         assert_eq!((counts.bases_in, counts.bases_out, counts.dropped["near duplicate"]), (50, 40, 10));
+        let record = Record { source: "s".into(), name: "r".into(), contig: None, bases: 50 };
+        let mut with_sources = counts.clone();
+        let sources = by_source(std::slice::from_ref(&record), &units, &fates, &mut with_sources);
+        assert_eq!(sources["s"], Found { compared: 6, exact: 0, near: 1 });
+        assert!(with_sources.balances(), "{with_sources:?}");
         let mut kept = Vec::new();
         for_each_stretch::<Error>(&path, |row| {
             kept.push(row.interval.to_string());

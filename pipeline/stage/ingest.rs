@@ -1,5 +1,5 @@
-//! Reads sequence files into records. Memory: a block of bases or a read, the regions (24 bytes each), and the record
-//! table (names).
+//! Reads sequence files into records. Memory: a block of bases or a read, the regions (24 bytes each), the record
+//! table (names), and a count for each length of records.
 
 mod describe;
 mod files;

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, UIn
 use arrow::datatypes::DataType;
 
 use super::Task;
-use super::tables::{Error, Reader, Writer};
+use super::tables::{Batch, Error, Reader, Writer};
 use crate::artifact::Artifact;
 use crate::sequence::packed::{self, Packed};
 use crate::units::{Interval, Strand};
@@ -317,19 +317,57 @@ pub fn for_each_stretch<E: From<Error>>(
 ) -> Result<(), E> {
     let mut reader = Reader::open(path, BATCH_ROWS)?;
     while let Some(batch) = reader.next_batch()? {
-        let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
-        let (end, strand) = (batch.column::<UInt64Array>("end")?, batch.column::<StringArray>("strand")?);
-        let split = batch.column::<StringArray>("split")?;
-        for i in 0..batch.rows() {
-            each(Stretch {
-                record: record.value(i),
-                interval: Interval::new(start.value(i), end.value(i).max(start.value(i))),
-                strand: if strand.value(i) == "-" { Strand::Reverse } else { Strand::Forward },
-                split: split.value(i).to_owned(),
-            })?;
-        }
+        stretches(&batch)?.try_for_each(&mut each)?;
     }
     Ok(())
+}
+
+fn stretches(batch: &Batch) -> Result<impl Iterator<Item = Stretch>, Error> {
+    let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
+    let (end, strand) = (batch.column::<UInt64Array>("end")?, batch.column::<StringArray>("strand")?);
+    let split = batch.column::<StringArray>("split")?;
+    Ok((0..batch.rows()).map(|i| Stretch {
+        record: record.value(i),
+        interval: Interval::new(start.value(i), end.value(i).max(start.value(i))),
+        strand: if strand.value(i) == "-" { Strand::Reverse } else { Strand::Forward },
+        split: split.value(i).to_owned(),
+    }))
+}
+
+/// Reads soft masks beside intervals that ascend. Memory: a batch of rows.
+pub struct MaskReader {
+    reader: Reader,
+    /// Masks that an interval may still meet.
+    masks: VecDeque<(u64, Interval)>,
+}
+
+impl MaskReader {
+    /// Opens the table of masks, which ascend and do not overlap.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { reader: Reader::open(path, BATCH_ROWS)?, masks: VecDeque::new() })
+    }
+
+    /// Bases of an interval that are masked; starts must not descend from call to call.
+    pub fn masked(&mut self, record: u64, interval: Interval) -> Result<u64, Error> {
+        loop {
+            while self.masks.front().is_some_and(|(of, mask)| (*of, mask.end) <= (record, interval.start)) {
+                self.masks.pop_front();
+            }
+            let reached =
+                self.masks.back().is_some_and(|(of, mask)| (*of, mask.end) >= (record, interval.end));
+            if reached || !self.load()? {
+                break;
+            }
+        }
+        let met = self.masks.iter().take_while(|(of, mask)| (*of, mask.start) < (record, interval.end));
+        Ok(met.map(|(_, mask)| mask.end.min(interval.end) - mask.start.max(interval.start)).sum())
+    }
+
+    fn load(&mut self) -> Result<bool, Error> {
+        let Some(batch) = self.reader.next_batch()? else { return Ok(false) };
+        self.masks.extend(stretches(&batch)?.map(|mask| (mask.record, mask.interval)));
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
@@ -354,5 +392,30 @@ mod tests {
             assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
         }
         assert!(!reader.fetch(2, Interval::new(1, 9), &mut out).unwrap());
+    }
+
+    #[test]
+    fn masks_are_met_in_part_and_across_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MASKS);
+        let mut writer = StretchWriter::create(&path).unwrap();
+        for (record, start, end) in [(0, 2, 5), (0, 7, 9), (2, 0, 4)] {
+            let (interval, strand) = (Interval::new(start, end), Strand::Forward);
+            writer.push(Stretch { record, interval, strand, split: String::new() }).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut reader = MaskReader::open(&path).unwrap();
+        for (record, start, end, expected) in [
+            (0, 0, 3, 1),
+            (0, 3, 8, 3),
+            (0, 8, 20, 1),
+            (1, 0, 9, 0),
+            (2, 1, 3, 2),
+            (2, 3, 9, 1),
+            (3, 0, 1, 0),
+        ] {
+            let found = reader.masked(record, Interval::new(start, end)).unwrap();
+            assert_eq!(found, expected, "{record}:{start}-{end}");
+        }
     }
 }

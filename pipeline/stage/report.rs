@@ -1,6 +1,8 @@
 //! Gathers what the manifests of everything upstream say and writes one HTML page. Memory: the manifests, the training
 //! history and one count per token.
 
+mod sequences;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
@@ -104,6 +106,8 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         machine: machine(task.threads),
         stages: artifacts.iter().map(|artifact| stage(task, artifact)).collect(),
         sources: of("ingest").flat_map(sources).collect(),
+        sequences: sequences::sequences(artifacts),
+        accounts: sequences::accounts(artifacts),
         lengths: of("chunk").map(windows).collect(),
         splits: of("split").flat_map(|artifact| splits(artifact, &sets)).collect(),
         commands: commands(task),

@@ -21,7 +21,7 @@ use self::weights::{LossWeight, Masks};
 use super::tokenize::{Document, for_each_document, table_name};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
-use crate::artifact::{Artifact, Counts, FileEntry, MANIFEST, Part};
+use crate::artifact::{Account, Artifact, Counts, FileEntry, MANIFEST, Part};
 use crate::fs;
 use crate::observer::Unit;
 use crate::shard::contexts::{self, Contexts};
@@ -261,6 +261,7 @@ impl Set<'_> {
         let emit = |row| Ok(writer.push(row)?);
         let mut packer = Packer::new(self.tokenizer, layout.context, config.pack, self.packing, emit);
         let mut weights = Vec::new();
+        let mut account = Account::default();
         let draw = self.draw.filter(|_| name == MIXED);
         // A window that comes again does so after all the others, on rows that its first copy is not on.
         for pass in 0..draw.map_or(1, |draw| draw.passes().max(1)) {
@@ -274,8 +275,10 @@ impl Set<'_> {
                 counts.bases_in += bases;
                 if !taken {
                     counts.drop_bases("left out of the mixture", bases);
+                    account.drop_bases("left out of the mixture", bases);
                     return task.check();
                 }
+                account.bases_in += bases;
                 if let Some(masks) = self.masks {
                     masks.weigh(self.tokenizer, &window, &mut weights);
                 }
@@ -287,6 +290,8 @@ impl Set<'_> {
         }
         let split = writer.finish()?;
         counts.bases_out += split.bases;
+        account.bases_out += split.bases;
+        counts.split(name).add(&account);
         Ok(split)
     }
 

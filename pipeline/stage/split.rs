@@ -1,7 +1,9 @@
 //! Assigns every kept interval to a split by its contig, so that no contig stands in two splits; reads follow the contig
 //! that they are aligned to. With `homology`, contigs that share k-mers stay together; with `groups`, those of a group;
-//! with `intervals`, contigs are cut where BED files say. Memory: the record table; with `homology` 40 bytes for each k-mer
-//! taken and 32 for each interval or block; with `intervals` 40 bytes for each on each record.
+//! with `intervals`, contigs are cut where BED files say. What each split is made of is counted on the way.
+//!
+//! Memory: the record table, a few blocks of bases and masks, and a count for each length of records; with `homology` 40
+//! bytes for each k-mer taken and 32 for each interval or block; with `intervals` 40 bytes for each on each record.
 
 mod intervals;
 
@@ -14,18 +16,20 @@ use serde_json::{Value, json};
 
 use self::intervals::{HeldOut, Intervals};
 use super::records::{
-    INTERVALS, RECORDS, Record, Stretch, StretchWriter, check_sources, for_each_stretch, index, read_records,
-    sequence_of,
+    BLOCK_BASES, INTERVALS, MASKS, MaskReader, RECORDS, Record, SEQUENCE, SequenceReader, Stretch,
+    StretchWriter, check_sources, for_each_stretch, index, read_records, sequence_of,
 };
 use super::tiles::{Part, in_pool, labelled_hashes};
+use super::tokenizer::fetch;
 use super::{Error, File, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::fraction;
 use crate::sequence::families::families;
 use crate::sequence::index::BYTES;
 use crate::sequence::kmer::{MAX_K, Sample};
+use crate::sequence::statistics::{Counter, Statistics};
 use crate::source::table;
-use crate::units::{self, Amount, Interval};
+use crate::units::{self, Amount, Interval, Strand};
 
 /// Which contig goes where. A contig that no key mentions is for training.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -530,6 +534,7 @@ impl Stage for Config {
         let held = held.transpose()?.unwrap_or_default();
         let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
         let mut counts = Counts::default();
+        let mut bases_of = Bases::open(&sequence)?;
         let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let record = &records[index(stretch.record)];
@@ -543,10 +548,16 @@ impl Stage for Config {
                         .ok_or_else(|| format!("{split} part of source {}", record.source)),
                 };
                 match split {
-                    Err(reason) => counts.drop_bases(&reason, bases),
+                    Err(reason) => {
+                        counts.drop_bases(&reason, bases);
+                        counts.source(&record.source).drop_bases(&reason, bases);
+                    }
                     Ok(split) => {
                         counts.bases_out += bases;
-                        splits.entry(split.to_owned()).or_default().add(record, bases);
+                        counts.source(&record.source).keep(bases);
+                        let tally = splits.entry(split.to_owned()).or_default();
+                        tally.add(record, stretch.record, bases);
+                        bases_of.count(stretch.record, interval, &mut tally.counter)?;
                         writer.push(Stretch { split: split.to_owned(), interval, ..stretch.clone() })?;
                     }
                 }
@@ -554,7 +565,9 @@ impl Stage for Config {
             task.check()
         })?;
         writer.finish()?;
-        let summary = splits.iter().map(|(name, tally)| format!("{name} {} bases", tally.bases));
+        let splits: BTreeMap<String, Split> =
+            splits.into_iter().map(|(name, tally)| (name, tally.finish())).collect();
+        let summary = splits.iter().map(|(name, split)| format!("{name} {} bases", split.statistics.bases));
         let summary = summary.collect::<Vec<_>>().join(", ");
         let mut details = json!({ "splits": splits });
         if !families.details.is_null() {
@@ -573,21 +586,82 @@ impl Stage for Config {
     }
 }
 
-/// What a split holds.
-#[derive(Debug, Default, Serialize)]
-struct Tally {
-    contigs: std::collections::BTreeSet<String>,
+/// What a split holds, for its manifest.
+#[derive(Debug, Serialize)]
+struct Split {
+    contigs: BTreeSet<String>,
     intervals: u64,
-    bases: u64,
+    /// A record's length is what the split holds of it.
+    #[serde(flatten)]
+    statistics: Statistics,
+}
+
+/// What a split holds so far.
+#[derive(Debug, Default)]
+struct Tally {
+    contigs: BTreeSet<String>,
+    intervals: u64,
+    counter: Counter,
+    /// The last record, and what the split holds of it.
+    open: Option<(u64, u64)>,
 }
 
 impl Tally {
-    fn add(&mut self, record: &Record, bases: u64) {
+    /// Counts some bases of a record; records ascend.
+    fn add(&mut self, record: &Record, number: u64, bases: u64) {
         self.intervals += 1;
-        self.bases += bases;
+        match self.open.as_mut().filter(|(last, _)| *last == number) {
+            Some((_, sum)) => *sum += bases,
+            None => {
+                self.end_record();
+                self.open = Some((number, bases));
+            }
+        }
         if let Some(contig) = record.contig.as_ref().filter(|contig| !self.contigs.contains(*contig)) {
             self.contigs.insert(contig.clone());
         }
+    }
+
+    fn end_record(&mut self) {
+        self.counter.end_stretch();
+        self.open.take().into_iter().for_each(|(_, bases)| self.counter.add_record(bases));
+    }
+
+    fn finish(mut self) -> Split {
+        self.end_record();
+        let Self { contigs, intervals, counter, .. } = self;
+        Split { contigs, intervals, statistics: counter.statistics() }
+    }
+}
+
+/// The bases that intervals lie on, to be counted in the order of the intervals.
+struct Bases<'a> {
+    sequence: &'a Artifact,
+    reader: SequenceReader,
+    masks: MaskReader,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Bases<'a> {
+    fn open(sequence: &'a Artifact) -> Result<Self, Error> {
+        Ok(Self {
+            sequence,
+            reader: SequenceReader::open(&sequence.path(SEQUENCE))?,
+            masks: MaskReader::open(&sequence.path(MASKS))?,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Counts the bases of an interval, block by block.
+    fn count(&mut self, record: u64, interval: Interval, counter: &mut Counter) -> Result<(), Error> {
+        for start in (interval.start..interval.end).step_by(BLOCK_BASES) {
+            let block = Interval::new(start, interval.end.min(start + BLOCK_BASES as u64));
+            let stretch = Stretch { record, interval: block, strand: Strand::Forward, split: String::new() };
+            fetch(&mut self.reader, &stretch, self.sequence, &mut self.buffer)?;
+            counter.push(start, &self.buffer);
+        }
+        counter.add_soft_masked(self.masks.masked(record, interval)?);
+        Ok(())
     }
 }
 

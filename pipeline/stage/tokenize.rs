@@ -20,7 +20,7 @@ use super::records::{
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::Counts;
+use crate::artifact::{Account, Counts};
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
@@ -34,6 +34,8 @@ const BATCH_BASES: u64 = 16 << 20;
 
 /// Windows that a thread encodes at a time.
 const CHUNK_WINDOWS: usize = 64;
+/// The reason for bases that no token stands for.
+const UNKNOWN: &str = "code that the tokenizer does not know";
 /// Windows read at once.
 const BATCH_WINDOWS: usize = 64;
 
@@ -194,6 +196,7 @@ impl<'a> Tokenize<'a> {
 
     fn write(&mut self, split: &str, rows: &[&(Stretch, Vec<u32>)]) -> Result<(), Error> {
         let tally = self.splits.entry(split.to_owned()).or_default();
+        let mut account = Account::default();
         for (stretch, ids) in rows {
             let bases = self.tokenizer.bases_of(ids);
             tally.usage.add(self.tokenizer, ids);
@@ -202,8 +205,12 @@ impl<'a> Tokenize<'a> {
             tally.bases += bases;
             self.counts.bases_in += stretch.interval.len();
             self.counts.bases_out += bases;
-            self.counts.drop_bases("code that the tokenizer does not know", stretch.interval.len() - bases);
+            let unknown = stretch.interval.len() - bases;
+            self.counts.drop_bases(UNKNOWN, unknown);
+            account.keep(bases);
+            account.drop_bases(UNKNOWN, unknown);
         }
+        self.counts.split(split).add(&account);
         if !self.tables.contains_key(split) {
             self.tables.insert(split.to_owned(), create(&self.task.out.join(table_name(split)))?);
         }

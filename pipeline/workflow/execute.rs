@@ -195,7 +195,7 @@ impl Run<'_> {
             stage::Error::Interrupted => Error::Interrupted { stage: entry.name.clone() },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
         })?;
-        if outcome.counts.balances() { Ok(outcome) } else { Err(unbalanced(entry, &outcome)) }
+        check_account(entry, inputs, outcome)
     }
 
     fn publish(
@@ -238,6 +238,35 @@ impl Run<'_> {
 fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
     let bytes = std::fs::read(seconds_file(work)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// Stages that hand on each base once, or drop it.
+const ONCE: [&str; 4] = ["ingest", "clean", "dedup", "split"];
+
+/// Stages that read each base of one of these once.
+const READ_ONCE: [&str; 5] = ["clean", "dedup", "split", "chunk", "decontaminate"];
+
+/// Refuses an outcome that lost bases in silence, within the stage or between it and the one before.
+fn check_account(
+    entry: &Entry,
+    inputs: &BTreeMap<String, Artifact>,
+    outcome: Outcome,
+) -> Result<Outcome, Error> {
+    if !outcome.counts.balances() || outcome.parts.iter().any(|part| !part.counts.balances()) {
+        return Err(unbalanced(entry, &outcome));
+    }
+    let from = inputs.get("from").map(|from| &from.manifest);
+    let once =
+        |from: &&Manifest| ONCE.contains(&from.kind.as_str()) && READ_ONCE.contains(&entry.kind().name);
+    match from.filter(once).filter(|from| from.counts.bases_out != outcome.counts.bases_in) {
+        None => Ok(outcome),
+        Some(from) => Err(Error::NotRead {
+            stage: entry.name.clone(),
+            from: from.stage.clone(),
+            bases_in: outcome.counts.bases_in,
+            bases_out: from.counts.bases_out,
+        }),
+    }
 }
 
 fn unbalanced(entry: &Entry, outcome: &Outcome) -> Error {

@@ -80,6 +80,7 @@ impl<'a> Ingest<'a> {
             self.task
                 .note(format!("{skipped} bad records of `{path}` were skipped; the manifest lists them"));
         }
+        self.counts.source(&file.name).add(&self.tally.account);
         Ok(self.tally.describe(file, &self.records[first..]))
     }
 
@@ -178,6 +179,7 @@ impl<'a> Ingest<'a> {
 
     /// Makes a record for a contig, unless no region is on it.
     fn begin_contig(&mut self, file: &File, name: &str, names: &mut Names) {
+        self.tally.counter.end_stretch();
         names.known.push(name.to_owned());
         if names.regions.as_ref().is_none_or(|regions| regions.has(name)) {
             let contig = Some(name.to_owned());
@@ -378,6 +380,7 @@ impl<'a> Ingest<'a> {
         contig: Option<String>,
         bases: &[u8],
     ) -> Result<(), Error> {
+        self.tally.counter.end_stretch();
         self.records.push(Record { source: file.name.clone(), name, contig, bases: bases.len() as u64 });
         self.take(0, bases)
     }
@@ -385,7 +388,7 @@ impl<'a> Ingest<'a> {
     /// Takes bases that begin at base `start` of the last record.
     fn take(&mut self, start: u64, bases: &[u8]) -> Result<(), Error> {
         self.writer.push(self.records.len() as u64 - 1, start, bases)?;
-        self.tally.add(bases);
+        self.tally.add(start, bases);
         self.counts.bases_in += bases.len() as u64;
         self.counts.bases_out += bases.len() as u64;
         self.task.progress(self.counts.bases_out, None, Unit::Bases);
@@ -394,7 +397,7 @@ impl<'a> Ingest<'a> {
 
     /// Counts bases that are not taken.
     fn drop(&mut self, reason: &str, bases: u64) {
-        self.tally.bases_read += bases;
+        self.tally.account.drop_bases(reason, bases);
         self.counts.bases_in += bases;
         self.counts.drop_bases(reason, bases);
     }
