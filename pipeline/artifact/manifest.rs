@@ -189,7 +189,9 @@ impl Counts {
         let whole = self.whole();
         let adds_up = |parts: &BTreeMap<String, Account>| {
             let mut sum = Account::default();
-            parts.values().for_each(|part| sum.add(part));
+            for part in parts.values() {
+                sum.add(part);
+            }
             parts.is_empty() || (sum == whole && parts.values().all(Account::balances))
         };
         whole.balances() && adds_up(&self.by_source) && adds_up(&self.by_split)

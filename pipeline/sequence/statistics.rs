@@ -178,8 +178,7 @@ impl Counter {
 
     fn end_window(&mut self) {
         let (gc, at) = (field(self.window, GC), field(self.window, AT));
-        if gc + at > 0 {
-            let bin = gc * GC_BINS as u64 / (gc + at);
+        if let Some(bin) = (gc * GC_BINS as u64).checked_div(gc + at) {
             self.gc_windows[usize::try_from(bin).unwrap_or(GC_BINS).min(GC_BINS - 1)] += gc + at;
         }
         self.gc += gc;
@@ -223,12 +222,11 @@ fn n50(lengths: &BTreeMap<u64, u64>) -> Option<u64> {
 fn bins(lengths: &BTreeMap<u64, u64>) -> Vec<(u64, u64, u64)> {
     let mut bins: Vec<(u64, u64, u64)> = Vec::new();
     for (&length, &count) in lengths {
-        match bins.last_mut().filter(|(_, to, _)| length < *to) {
-            Some((.., sum)) => *sum += count,
-            None => {
-                let (from, to) = bin(length);
-                bins.push((from, to, count));
-            }
+        if let Some((.., sum)) = bins.last_mut().filter(|(_, to, _)| length < *to) {
+            *sum += count;
+        } else {
+            let (from, to) = bin(length);
+            bins.push((from, to, count));
         }
     }
     bins

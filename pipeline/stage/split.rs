@@ -610,12 +610,11 @@ impl Tally {
     /// Counts some bases of a record; records ascend.
     fn add(&mut self, record: &Record, number: u64, bases: u64) {
         self.intervals += 1;
-        match self.open.as_mut().filter(|(last, _)| *last == number) {
-            Some((_, sum)) => *sum += bases,
-            None => {
-                self.end_record();
-                self.open = Some((number, bases));
-            }
+        if let Some((_, sum)) = self.open.as_mut().filter(|(last, _)| *last == number) {
+            *sum += bases;
+        } else {
+            self.end_record();
+            self.open = Some((number, bases));
         }
         if let Some(contig) = record.contig.as_ref().filter(|contig| !self.contigs.contains(*contig)) {
             self.contigs.insert(contig.clone());

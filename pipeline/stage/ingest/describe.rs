@@ -45,7 +45,9 @@ impl Tally {
     /// What the report says of the file, whose records these are; a record's length is that of all of it, also where
     /// regions of it were taken.
     pub fn describe(&mut self, file: &File, records: &[Record]) -> Value {
-        records.iter().for_each(|record| self.counter.add_record(record.bases));
+        for record in records {
+            self.counter.add_record(record.bases);
+        }
         let statistics = self.counter.statistics();
         let own = json!({
             "name": file.name,
