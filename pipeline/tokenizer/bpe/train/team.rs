@@ -90,7 +90,7 @@ impl<Part, Order: Copy> Team<'_, Part, Order> {
             left.then_some(next + 1)
         };
         let next = self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, following).ok()?;
-        self.parts.get((next & u64::from(u32::MAX)) as usize)
+        self.parts.get(usize::try_from(next & u64::from(u32::MAX)).ok()?)
     }
 }
 
