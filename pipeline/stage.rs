@@ -124,7 +124,7 @@ pub const KINDS: &[Kind] = &[
         "Takes benchmarks' test sequences out of the training data",
         2,
     ),
-    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 1),
+    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
     kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 3),
     kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),

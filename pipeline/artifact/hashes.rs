@@ -1,6 +1,7 @@
 //! blake3 of files, remembered by (path, size, modification time, inode), so that an unchanged terabyte is not read twice.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,6 +9,9 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::fs;
+
+/// Bytes that are read before they are hashed; tests have small files.
+const READ_BYTES: u64 = if cfg!(test) { 64 } else { 16 << 20 };
 
 /// The memory of hashes; safe to share between threads.
 #[derive(Debug, Default)]
@@ -72,9 +76,33 @@ fn look(path: &Path) -> Result<(u64, (i64, i64), u64), fs::Error> {
     Ok((metadata.len(), (metadata.mtime(), metadata.mtime_nsec()), metadata.ino()))
 }
 
-/// The blake3 of a file's content, in hexadecimal; reads it whole, on every core.
+/// The blake3 of a file's content, in hexadecimal; reads it whole, and hashes on every core. Memory: [`READ_BYTES`]. It is
+/// not mapped: a map would count as memory, and end the program where another cuts the file off.
 pub fn hash_file(path: &Path) -> Result<String, fs::Error> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path).map_err(fs::error("read", path))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    let (mut hasher, mut file) = (blake3::Hasher::new(), fs::open(path)?);
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        file.by_ref().take(READ_BYTES).read_to_end(&mut buffer).map_err(fs::error("read", path))?;
+        if buffer.is_empty() {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update_rayon(&buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_hash_of_its_content_however_often_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [0, 1, 63, 64, 65, 1000] {
+            let path = folder.path().join(length.to_string());
+            let content: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(hash_file(&path).unwrap(), blake3::hash(&content).to_hex().as_str(), "{length}");
+        }
+    }
 }

@@ -96,8 +96,10 @@ const MIXED: &str = "train";
 /// The separator that stands for "choose one".
 const AUTOMATIC: &str = "auto";
 
-/// Windows that wait between reading and packing.
-const READ_AHEAD: usize = 64;
+/// Batches of windows that wait between reading and packing.
+const READ_AHEAD: usize = 2;
+/// Tokens of a batch, at least: a thread that waits is not woken for every window.
+const BATCH_TOKENS: usize = 1 << 18;
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
 fn automatic() -> Option<String> {
@@ -344,14 +346,23 @@ fn for_each_ahead(
     mut each: impl FnMut(Document) -> Result<(), Error>,
 ) -> Result<(), Error> {
     std::thread::scope(|scope| {
-        let (sender, windows) = sync_channel(READ_AHEAD);
+        let (sender, batches) = sync_channel(READ_AHEAD);
+        let send = move |batch: Vec<Document>| sender.send(batch).map_err(|_| Error::Interrupted);
         let reader = scope.spawn(move || {
+            let (mut batch, mut tokens) = (Vec::new(), 0);
             for_each_document(path, id_bytes, |document| {
-                sender.send(document).map_err(|_| Error::Interrupted)
-            })
+                tokens += document.tokens.len();
+                batch.push(document);
+                if tokens < BATCH_TOKENS {
+                    return Ok(());
+                }
+                tokens = 0;
+                send(std::mem::take(&mut batch))
+            })?;
+            send(batch)
         });
-        let done = windows.iter().try_for_each(&mut each);
-        drop(windows);
+        let done = batches.iter().flatten().try_for_each(&mut each);
+        drop(batches);
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         done.and(read)
     })

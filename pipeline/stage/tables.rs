@@ -71,7 +71,7 @@ impl Writer {
     pub fn create(path: &Path, columns: &[(&str, DataType)]) -> Result<Self, Error> {
         let fields = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), *name == "contig"));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let zstd = ZstdLevel::try_new(3).map_err(parquet("write", path))?;
+        let zstd = ZstdLevel::try_new(1).map_err(parquet("write", path))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
