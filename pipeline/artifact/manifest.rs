@@ -206,6 +206,8 @@ impl Counts {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Counts);
+
     #[test]
     fn an_account_balances_as_a_whole_and_in_its_parts() {
         let whole = || {
@@ -216,7 +218,7 @@ mod tests {
         let mut parts = whole();
         parts.source("a").keep(7);
         parts.source("b").drop_bases("short", 3);
-        let cases: [(&str, bool, fn(&mut Counts)); 6] = [
+        let cases: [(&str, bool, Change); 6] = [
             ("parts", true, |_| ()),
             ("a base too many", false, |counts| counts.bases_in += 1),
             ("a base too many in a part", false, |counts| counts.source("a").bases_in += 1),

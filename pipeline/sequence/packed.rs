@@ -48,7 +48,7 @@ impl Packed {
         let (mut known, mut capitals, mut smalls) = (true, true, true);
         for &base in bases {
             let letter = base & !0x20;
-            known &= (letter == b'A') | (letter == b'C') | (letter == b'G') | (letter == b'T');
+            known &= letter == b'A' || letter == b'C' || letter == b'G' || letter == b'T';
             capitals &= base & 0x20 == 0;
             smalls &= base & 0x20 != 0;
         }
@@ -111,7 +111,7 @@ pub fn small_to_bytes(runs: &[Run]) -> Vec<u8> {
 
 /// The runs of [`small_to_bytes`]; bytes of half a run are left out.
 pub fn small_from_bytes(bytes: &[u8]) -> Vec<Run> {
-    bytes.as_chunks().0.iter().map(Run::from_bytes).collect()
+    bytes.as_chunks().0.iter().copied().map(Run::from_bytes).collect()
 }
 
 /// Runs as bytes: where each starts, its length, and its byte.
@@ -121,7 +121,7 @@ pub fn others_to_bytes(runs: &[(Run, u8)]) -> Vec<u8> {
 
 /// The runs of [`others_to_bytes`]; bytes of half a run are left out.
 pub fn others_from_bytes(bytes: &[u8]) -> Vec<(Run, u8)> {
-    let run = |[run @ .., byte]: &[u8; 9]| (Run::from_bytes(run), *byte);
+    let run = |&[run @ .., byte]: &[u8; 9]| (Run::from_bytes(run), byte);
     bytes.as_chunks().0.iter().map(run).collect()
 }
 
@@ -130,8 +130,8 @@ impl Run {
         (u64::from(self.length) << 32 | u64::from(self.start)).to_le_bytes()
     }
 
-    fn from_bytes([a, b, c, d, length @ ..]: &[u8; 8]) -> Self {
-        Self { start: u32::from_le_bytes([*a, *b, *c, *d]), length: u32::from_le_bytes(*length) }
+    fn from_bytes([a, b, c, d, length @ ..]: [u8; 8]) -> Self {
+        Self { start: u32::from_le_bytes([a, b, c, d]), length: u32::from_le_bytes(length) }
     }
 }
 

@@ -304,7 +304,9 @@ mod tests {
             (&[3, 3, 3, 3], Some(3)),
         ] {
             let mut counter = Counter::default();
-            lengths.iter().for_each(|&length| counter.add_record(length));
+            for &length in lengths {
+                counter.add_record(length);
+            }
             assert_eq!(counter.statistics().n50, expected, "{lengths:?}");
         }
     }
@@ -325,7 +327,9 @@ mod tests {
             assert_eq!(bin(length), expected, "{length}");
         }
         let mut counter = Counter::default();
-        [5, 4, 7, 100, 5].into_iter().for_each(|length| counter.add_record(length));
+        for length in [5, 4, 7, 100, 5] {
+            counter.add_record(length);
+        }
         assert_eq!(counter.statistics().lengths, [(4, 6, 3), (6, 8, 1), (96, 128, 1)]);
     }
 

@@ -35,8 +35,8 @@ impl Vocabulary {
                 return Err(bad_token(format!("`{text}` with ids {other} and {id}"), "one id per text"));
             }
         }
-        let length = |text: &Box<str>| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let bases = texts.iter().map(length).collect();
+        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let bases = texts.iter().map(|text| length(text)).collect();
         let mut vocabulary = Self { special: vec![false; texts.len()], texts, bases, ids };
         let known = vocabulary.len();
         for &id in special.iter().filter(|id| **id < known) {
