@@ -85,23 +85,23 @@ impl Packed {
             _ => self.others.push((Run { start: at, length: 1 }, byte)),
         }
     }
+}
 
-    /// The `count` bases that were packed; none when runs or bits do not fit them.
-    pub fn unpack(&self, count: usize) -> Option<Vec<u8>> {
-        if self.bits.len() != count.div_ceil(4) {
-            return None;
-        }
-        let mut bases = Vec::with_capacity(self.bits.len() * 4);
-        self.bits.iter().for_each(|&byte| bases.extend_from_slice(&FOUR[usize::from(byte)]));
-        bases.truncate(count);
-        for &(run, byte) in &self.others {
-            bases.get_mut(range(run)?)?.fill(byte);
-        }
-        for &run in &self.small {
-            bases.get_mut(range(run)?)?.make_ascii_lowercase();
-        }
-        Some(bases)
+/// The `count` bases that were packed as [`Packed`] says; none when runs or bits do not fit them.
+pub fn unpack(bits: &[u8], others: &[(Run, u8)], small: &[Run], count: usize) -> Option<Vec<u8>> {
+    if bits.len() != count.div_ceil(4) {
+        return None;
     }
+    let mut bases = Vec::with_capacity(bits.len() * 4);
+    bits.iter().for_each(|&byte| bases.extend_from_slice(&FOUR[usize::from(byte)]));
+    bases.truncate(count);
+    for &(run, byte) in others {
+        bases.get_mut(range(run)?)?.fill(byte);
+    }
+    for &run in small {
+        bases.get_mut(range(run)?)?.make_ascii_lowercase();
+    }
+    Some(bases)
 }
 
 /// Runs as bytes: where each starts, and its length.
@@ -210,9 +210,9 @@ mod tests {
             (Packed { small: vec![run], ..whole.clone() }, 10),
             (Packed { small: vec![Run { start: u32::MAX, length: 2 }], ..whole.clone() }, 10),
         ] {
-            assert_eq!(broken.unpack(count), None, "{broken:?}");
+            assert_eq!(unpack(&broken.bits, &broken.others, &broken.small, count), None, "{broken:?}");
         }
-        assert_eq!(whole.unpack(10).unwrap(), b"ACGTNNacgt");
+        assert_eq!(unpack(&whole.bits, &whole.others, &whole.small, 10).unwrap(), b"ACGTNNacgt");
     }
 
     proptest! {
@@ -225,7 +225,7 @@ mod tests {
             let Packed { bits, others, small } = Packed::new(&bases);
             let others = others_from_bytes(&others_to_bytes(&others));
             let small = small_from_bytes(&small_to_bytes(&small));
-            prop_assert_eq!(Packed { bits, others, small }.unpack(bases.len()), Some(bases));
+            prop_assert_eq!(unpack(&bits, &others, &small, bases.len()), Some(bases));
         }
     }
 }

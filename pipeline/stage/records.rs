@@ -213,12 +213,10 @@ impl SequenceReader {
         let (bases, bits) = (batch.column::<UInt64Array>("bases")?, batch.column::<BinaryArray>("bits")?);
         let (others, small) = (batch.column::<BinaryArray>("others")?, batch.column::<BinaryArray>("small")?);
         for i in 0..batch.rows() {
-            let packed = Packed {
-                bits: bits.value(i).to_vec(),
-                others: packed::others_from_bytes(others.value(i)),
-                small: packed::small_from_bytes(small.value(i)),
-            };
-            let bases = packed.unpack(index(bases.value(i))).ok_or_else(|| batch.damaged("bits"))?;
+            let others = packed::others_from_bytes(others.value(i));
+            let small = packed::small_from_bytes(small.value(i));
+            let bases = packed::unpack(bits.value(i), &others, &small, index(bases.value(i)));
+            let bases = bases.ok_or_else(|| batch.damaged("bits"))?;
             self.blocks.push_back(Block { record: record.value(i), start: start.value(i), bases });
         }
         Ok(true)
