@@ -93,7 +93,9 @@ pub fn unpack(bits: &[u8], others: &[(Run, u8)], small: &[Run], count: usize) ->
         return None;
     }
     let mut bases = Vec::with_capacity(bits.len() * 4);
-    bits.iter().for_each(|&byte| bases.extend_from_slice(&FOUR[usize::from(byte)]));
+    for &byte in bits {
+        bases.extend_from_slice(&FOUR[usize::from(byte)]);
+    }
     bases.truncate(count);
     for &(run, byte) in others {
         bases.get_mut(range(run)?)?.fill(byte);
