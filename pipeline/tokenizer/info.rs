@@ -1,6 +1,6 @@
 //! What a vocabulary does on a text: a look at it, and how well it compresses.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Tokenizer;
 
@@ -38,7 +38,7 @@ pub struct Info {
 }
 
 /// Counts of tokens, gathered piece by piece.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {
     counts: Vec<u64>,
     bases: u64,

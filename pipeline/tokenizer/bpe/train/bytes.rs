@@ -43,14 +43,16 @@ impl Counts {
         counts
     }
 
-    /// Of letters and separators, each part between bounds on a thread of its own.
-    fn of_parts(tokens: &[u8], bounds: &[usize]) -> Self {
-        let part = |bounds: &[usize]| Self::new(&tokens[bounds[0]..tokens.len().min(bounds[1] + 1)]);
+    /// Of letters and separators, a part on each thread.
+    fn of_parts(tokens: &[u8], threads: usize) -> Self {
+        let share = tokens.len().div_ceil(threads.max(1)).max(1);
+        // The last pair of a part ends in the next one.
+        let part = |from: usize| Self::new(&tokens[from..tokens.len().min(from + share + 1)]);
         let part = &part;
         std::thread::scope(|scope| {
-            let others: Vec<_> =
-                bounds[1..].windows(2).map(|bounds| scope.spawn(move || part(bounds))).collect();
-            let mut counts = part(bounds);
+            let others = (share..tokens.len()).step_by(share);
+            let others: Vec<_> = others.map(|from| scope.spawn(move || part(from))).collect();
+            let mut counts = part(0);
             for other in others {
                 let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 counts.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
@@ -122,9 +124,12 @@ impl Default for Beside {
 }
 
 impl Beside {
-    fn add(&mut self, other: &Self) {
-        self.before.iter_mut().zip(&other.before).for_each(|(count, more)| *count += more);
-        self.after.iter_mut().zip(&other.after).for_each(|(count, more)| *count += more);
+    /// Adds the counts of a segment. No token above `id` is counted but the separator.
+    fn add(&mut self, other: &Self, id: u8) {
+        for (counts, more) in [(&mut self.before, &other.before), (&mut self.after, &other.after)] {
+            counts.iter_mut().zip(more).take(usize::from(id) + 1).for_each(|(count, more)| *count += more);
+            counts[usize::from(SEPARATOR)] += more[usize::from(SEPARATOR)];
+        }
     }
 }
 
@@ -158,7 +163,7 @@ struct Merge {
 /// Learns merges while their numbers fit; returns what is left to learn from, and the counts of its pairs.
 pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Result<(Vec<u8>, Counts), Error> {
     let bounds = bounds(tokens.len(), threads);
-    let mut counts = Counts::of_parts(&tokens, &bounds);
+    let mut counts = Counts::of_parts(&tokens, threads);
     let kernel = pass::Kernel::best();
     let segments = cut_at(&mut tokens, &bounds);
     let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
@@ -193,7 +198,7 @@ fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>
     team.carry_out(merge);
     let mut beside = Beside::default();
     for segment in segments {
-        beside.add(&std::mem::take(&mut lock(segment).beside));
+        beside.add(&lock(segment).beside, merge.id);
     }
     beside
 }
@@ -201,14 +206,7 @@ fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>
 /// Tells a segment what stands around it, and what a merge will make of what stands before it.
 fn look_around(segments: &[Mutex<Segment<'_>>], at: usize, Merge { pair: [left, right], id }: Merge) {
     let before = tail(&segments[..at], if left == right { left } else { SEPARATOR });
-    let mut beyond = [SEPARATOR; 2];
-    let mut found = 0;
-    for segment in &segments[at + 1..] {
-        for &token in lock(segment).content().iter().take(2 - found) {
-            beyond[found] = token;
-            found += 1;
-        }
-    }
+    let beyond = head(&segments[at + 1..]);
     let mut segment = lock(&segments[at]);
     // Whether a pair ends before the segment, and whether one can begin with what stands before it.
     let (ends, begins) = match before.run {
@@ -218,6 +216,22 @@ fn look_around(segments: &[Mutex<Segment<'_>>], at: usize, Merge { pair: [left, 
     segment.taken = begins && segment.content().first() == Some(&right);
     segment.last = if ends || segment.taken { id } else { before.tokens[1] };
     segment.beyond = beyond;
+}
+
+/// The first two tokens of some segments.
+fn head(segments: &[Mutex<Segment<'_>>]) -> [u8; 2] {
+    let mut head = [SEPARATOR; 2];
+    let mut found = 0;
+    for segment in segments {
+        for &token in lock(segment).content().iter().take(2 - found) {
+            head[found] = token;
+            found += 1;
+        }
+        if found == 2 {
+            break;
+        }
+    }
+    head
 }
 
 /// The end of some segments.

@@ -52,8 +52,7 @@ pub fn learn(
     drop(tokens);
     let regions = threads.clamp(1, (slots.len() / LEAST_REGION).max(1));
     let regions: Vec<_> = (0..regions).map(|_| Mutex::new(Region::new(most))).collect();
-    let shared =
-        RwLock::new(Shared { widths: vec![1; known], lists: [vec![NO_LIST; most], vec![NO_LIST; most]] });
+    let shared = RwLock::new(Shared { widths: vec![1; known], lists: [Vec::new(), Vec::new()] });
     let work = |region: &mut Region, order: &Order| {
         region.carry_out(&slots, &shared.read().unwrap_or_else(PoisonError::into_inner), order);
     };
@@ -71,8 +70,8 @@ pub fn learn(
 struct Shared {
     /// Slots that a token covers.
     widths: Vec<u32>,
-    /// By the token before, and by the one after the newest token: the list of the pair, if it is frequent.
-    lists: [Vec<u32>; 2],
+    /// The lists of the frequent pairs of the newest token, by the token before it, and after it.
+    lists: [Vec<(u16, u32)>; 2],
 }
 
 /// Where a rare pair is listed.
@@ -137,28 +136,29 @@ impl Places<'_> {
     /// Counts the pairs that went and came with a merge. Whether some that came are to be listed.
     fn settle(&mut self, [left, right]: [u16; 2], id: u16) -> bool {
         for region in self.regions {
-            let mut region = lock(region);
-            self.beside.iter_mut().zip(&mut region.beside).for_each(|(all, part)| part.move_to(all));
+            let region = lock(region);
+            self.beside.iter_mut().zip(&region.beside).for_each(|(all, part)| part.add_to(all));
         }
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let [lists_before, lists_after] = &mut shared.lists;
         let ([before, after], pairs) = (&mut self.beside, &mut self.pairs);
         pairs.remove([left, right]);
-        let known = pairs.lists();
+        lists_before.clear();
+        lists_after.clear();
         // A pair right after another is counted as one with `left` after it first, then as one with `id` before it.
         let twins = before.get(id);
         before.drain(|token, count| {
             if token != id {
                 pairs.subtract([token, left], count);
             }
-            lists_before[usize::from(token)] = pairs.add([token, id], count);
+            lists_before.extend(pairs.add([token, id], count).map(|list| (token, list)));
         });
         after.drain(|token, count| {
             pairs.subtract([right, token], count);
             let count = if token == left { count - twins } else { count };
-            lists_after[usize::from(token)] = pairs.add([id, token], count);
+            lists_after.extend(pairs.add([id, token], count).map(|list| (token, list)));
         });
-        pairs.lists() > known
+        shared.lists.iter().any(|lists| !lists.is_empty())
     }
 
     /// Moves places that begin before the region that found them.

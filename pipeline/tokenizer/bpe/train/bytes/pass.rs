@@ -50,6 +50,8 @@ impl Kernel {
     /// Passes over a segment. Must be one of [`Kernel::available`].
     pub fn merge(self, segment: &mut Segment, merge: Merge) {
         let taken = std::mem::take(&mut segment.taken);
+        // Here and not by the leader: the memory is in the cache of the thread that worked on the segment last.
+        segment.beside = Beside::default();
         if segment.length == 0 {
             return;
         }

@@ -40,8 +40,13 @@ impl Histogram {
         }
     }
 
-    /// Adds what was counted to another, and forgets it.
-    pub fn move_to(&mut self, other: &mut Self) {
-        self.drain(|token, count| other.add(token, count));
+    /// Adds what was counted to another.
+    pub fn add_to(&self, other: &mut Self) {
+        self.seen.iter().for_each(|&token| other.add(token, self.get(token)));
+    }
+
+    /// Forgets what was counted.
+    pub fn clear(&mut self) {
+        self.drain(|_, _| {});
     }
 }

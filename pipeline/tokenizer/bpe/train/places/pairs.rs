@@ -79,16 +79,16 @@ impl Pairs {
         None
     }
 
-    /// Keeps a new pair, if it is frequent enough: the number of its list, else [`NO_LIST`].
-    pub fn add(&mut self, pair: [u16; 2], count: u32) -> u32 {
+    /// Keeps a new pair, if it is frequent enough: the number of its list.
+    pub fn add(&mut self, pair: [u16; 2], count: u32) -> Option<u32> {
         if count < self.threshold {
-            return NO_LIST;
+            return None;
         }
         let (pair, list) = (join(pair), self.lists);
         self.table.insert(Entry { pair, count, list }, self.threshold);
         self.queue.push((count, Reverse(pair)));
         self.lists += 1;
-        list
+        Some(list)
     }
 
     pub fn subtract(&mut self, pair: [u16; 2], count: u32) {

@@ -41,6 +41,8 @@ pub struct Region {
     found: Vec<Found>,
     /// What stood before and after them.
     pub beside: [Histogram; 2],
+    /// By the token before, and by the one after the newest token: the list of the pair, if it is frequent.
+    listed: [Vec<u32>; 2],
     /// A place, with its list, that was found here and begins before.
     pub reached: Option<(u32, usize)>,
 }
@@ -49,7 +51,8 @@ impl Region {
     /// Without slots; there will be `most` tokens.
     pub fn new(most: usize) -> Self {
         let beside = [Histogram::new(most), Histogram::new(most)];
-        Self { start: 0, lists: Vec::new(), found: Vec::new(), beside, reached: None }
+        let listed = [vec![NO_LIST; most], vec![NO_LIST; most]];
+        Self { start: 0, lists: Vec::new(), found: Vec::new(), beside, listed, reached: None }
     }
 
     /// The first slot.
@@ -98,6 +101,7 @@ impl Region {
     /// Replaces the pairs that are listed here, from the left.
     fn merge(&mut self, slots: &[AtomicU16], merge: &Merge) {
         self.found.clear();
+        self.beside.iter_mut().for_each(Histogram::clear);
         let Some(list) = self.lists.get_mut(merge.list as usize).map(std::mem::take) else { return };
         let start = self.start;
         let [left, right] = merge.pair;
@@ -129,11 +133,12 @@ impl Region {
     /// Lists the frequent pairs that the last merge made.
     fn list_found(&mut self, shared: &Shared) {
         let known = self.lists.len();
+        self.make_lists(shared);
         // Taken for this long only: its memory serves the next merge.
         let found = std::mem::take(&mut self.found);
         for &Found { slot, beside: [before, after] } in &found {
             let [list_before, list_after] = [(0, before), (1, after)].map(|(side, token): (usize, u16)| {
-                shared.lists[side].get(usize::from(token)).copied().unwrap_or(NO_LIST)
+                self.listed[side].get(usize::from(token)).copied().unwrap_or(NO_LIST)
             });
             if list_before != NO_LIST {
                 let place = slot - shared.widths[usize::from(before)] as usize;
@@ -149,6 +154,21 @@ impl Region {
         }
         self.lists[known..].iter_mut().for_each(List::shrink);
         self.found = found;
+        for (listed, lists) in self.listed.iter_mut().zip(&shared.lists) {
+            lists.iter().for_each(|&(token, _)| listed[usize::from(token)] = NO_LIST);
+        }
+    }
+
+    /// Makes room for the places of the frequent pairs of the newest token, and notes where they go.
+    fn make_lists(&mut self, shared: &Shared) {
+        for ((listed, lists), beside) in self.listed.iter_mut().zip(&shared.lists).zip(&self.beside) {
+            for &(token, list) in lists {
+                listed[usize::from(token)] = list;
+                let list = list as usize;
+                self.lists.resize_with(self.lists.len().max(list + 1), List::default);
+                self.lists[list] = List::with_capacity(beside.get(token) as usize);
+            }
+        }
     }
 }
 
