@@ -1,4 +1,6 @@
-//! Row groups as Parquet: the columns, and how each is stored. Memory: a row group, and its encoded copy.
+//! Row groups as Parquet: the columns, and how each is stored. What is stored as it is, tokens and weights, is never
+//! copied: a page is a header before the values. Memory: a row group, and an encoded copy of its provenance (of an archive,
+//! of everything).
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescPtr};
@@ -38,31 +40,71 @@ pub struct Group {
     pub documents: Vec<Vec<u32>>,
 }
 
-/// A row group as a Parquet file of its own in memory.
+impl Group {
+    /// An empty one in the memory of one that is written.
+    pub fn in_place_of(written: Vec<Plain>) -> Self {
+        let mut buffers = written.into_iter().map(|mut plain| {
+            plain.values.clear();
+            plain.values
+        });
+        let mut next = || buffers.next().unwrap_or_default();
+        Self { tokens: next(), weights: next(), ..Self::default() }
+    }
+
+    /// A row of zeros.
+    fn zeros(layout: Layout) -> Self {
+        let weights = if layout.weights { layout.context } else { 0 };
+        let (tokens, weights) = (vec![0; layout.row_bytes()], vec![0; weights]);
+        Self { tokens, weights, segments: vec![Vec::new()], documents: vec![Vec::new()] }
+    }
+}
+
+/// A row group: first the columns that are stored as they are, then the others.
 pub struct Encoded {
-    /// The file; its footer is not used.
-    pub bytes: Vec<u8>,
-    /// Where its column chunks lie in `bytes`.
+    /// Tokens, and weights if there are any; none of an archive.
+    pub plain: Vec<Plain>,
+    /// The other columns, as a Parquet file of their own; its footer is not used.
+    pub rest: Vec<u8>,
+    /// Where their chunks lie in `rest`.
     pub meta: RowGroupMetaData,
-    /// Bytes of the aligned values at the end of each of the first chunks: tokens, and weights if there are any.
-    pub aligned: Vec<u64>,
     /// blake3 of the tokens, unless they are compressed.
     pub blake3: Option<String>,
+}
+
+/// A chunk of one page whose values are stored as they are.
+pub struct Plain {
+    /// What stands before the values.
+    pub header: Vec<u8>,
+    /// The values of all rows.
+    pub values: Vec<u8>,
+    /// What the footer says of it; where it lies is not known yet.
+    pub meta: ColumnChunkMetaData,
 }
 
 /// Turns groups into [`Encoded`]; shared by threads.
 pub struct Encoder {
     layout: Layout,
-    schema: SchemaRef,
     parquet: SchemaDescPtr,
     properties: WriterPropertiesPtr,
+    /// The columns that are not stored as they are.
+    rest: SchemaRef,
+    /// Of a chunk of each of the others, with a row.
+    plain: Vec<ColumnChunkMetaData>,
 }
 
 impl Encoder {
     pub fn new(layout: Layout) -> Result<Self, ParquetError> {
         let schema = schema(layout)?;
         let parquet = Arc::new(ArrowSchemaConverter::new().convert(&schema)?);
-        Ok(Self { layout, schema, parquet, properties: Arc::new(properties(layout)?) })
+        let properties = Arc::new(properties(layout)?);
+        if layout.archive {
+            return Ok(Self { layout, parquet, properties, rest: schema, plain: Vec::new() });
+        }
+        let plain = if layout.weights { 2 } else { 1 };
+        let rest = Arc::new(Schema::new(schema.fields().iter().skip(plain).cloned().collect::<Vec<_>>()));
+        let all = Self { layout, parquet, properties, rest: schema, plain: Vec::new() };
+        let plain = all.through_parquet(all.columns(Group::zeros(layout))?)?.1.columns()[..plain].to_vec();
+        Ok(Self { rest, plain, ..all })
     }
 
     /// The columns as Parquet has them.
@@ -70,19 +112,24 @@ impl Encoder {
         self.parquet.clone()
     }
 
-    pub fn encode(&self, group: Group) -> Result<Encoded, ParquetError> {
-        let (tokens, weights) = (group.tokens.len() as u64, group.weights.len() as u64);
-        let mapped = !self.layout.archive;
-        let blake3 = mapped.then(|| blake3::hash(&group.tokens).to_hex().to_string());
-        let aligned: &[u64] = if self.layout.weights { &[tokens, weights] } else { &[tokens] };
-        let aligned = if mapped { aligned.to_vec() } else { Vec::new() };
-        let buffer = Vec::with_capacity(group.tokens.len() + group.weights.len() + (64 << 10));
-        let root = self.parquet.root_schema_ptr();
-        let mut file = SerializedFileWriter::new(buffer, root, self.properties.clone())?;
-        let factory = ArrowRowGroupWriterFactory::new(&file, self.schema.clone());
+    pub fn encode(&self, mut group: Group) -> Result<Encoded, ParquetError> {
+        let blake3 = (!self.layout.archive).then(|| blake3::hash(&group.tokens).to_hex().to_string());
+        let rows = group.segments.len();
+        let values = [&mut group.tokens, &mut group.weights].into_iter().zip(&self.plain);
+        let plain = values.map(|(values, like)| Plain::new(std::mem::take(values), rows, like));
+        let plain = plain.collect::<Result<_, _>>()?;
+        let (rest, meta) = self.through_parquet(self.columns(group)?)?;
+        Ok(Encoded { plain, rest, meta, blake3 })
+    }
+
+    /// The columns as a file with one row group.
+    fn through_parquet(&self, columns: Vec<ArrayRef>) -> Result<(Vec<u8>, RowGroupMetaData), ParquetError> {
+        let root = ArrowSchemaConverter::new().convert(&self.rest)?.root_schema_ptr();
+        let mut file = SerializedFileWriter::new(Vec::new(), root, self.properties.clone())?;
+        let factory = ArrowRowGroupWriterFactory::new(&file, self.rest.clone());
         let mut writers = factory.create_column_writers(0)?.into_iter();
         let mut out = file.next_row_group()?;
-        for (field, column) in self.schema.fields().iter().zip(self.columns(group)?) {
+        for (field, column) in self.rest.fields().iter().zip(columns) {
             for leaf in compute_leaves(field, &column)? {
                 let mut writer =
                     writers.next().ok_or_else(|| ParquetError::General("no writer".to_owned()))?;
@@ -91,18 +138,64 @@ impl Encoder {
             }
         }
         let meta = out.close()?.as_ref().clone();
-        Ok(Encoded { bytes: file.into_inner()?, meta, aligned, blake3 })
+        Ok((file.into_inner()?, meta))
     }
 
+    /// The columns of `rest`.
     fn columns(&self, group: Group) -> Result<Vec<ArrayRef>, ParquetError> {
-        let mut columns: Vec<ArrayRef> = vec![fixed(group.tokens, self.layout.row_bytes())?];
-        if self.layout.weights {
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        if self.plain.is_empty() {
+            columns.push(fixed(group.tokens, self.layout.row_bytes())?);
+        }
+        if self.plain.is_empty() && self.layout.weights {
             columns.push(fixed(group.weights, self.layout.context)?);
         }
         columns.push(Arc::new(segments_array(&group.segments)?));
         columns.push(Arc::new(documents_array(&group.documents)?));
         Ok(columns)
     }
+}
+
+impl Plain {
+    /// A chunk of `rows` values, of the column whose chunks are `like` that one.
+    fn new(values: Vec<u8>, rows: usize, like: &ColumnChunkMetaData) -> Result<Self, ParquetError> {
+        let header = page_header(values.len(), rows)?;
+        let bytes = i64::try_from(header.len() + values.len()).unwrap_or(i64::MAX);
+        let meta = like.clone().into_builder().set_num_values(i64::try_from(rows).unwrap_or(i64::MAX));
+        let meta = meta.set_total_compressed_size(bytes).set_total_uncompressed_size(bytes).build()?;
+        Ok(Self { header, values, meta })
+    }
+}
+
+/// The header of an uncompressed PLAIN data page of a required column, in Thrift's compact protocol: `PageHeader` and
+/// `DataPageHeader` of the Parquet format's `parquet.thrift`.
+fn page_header(bytes: usize, rows: usize) -> Result<Vec<u8>, ParquetError> {
+    let (data_page, plain, rle, a_struct) = (0, 0, 3, 12);
+    let mut header = Vec::with_capacity(32);
+    i32_fields(&mut header, &[data_page, bytes, bytes])?;
+    // Field 5 comes after field 3.
+    header.push(2 << 4 | a_struct);
+    i32_fields(&mut header, &[rows, plain, rle, rle])?;
+    // Both structs end.
+    header.extend([0, 0]);
+    Ok(header)
+}
+
+/// The first fields of a struct, all of type i32.
+fn i32_fields(out: &mut Vec<u8>, values: &[usize]) -> Result<(), ParquetError> {
+    const NEXT_I32: u8 = 1 << 4 | 5;
+    for &value in values {
+        let too_much = |_| ParquetError::General(format!("a page cannot hold {value} values or bytes"));
+        // Zigzag doubles what is not negative; seven bits to a byte.
+        let mut rest = i32::try_from(value).map_err(too_much)?.cast_unsigned() << 1;
+        out.push(NEXT_I32);
+        while rest >= 0x80 {
+            out.push(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest.to_le_bytes()[0]);
+    }
+    Ok(())
 }
 
 /// Rows of a full group.

@@ -1,18 +1,21 @@
 //! Writes the files of a split: row groups are encoded on several threads and written in their order, so that the bytes
-//! do not depend on the threads. Memory: two row groups (8 MiB of tokens each, and their encoded copies) per thread.
+//! do not depend on the threads. Another thread sends what is written to the disk meanwhile. Memory: two row groups (8 MiB
+//! of tokens each, of an archive also their encoded copies) per thread; that of one that is written serves the next.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::encode::{CREATED_BY, Encoded, Encoder, Group, rows_per_group};
+use super::encode::{CREATED_BY, Encoded, Encoder, Group, Plain, rows_per_group};
 use super::{ALIGNMENT, Error, Page, Segment, ShardFile, Split};
 use crate::fs;
 
@@ -111,7 +114,8 @@ impl SplitWriter {
         if ends_file {
             self.rows_in_file = 0;
         }
-        let group = std::mem::take(&mut self.group);
+        let next = self.pipeline.as_ref().map(Pipeline::group).unwrap_or_default();
+        let group = std::mem::replace(&mut self.group, next);
         if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.submit(group, ends_file)) {
             return Ok(());
         }
@@ -162,6 +166,8 @@ struct Pipeline {
     encoder: Arc<Encoder>,
     pool: ThreadPool,
     queue: SyncSender<Job>,
+    /// What has been written.
+    written: Receiver<Vec<Plain>>,
     writer: JoinHandle<Result<Vec<ShardFile>, Error>>,
 }
 
@@ -172,10 +178,17 @@ impl Pipeline {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", folder))?;
         let (queue, jobs) = sync_channel(threads);
-        let files = Files { folder: folder.to_owned(), name: name.to_owned(), encoder: encoder.clone() };
+        let (giving_back, written) = channel();
+        let (folder_of, name) = (folder.to_owned(), name.to_owned());
+        let files = Files { folder: folder_of, name, encoder: encoder.clone(), giving_back };
         let writer = std::thread::Builder::new().name("shards".to_owned()).spawn(move || files.write(&jobs));
         let writer = writer.map_err(fs::error("start threads for", folder))?;
-        Ok(Self { encoder, pool, queue, writer })
+        Ok(Self { encoder, pool, queue, written, writer })
+    }
+
+    /// An empty group, in memory that has served before if there is some.
+    fn group(&self) -> Group {
+        self.written.try_recv().map(Group::in_place_of).unwrap_or_default()
     }
 
     /// Hands a group over, waiting while too many are under way; false when the writing thread has ended.
@@ -200,12 +213,14 @@ struct Files {
     folder: PathBuf,
     name: String,
     encoder: Arc<Encoder>,
+    giving_back: Sender<Vec<Plain>>,
 }
 
 impl Files {
     fn write(&self, jobs: &Receiver<Job>) -> Result<Vec<ShardFile>, Error> {
         let mut files = Vec::new();
         let mut open: Option<FileWriter> = None;
+        let disk = Disk::start(&self.folder)?;
         for job in jobs {
             let mut file = match open.take() {
                 Some(file) => file,
@@ -215,14 +230,52 @@ impl Files {
             };
             let ended = |_| Err(ParquetError::General("the encoding thread ended".to_owned()));
             let encoded = job.encoded.recv().unwrap_or_else(ended);
-            file.append(encoded.map_err(|source| file.fail(source))?)?;
+            let encoded = encoded.map_err(|source| file.fail(source))?;
+            file.append(&encoded, &self.encoder)?;
+            disk.sync(&file)?;
+            // Nobody takes it when the last row has been written.
+            self.giving_back.send(encoded.plain).unwrap_or_default();
             if job.ends_file {
                 files.push(file.finish(&self.encoder)?);
             } else {
                 open = Some(file);
             }
         }
+        disk.finish()?;
         Ok(files)
+    }
+}
+
+/// A thread that sends what is written to the disk, so that little is left to wait for at the end. That all of it is there
+/// is made sure of when the artifact is published; an error of the disk may be told only here.
+struct Disk {
+    queue: SyncSender<(PathBuf, File)>,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Disk {
+    fn start(folder: &Path) -> Result<Self, Error> {
+        let (queue, files) = sync_channel::<(PathBuf, File)>(0);
+        let sync = move || {
+            files
+                .iter()
+                .try_for_each(|(path, file)| Ok(file.sync_data().map_err(fs::error("sync", &path))?))
+        };
+        let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(sync);
+        Ok(Self { queue, thread: thread.map_err(fs::error("start threads for", folder))? })
+    }
+
+    /// Syncs a file soon, unless the thread is busy.
+    fn sync(&self, file: &FileWriter) -> Result<(), Error> {
+        let handle = file.file.try_clone().map_err(fs::error("sync", &file.path))?;
+        // One that is busy takes the next; one that failed says so at the end.
+        drop(self.queue.try_send((file.path.clone(), handle)));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        drop(self.queue);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -269,22 +322,27 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Writes the chunks of a row group; zero bytes before those of tokens and weights align their values.
-    fn append(&mut self, encoded: Encoded) -> Result<(), Error> {
-        let rows = u64::try_from(encoded.meta.num_rows()).unwrap_or_default();
+    /// Writes the chunks of a row group; zero bytes before those that are stored as they are align their values.
+    fn append(&mut self, encoded: &Encoded, encoder: &Encoder) -> Result<(), Error> {
+        let rows = encoded.meta.num_rows();
         if rows == 0 {
             return Ok(());
         }
         let begin = self.position;
         let mut columns = Vec::new();
         let mut values = Vec::new();
-        for (number, column) in encoded.meta.columns().iter().enumerate() {
+        for plain in &encoded.plain {
+            let place = self.align(plain.header.len() as u64)?;
+            let moved = plain.meta.clone().into_builder().set_data_page_offset(signed(self.position)).build();
+            columns.push(moved.map_err(|source| self.fail(source))?);
+            self.write(&plain.header)?;
+            self.write(&plain.values)?;
+            values.push(place);
+        }
+        for column in encoded.meta.columns() {
             let (start, length) = column.byte_range();
-            if let Some(payload) = encoded.aligned.get(number) {
-                values.push(self.align(length - payload)?);
-            }
             let shift = signed(self.position) - signed(start);
-            self.write(&encoded.bytes[index(start)..index(start + length)])?;
+            self.write(&encoded.rest[index(start)..index(start + length)])?;
             let moved = column
                 .clone()
                 .into_builder()
@@ -293,13 +351,17 @@ impl FileWriter {
                 .build();
             columns.push(moved.map_err(|source| self.fail(source))?);
         }
-        let group = encoded.meta.into_builder().set_column_metadata(columns);
-        let group = group.set_file_offset(signed(begin)).set_ordinal(ordinal(self.groups.len())).build();
+        let bytes = columns.iter().map(ColumnChunkMetaData::uncompressed_size).sum();
+        let group =
+            RowGroupMetaData::builder(encoder.parquet()).set_num_rows(rows).set_total_byte_size(bytes);
+        let group = group.set_column_metadata(columns).set_file_offset(signed(begin));
+        let group = group.set_ordinal(ordinal(self.groups.len())).build();
         self.groups.push(group.map_err(|source| self.fail(source))?);
+        let rows = u64::try_from(rows).unwrap_or_default();
         if let Some(&offset) = values.first() {
             self.pages.push(Page { offset, rows, weights_offset: values.get(1).copied() });
         }
-        self.page_blake3.extend(encoded.blake3);
+        self.page_blake3.extend(encoded.blake3.clone());
         self.rows += rows;
         Ok(())
     }

@@ -284,7 +284,7 @@ impl Set<'_> {
                 if let Some(masks) = self.masks {
                     masks.weigh(self.tokenizer, &window, &mut weights);
                 }
-                packer.push(&window, &weights)?;
+                packer.push(&window, bases, &weights)?;
                 task.progress(counts.bases_in, None, Unit::Bases);
                 task.check()
             })?;

@@ -73,11 +73,13 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         Self { tokenizer, context, pack, around, row, waiting, waiting_tokens: 0, emit }
     }
 
-    /// Packs a window; `weights` has a byte for each of its tokens, or is empty when rows have none.
-    pub fn push(&mut self, document: &Document, weights: &[u8]) -> Result<(), Error> {
+    /// Packs a window, whose tokens stand for so many `bases`; `weights` has a byte for each of its tokens, or is empty when
+    /// rows have none.
+    pub fn push(&mut self, document: &Document, bases: u64, weights: &[u8]) -> Result<(), Error> {
         let room =
             if self.pack == Pack::Concat { self.context - self.row.tokens.len() } else { self.context };
-        let pieces = Cut::new(self.tokenizer, self.context, document, weights).pieces(self.around, room);
+        let cut = Cut::new(self.tokenizer, self.context, document, bases, weights);
+        let pieces = cut.pieces(self.around, room);
         for piece in pieces {
             match self.pack {
                 Pack::Concat => self.append(piece)?,
@@ -190,6 +192,8 @@ struct Cut<'a> {
     weights: &'a [u8],
     /// Whether tokens have weights.
     weighted: bool,
+    /// Bases of the whole window.
+    all: u64,
     /// Bases of the window before the next token.
     bases: u64,
     done: Vec<Piece>,
@@ -198,10 +202,16 @@ struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
-    fn new(tokenizer: &'a dyn Tokenizer, context: usize, document: &'a Document, weights: &'a [u8]) -> Self {
+    fn new(
+        tokenizer: &'a dyn Tokenizer,
+        context: usize,
+        document: &'a Document,
+        all: u64,
+        weights: &'a [u8],
+    ) -> Self {
         let weighted = !weights.is_empty();
         let (done, piece) = (Vec::new(), Piece::default());
-        Self { tokenizer, context, document, weights, weighted, bases: 0, done, piece, room: 0 }
+        Self { tokenizer, context, document, weights, weighted, all, bases: 0, done, piece, room: 0 }
     }
 
     /// The pieces: `room` tokens in the first, `context` in the others, less in the last.
@@ -258,7 +268,8 @@ impl<'a> Cut<'a> {
         let before = from.saturating_sub(1);
         let bases = |range: std::ops::Range<usize>| self.tokenizer.bases_of(&tokens[range]);
         let start = self.bases;
-        self.bases += bases(before..to) - bases(before..from);
+        self.bases =
+            if to == tokens.len() { self.all } else { start + bases(before..to) - bases(before..from) };
         let (start, end) = match strand {
             Strand::Forward => (interval.start + start, interval.start + self.bases),
             Strand::Reverse => (interval.end - self.bases, interval.end - start),
@@ -306,7 +317,8 @@ mod tests {
             Ok(())
         });
         for window in windows {
-            packer.push(window, &vec![9; window.tokens.len()]).unwrap();
+            let bases = tokenizer.bases_of(&window.tokens);
+            packer.push(window, bases, &vec![9; window.tokens.len()]).unwrap();
         }
         packer.end().unwrap();
         rows
