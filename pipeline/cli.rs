@@ -42,6 +42,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
+    /// Make one partition of a stage, for a later run to find: here or on any machine that sees the work folder
+    RunTask(run::TaskArguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -124,6 +126,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
+        Command::RunTask(arguments) => run::task(&arguments, remote),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
@@ -150,13 +153,11 @@ fn explain(error: &Error) -> String {
     if let Error::Workflow(workflow::Error::Invalid(invalid)) = error {
         return diagnose(invalid);
     }
-    let mut text = format!("error: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
+    if let Error::Workflow(workflow::Error::Failed { failures, held_up }) = error {
+        let failures = failures.iter().map(|failure| format!("error: {}", workflow::with_causes(failure)));
+        return failures.chain(workflow::held_up(held_up)).collect::<Vec<_>>().join("\n");
     }
-    text
+    format!("error: {}", workflow::with_causes(error))
 }
 
 /// Every mistake of a workflow, each with its lines; the last line counts them.

@@ -56,6 +56,13 @@ pub fn create_dir_all(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(error("create folder", path))
 }
 
+/// Bytes that may still be written beneath a folder.
+pub fn free_bytes(folder: &Path) -> Result<u64, Error> {
+    let found =
+        rustix::fs::statvfs(folder).map_err(|errno| error("look at the disk of", folder)(errno.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

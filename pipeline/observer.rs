@@ -66,6 +66,11 @@ pub enum Event {
         /// One line that says what came out.
         summary: String,
     },
+    /// A stage failed; why is told when the run ends, and those that do not need it go on.
+    StageFailed {
+        /// The stage's name in the workflow.
+        stage: String,
+    },
     /// Something a person should know.
     Note {
         /// The stage's name in the workflow, where there is one.

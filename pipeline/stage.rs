@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod fetch;
 pub mod ingest;
 pub mod leaks;
+pub mod partition;
 pub mod records;
 pub mod report;
 pub mod shard;
@@ -30,6 +31,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::Share::{Many, One};
+use self::partition::{Partition, Partitioned};
 use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::remote::{Address, Remote, Watch, is_address};
@@ -58,8 +61,18 @@ pub trait Stage: Send + Sync + Debug {
     /// The configuration with every default filled in.
     fn resolved(&self) -> Value;
 
+    /// Bytes that its artifact takes at least, as far as what it reads can tell.
+    fn least_bytes(&self, _inputs: &BTreeMap<String, Artifact>) -> u64 {
+        0
+    }
+
     /// Does the work.
     fn run(&self, task: &Task) -> Result<Outcome, Error>;
+
+    /// The same work in partitions, if it falls into some; `run` then makes them one after the other.
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        None
+    }
 }
 
 /// A file from outside the work folder, or an object at an address.
@@ -89,6 +102,15 @@ fn problem(path: &Path) -> Option<String> {
     parsed.and_then(Result::err).map(|error| error.to_string())
 }
 
+/// How many threads a kind of stage can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// One, or hardly more.
+    One,
+    /// As many as there are.
+    Many,
+}
+
 /// A kind of stage: what `uses` may name.
 pub struct Kind {
     /// The word after `uses:`.
@@ -97,6 +119,8 @@ pub struct Kind {
     pub summary: &'static str,
     /// Version of the algorithm: raised when the same input would give another output.
     pub algorithm: u32,
+    /// How many threads it can use.
+    pub share: Share,
     /// Whether an interrupted run leaves something from which the next one goes on.
     pub resumable: bool,
     /// Reads the configuration.
@@ -110,38 +134,46 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 
 /// Every kind of stage, in the order of the usual flow.
 pub const KINDS: &[Kind] = &[
-    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4),
-    kind::<clean::Config>("clean", "Upper-cases, settles IUPAC codes and N runs, drops what is too short", 3),
+    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4, One),
+    kind::<clean::Config>(
+        "clean",
+        "Upper-cases, settles IUPAC codes and N runs, drops what is too short",
+        3,
+        One,
+    ),
     kind::<dedup::Config>(
         "dedup",
         "Drops intervals or windows that have been seen before, on either strand",
         2,
+        One,
     ),
-    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3),
-    kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2),
+    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many),
+    kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2, One),
     kind::<decontaminate::Config>(
         "decontaminate",
         "Takes benchmarks' test sequences out of the training data",
         2,
+        Many,
     ),
-    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2),
-    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2),
-    kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 3),
-    kind::<fetch::Config>("fetch", "Takes over shards from an address", 1),
-    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 4),
+    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many),
+    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2, Many),
+    Kind { resumable: true, ..kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 4, Many) },
+    kind::<fetch::Config>("fetch", "Takes over shards from an address", 1, One),
+    kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 4, Many),
     Kind {
         name: "train",
         summary: "Trains a language model on shards",
         algorithm: 1,
+        share: Many,
         resumable: true,
         parse: train::parse,
         schema: train::schema,
     },
-    kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1),
-    kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1),
+    kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1, Many),
+    kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1, One),
 ];
 
-const fn kind<C>(name: &'static str, summary: &'static str, algorithm: u32) -> Kind
+const fn kind<C>(name: &'static str, summary: &'static str, algorithm: u32, share: Share) -> Kind
 where
     C: Stage + DeserializeOwned + JsonSchema + 'static,
 {
@@ -149,6 +181,7 @@ where
         name,
         summary,
         algorithm,
+        share,
         resumable: false,
         parse: parse::<C>,
         schema: |generator| C::json_schema(generator),
@@ -193,6 +226,8 @@ pub struct Task<'a> {
     pub out: &'a Path,
     /// Worker threads.
     pub threads: usize,
+    /// Worker threads of the run, which stages that run side by side share.
+    pub jobs: usize,
     /// Where progress goes.
     pub observer: &'a dyn Observer,
     /// The request to stop.
@@ -282,14 +317,20 @@ pub struct Outcome {
     pub details: Value,
     /// Files that hold wall times.
     pub volatile: Vec<&'static str>,
-    /// Times of parts of the work, in seconds of one thread, by name. They are kept beside the artifact, not in it.
-    pub seconds: Vec<(&'static str, f64)>,
+    /// Times of parts of the work, in seconds of one thread, by name. They are kept beside the artifact.
+    pub seconds: Vec<(String, f64)>,
     /// Folders of it that are artifacts of their own; their manifests belong to `volatile`.
     pub parts: Vec<Part>,
     /// Files whose hash is known from writing them; all others are hashed when they are published.
     pub files: Vec<FileEntry>,
     /// One line for people.
     pub summary: String,
+}
+
+/// What failed, with the numbers that `run-task` takes.
+fn each(failures: &[(Partition, Error)]) -> String {
+    let one = |(partition, error): &(Partition, Error)| format!("{}: {error}", partition.at);
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// What the time of a part of a stage is called among the times of the stages.
@@ -313,6 +354,24 @@ pub enum Error {
     /// Someone asked to stop.
     #[error("stopped on request")]
     Interrupted,
+    /// Some partitions of its work failed.
+    #[error("{} of {of} partitions failed, the others are kept: {}", failures.len(), each(failures))]
+    Partitions {
+        /// How many there are.
+        of: u32,
+        /// Those that failed, and why.
+        failures: Vec<(Partition, Error)>,
+    },
+    /// Its work has no such partition.
+    #[error("no partition {at}{}: it falls into {count}, from 0 to {}", of.map_or_else(String::new, |of| format!(" of {of}")), count - 1)]
+    NoSuchPartition {
+        /// The number asked for.
+        at: u32,
+        /// Out of how many, as someone thought.
+        of: Option<u32>,
+        /// How many there are.
+        count: u32,
+    },
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),

@@ -2,20 +2,21 @@
 //!
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
-//! `plan` decides what runs and why, `execute` runs it. Memory: a workflow file and the manifests of its artifacts.
+//! `plan` decides what runs and why, `execute` runs it in the order of `schedule`. Memory: a workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
+mod schedule;
 pub mod schema;
 mod yaml;
 
 use std::path::PathBuf;
 
 pub use config::{Override, Workflow};
-pub use execute::{Options, execute};
+pub use execute::{Options, execute, run_task};
 pub use plan::{Decision, Plan, Selection};
 
 use crate::{artifact, fs, remote, stage};
@@ -36,6 +37,24 @@ pub enum Error {
         path: PathBuf,
         /// The most similar name.
         hint: Option<String>,
+    },
+    /// A name stands for several stages where one is meant.
+    #[error("`{stage}` is {} stages here, expected one of them: {}", names.len(), names.join(", "))]
+    SeveralStages {
+        /// The name given.
+        stage: String,
+        /// The stages.
+        names: Vec<String>,
+    },
+    /// The work of a stage does not fall into partitions.
+    #[error(
+        "stage `{stage}` is a `{kind}`, whose work is not done in partitions; `genomill run --only {stage}` runs it whole"
+    )]
+    NotPartitioned {
+        /// Its name.
+        stage: String,
+        /// Its kind.
+        kind: &'static str,
     },
     /// A stage that is not to run is missing.
     #[error("stage `{stage}` needs `{input}`, which is not there: {reason}")]
@@ -63,6 +82,39 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<stage::Error>,
+    },
+    /// Several stages failed, or one that others need.
+    #[error("{}", failed(failures, held_up))]
+    Failed {
+        /// Why each of them failed.
+        failures: Vec<Error>,
+        /// The stages that did not run, since they need one of those.
+        held_up: Vec<String>,
+    },
+    /// A file is another than it was when the stage began.
+    #[error("stage `{stage}` is not published: `{}` changed while it was read; run again", path.display())]
+    Changed {
+        /// Its name.
+        stage: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk is too full for what a stage will write.
+    #[error(
+        "stage `{stage}` needs at least {:.1} MB in `{}`, where {:.1} MB are free; nothing was begun",
+        *needed as f64 / 1e6,
+        path.display(),
+        *free as f64 / 1e6
+    )]
+    NoRoom {
+        /// Its name.
+        stage: String,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+        /// The work folder.
+        path: PathBuf,
     },
     /// An object cannot be brought here.
     #[error("stage `{stage}` cannot have its files")]
@@ -121,6 +173,28 @@ pub enum Error {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),
+}
+
+/// An error and what it comes from, in one line; what was said already is not said again.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        let plain = cause.split(" (os error").next().unwrap_or(&cause).to_lowercase();
+        if text.to_lowercase().contains(&plain) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+/// Each failure with its causes, and what did not run.
+fn failed(failures: &[Error], names: &[String]) -> String {
+    let failures = failures.iter().map(|failure| with_causes(failure));
+    failures.chain(held_up(names)).collect::<Vec<_>>().join("\n")
+}
+
+/// That stages did not run for want of what failed, if there are any.
+pub fn held_up(names: &[String]) -> Option<String> {
+    let quoted = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| format!("not run, for want of what failed: {quoted}; what is done is kept"))
 }
 
 /// What to write beside each address.

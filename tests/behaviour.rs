@@ -11,6 +11,10 @@ mod cleaning;
 mod command_line;
 #[path = "behaviour/crash.rs"]
 mod crash;
+#[path = "behaviour/disk.rs"]
+mod disk;
+#[path = "behaviour/engine.rs"]
+mod engine;
 #[path = "behaviour/formats.rs"]
 mod formats;
 #[path = "behaviour/house.rs"]

@@ -49,8 +49,7 @@ impl Staging {
     /// stage with other action keys left is removed.
     pub fn resume(work: &Path, stage: &str, action_key: &str) -> Result<Self, Error> {
         let parts = work.join(PARTIAL).join(stage);
-        let folder = parts.join(action_key);
-        fs::create_dir_all(&folder)?;
+        let folder = partial(work, stage, action_key)?;
         for entry in std::fs::read_dir(&parts).map_err(fs::error("list", &parts))? {
             let path = entry.map_err(fs::error("list", &parts))?.path();
             if path != folder {
@@ -114,6 +113,7 @@ impl Staging {
     fn replace(&self, place: &Path) -> Result<(), Error> {
         let old = self.work.join(STAGING).join(format!("{}.old", self.stage));
         remove(&old)?;
+        fs::create_dir_all(&self.work.join(STAGING))?;
         if place.exists() {
             std::fs::rename(place, &old).map_err(fs::error("move away", place))?;
         }
@@ -123,19 +123,29 @@ impl Staging {
     }
 }
 
+/// The folder in which runs of a stage with this action key leave what the next of them goes on with; it is made.
+pub fn partial(work: &Path, stage: &str, action_key: &str) -> Result<PathBuf, Error> {
+    let folder = work.join(PARTIAL).join(stage).join(action_key);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// Removes what earlier, interrupted runs left in the staging folder.
 pub fn clear(work: &Path) -> Result<(), Error> {
     remove(&work.join(STAGING))
 }
 
-fn remove(folder: &Path) -> Result<(), Error> {
+/// Removes a folder with all that it holds, if it is there.
+pub fn remove(folder: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(fs::error("remove", folder)(e).into()),
         _ => Ok(()),
     }
 }
 
-fn sync_and_hash(folder: &Path, volatile: &[&str], known: &[FileEntry]) -> Result<Vec<FileEntry>, Error> {
+/// Syncs every file of a folder to the disk, and hashes those that are not `known`; `volatile` names those that hold wall
+/// times.
+pub fn sync_and_hash(folder: &Path, volatile: &[&str], known: &[FileEntry]) -> Result<Vec<FileEntry>, Error> {
     let mut names = Vec::new();
     list(folder, folder, &mut names)?;
     names.sort();
@@ -226,6 +236,17 @@ mod tests {
         let first = publish(work.path(), "x", "1 s").manifest.content;
         assert_eq!(first, publish(work.path(), "x", "2 s").manifest.content);
         assert_ne!(first, publish(work.path(), "y", "1 s").manifest.content);
+    }
+
+    #[test]
+    fn a_resumed_artifact_takes_the_place_of_an_old_one() {
+        let work = tempfile::tempdir().unwrap();
+        publish(work.path(), "x", "");
+        clear(work.path()).unwrap();
+        let staging = Staging::resume(work.path(), "a", "key").unwrap();
+        std::fs::write(staging.folder().join("data"), "y").unwrap();
+        let artifact = staging.publish(manifest(), &[], &Hashes::default()).unwrap();
+        assert_eq!(std::fs::read_to_string(artifact.path("data")).unwrap(), "y");
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Observer for Plain {
             Event::StageFinished { stage, seconds, summary } => {
                 say(&format!("{stage}: done in {seconds:.1} s: {summary}"));
             }
+            Event::StageFailed { stage } => say(&format!("{stage}: failed")),
             Event::Note { stage: Some(stage), message } => say(&format!("{stage}: {message}")),
             Event::Note { stage: None, message } => say(message),
             Event::Metrics { stage, step, values } => {
@@ -203,6 +204,12 @@ impl Observer for Bars {
                     bar.finish_and_clear();
                 }
                 self.print(&format!("{stage}: done in {seconds:.1} s: {summary}"));
+            }
+            Event::StageFailed { stage } => {
+                if let Some(bar) = lock(&self.bars).remove(stage) {
+                    bar.finish_and_clear();
+                }
+                self.print(&format!("{stage}: failed"));
             }
             Event::Note { stage, message } => {
                 let prefix = stage.as_ref().map_or_else(String::new, |stage| format!("{stage}: "));

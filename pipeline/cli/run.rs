@@ -11,7 +11,7 @@ use super::{Error, say};
 use crate::artifact::Hashes;
 use crate::observer::Stop;
 use crate::remote::Remote;
-use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute};
+use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task};
 
 /// What both commands take.
 #[derive(Debug, Args)]
@@ -67,6 +67,9 @@ pub struct RunArguments {
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value_t = Style::Auto)]
     progress: Style,
+    /// Only say what would run, and why, as `plan` does
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +82,9 @@ pub struct PlanArguments {
 }
 
 pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
+    if arguments.dry_run {
+        return show_plan(&arguments.common, false);
+    }
     let (workflow, work) = arguments.common.open()?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
@@ -94,6 +100,63 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     let decisions = execute(&workflow, &options)?;
     if !matches!(arguments.progress, Style::Json | Style::None) {
         say(&closing(&decisions, &work));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub struct TaskArguments {
+    /// The workflow file
+    file: PathBuf,
+    /// The stage: one whose work falls into partitions, such as `tokenize`; of a matrix, one expansion
+    stage: String,
+    /// The partition, from 0; `3/12` also says how many there should be
+    #[arg(long, value_name = "I[/N]", value_parser = parse_partition)]
+    partition: (u32, Option<u32>),
+    /// Put VALUE in place of what the file says, as for `run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<Override>,
+    /// The folder in which each workflow has its folder of artifacts
+    #[arg(long, value_name = "DIR", default_value = "work")]
+    work: PathBuf,
+    /// Worker threads; by default one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    jobs: Option<u32>,
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+}
+
+/// `3`, or `3/12`.
+fn parse_partition(text: &str) -> Result<(u32, Option<u32>), String> {
+    let number = |text: &str| text.parse::<u32>().map_err(|error| format!("`{text}`: {error}"));
+    match text.split_once('/') {
+        Some((at, of)) => Ok((number(at)?, Some(number(of)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
+    let workflow = Workflow::open(&arguments.file, &arguments.set)?;
+    let stop = Arc::new(Stop::new());
+    on_signal(&stop)?;
+    let observer = progress::observer(arguments.progress);
+    let options = Options {
+        work: arguments.work.join(&workflow.name),
+        selection: Selection::default(),
+        threads: threads(arguments.jobs),
+        observer: observer.as_ref(),
+        stop: &stop,
+        remote,
+    };
+    let (at, of) = arguments.partition;
+    let made = run_task(&workflow, &options, &arguments.stage, at, of)?;
+    if !matches!(arguments.progress, Style::Json | Style::None) {
+        say(&format!(
+            "partition {at} of `{}` {}",
+            arguments.stage,
+            if made { "is made" } else { "was there" }
+        ));
     }
     Ok(())
 }
@@ -123,11 +186,15 @@ fn closing(decisions: &[(String, Decision)], work: &Path) -> String {
 }
 
 pub fn plan(arguments: &PlanArguments) -> Result<(), Error> {
-    let (workflow, work) = arguments.common.open()?;
+    show_plan(&arguments.common, arguments.json)
+}
+
+fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
+    let (workflow, work) = common.open()?;
     let hashes = Hashes::load(&workflow::execute::hashes_file(&work));
-    let plan = Plan::new(&workflow, &work, &arguments.common.selection(), &hashes)?;
+    let plan = Plan::new(&workflow, &work, &common.selection(), &hashes)?;
     let mut out = io::stdout().lock();
-    if arguments.json {
+    if json {
         let stages = plan.stages.iter().map(|(stage, decision)| {
             let mut value = serde_json::to_value(decision).unwrap_or_default();
             value["stage"] = stage.clone().into();

@@ -5,6 +5,7 @@
 //! Memory: the record table (names) and a few blocks; never a contig.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -199,6 +200,25 @@ impl SequenceReader {
         Ok(Self { reader: Reader::open(path, READ_BLOCKS)?, blocks: VecDeque::new() })
     }
 
+    /// Opens the table to read intervals from a place on; the blocks before are not read.
+    pub fn open_at(path: &Path, record: u64, start: u64) -> Result<Self, Error> {
+        let mut places = Reader::open_columns(path, BATCH_ROWS, &["record", "start"])?;
+        let mut before = 0;
+        'blocks: while let Some(batch) = places.next_batch()? {
+            let (records, starts) =
+                (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
+            for i in 0..batch.rows() {
+                if (records.value(i), starts.value(i)) > (record, start) {
+                    break 'blocks;
+                }
+                before += 1;
+            }
+        }
+        // The last block that begins before the place, or at it, holds it.
+        let reader = Reader::open_from(path, READ_BLOCKS, usize::saturating_sub(before, 1))?;
+        Ok(Self { reader, blocks: VecDeque::new() })
+    }
+
     /// The next block.
     pub fn next_block(&mut self) -> Result<Option<Block>, Error> {
         if self.blocks.is_empty() {
@@ -313,9 +333,21 @@ pub fn for_each_stretch<E: From<Error>>(
     path: &Path,
     mut each: impl FnMut(Stretch) -> Result<(), E>,
 ) -> Result<(), E> {
+    for_each_stretch_until(path, |stretch| each(stretch).map(|()| ControlFlow::Continue(())))
+}
+
+/// Calls `each` for the stretches of a table, in order, until it has had enough.
+pub fn for_each_stretch_until<E: From<Error>>(
+    path: &Path,
+    mut each: impl FnMut(Stretch) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
     let mut reader = Reader::open(path, BATCH_ROWS)?;
     while let Some(batch) = reader.next_batch()? {
-        stretches(&batch)?.try_for_each(&mut each)?;
+        for stretch in stretches(&batch)? {
+            if each(stretch)?.is_break() {
+                return Ok(());
+            }
+        }
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         description: config.description.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: today(),
-        machine: machine(task.threads),
+        machine: machine(task.jobs),
         stages: artifacts.iter().map(|artifact| stage(task, artifact)).collect(),
         sources: of("ingest").flat_map(sources).collect(),
         sequences: sequences::sequences(artifacts),

@@ -7,7 +7,7 @@ mod pack;
 mod weights;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use self::context::Context;
 use self::mixture::{Draw, Mixture};
 use self::pack::{Pack, Packer};
 use self::weights::{LossWeight, Masks};
-use super::tokenize::{Document, for_each_document, table_name};
+use super::tokenize::{Document, for_each_document, tables};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Account, Artifact, Counts, FileEntry, MANIFEST, Part};
@@ -96,6 +96,9 @@ const MIXED: &str = "train";
 /// The separator that stands for "choose one".
 const AUTOMATIC: &str = "auto";
 
+/// Bytes of a token, at least.
+const SHORTEST_ID_BYTES: u64 = 2;
+
 /// Batches of windows that wait between reading and packing.
 const READ_AHEAD: usize = 2;
 /// Tokens of a batch, at least: a thread that waits is not woken for every window.
@@ -131,6 +134,15 @@ impl Stage for Config {
         to_json(self)
     }
 
+    fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>) -> u64 {
+        // A mixture may leave windows out; an archive is compressed.
+        if self.mixture.is_some() || !self.profile.is_mapped() {
+            return 0;
+        }
+        let tokens = inputs.get("from").and_then(|tokens| tokens.manifest.counts.other.get("tokens"));
+        tokens.copied().unwrap_or(0) * SHORTEST_ID_BYTES * self.context.list().len() as u64
+    }
+
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         let input = task.input_of("from", &["tokenize"])?;
         let file = input.path(TOKENIZER);
@@ -160,24 +172,20 @@ impl Stage for Config {
 /// Decides how often each window of `train` is written.
 fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Result<Draw<'a>, Error> {
     let tokens = task.input("from")?;
-    if !splits(tokens).any(|name| name == MIXED) {
+    let tables = tables(tokens).remove(MIXED);
+    let Some(tables) = tables else {
         let reason =
             format!("`{}` has no split `{MIXED}`, which is the one that is mixed", tokens.manifest.stage);
         return Err(Error::Config { key: "mixture", reason });
-    }
+    };
     let draw = Draw::new(mixture, |each| {
-        for_each_ahead(&tokens.path(&table_name(MIXED)), tokenizer.id_bytes(), |window| {
+        for_each_ahead(&tables, tokenizer.id_bytes(), |window| {
             each(&window, tokenizer.bases_of(&window.tokens));
             task.check()
         })
     })?;
     draw.details().shortfalls().into_iter().for_each(|sentence| task.note(format!("mixture: {sentence}")));
     Ok(draw)
-}
-
-/// The splits that were tokenized.
-fn splits(tokens: &Artifact) -> impl Iterator<Item = &str> {
-    tokens.manifest.files.iter().filter_map(|entry| entry.path.strip_suffix(".parquet"))
 }
 
 /// Writes a set into a folder for each context.
@@ -251,13 +259,14 @@ impl Set<'_> {
     fn write(&self, tokenizer: &Path, out: &Path) -> Result<Outcome, Error> {
         std::fs::copy(tokenizer, out.join(TOKENIZER)).map_err(fs::error("copy", tokenizer))?;
         let mut counts = Counts::default();
-        let names = splits(self.task.input("from")?);
-        let splits = names.map(|name| Ok((name.to_owned(), self.split(out, name, &mut counts)?)));
+        let tables = tables(self.task.input("from")?).into_iter();
+        let splits =
+            tables.map(|(name, tables)| Ok((name.clone(), self.split(out, &name, &tables, &mut counts)?)));
         let splits = splits.collect::<Result<_, Error>>()?;
         Ok(self.outcome(splits, counts))
     }
 
-    fn split(&self, out: &Path, name: &str, counts: &mut Counts) -> Result<Split, Error> {
+    fn split(&self, out: &Path, name: &str, tables: &[PathBuf], counts: &mut Counts) -> Result<Split, Error> {
         let (config, task, layout) = (self.config, self.task, self.layout());
         let mut writer = SplitWriter::new(out, name, layout, config.file_mib << 20, task.threads)?;
         let emit = |row| Ok(writer.push(row)?);
@@ -267,8 +276,7 @@ impl Set<'_> {
         let draw = self.draw.filter(|_| name == MIXED);
         // A window that comes again does so after all the others, on rows that its first copy is not on.
         for pass in 0..draw.map_or(1, |draw| draw.passes().max(1)) {
-            let path = task.input("from")?.path(&table_name(name));
-            for_each_ahead(&path, layout.token_bytes, |window| {
+            for_each_ahead(tables, layout.token_bytes, |window| {
                 let taken = draw.is_none_or(|draw| pass < draw.times(&window));
                 if !taken && pass > 0 {
                     return task.check();
@@ -339,9 +347,9 @@ impl Set<'_> {
     }
 }
 
-/// Calls `each` for every window of a table, in order, while another thread reads on.
+/// Calls `each` for every window of some tables, in order, while another thread reads on.
 fn for_each_ahead(
-    path: &Path,
+    tables: &[PathBuf],
     id_bytes: usize,
     mut each: impl FnMut(Document) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -350,7 +358,7 @@ fn for_each_ahead(
         let send = move |batch: Vec<Document>| sender.send(batch).map_err(|_| Error::Interrupted);
         let reader = scope.spawn(move || {
             let (mut batch, mut tokens) = (Vec::new(), 0);
-            for_each_document(path, id_bytes, |document| {
+            let mut take = |document: Document| {
                 tokens += document.tokens.len();
                 batch.push(document);
                 if tokens < BATCH_TOKENS {
@@ -358,7 +366,8 @@ fn for_each_ahead(
                 }
                 tokens = 0;
                 send(std::mem::take(&mut batch))
-            })?;
+            };
+            tables.iter().try_for_each(|table| for_each_document(table, id_bytes, &mut take))?;
             send(batch)
         });
         let done = batches.iter().flatten().try_for_each(&mut each);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -56,7 +56,14 @@ pub enum Error {
 
 fn parquet<E: Into<ParquetError>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
     let path = path.to_owned();
-    move |source| Error::Parquet { action, path, source: source.into() }
+    move |source| match source.into() {
+        // A file call that failed, in the words of all others.
+        ParquetError::External(error) if error.is::<std::io::Error>() => match error.downcast() {
+            Ok(error) => Error::Fs(fs::error(action, &path)(*error)),
+            Err(error) => Error::Parquet { action, path, source: ParquetError::External(error) },
+        },
+        source => Error::Parquet { action, path, source },
+    }
 }
 
 /// Writes one table: batches in order, zstd, the same bytes for the same batches.
@@ -105,9 +112,32 @@ pub struct Reader {
 impl Reader {
     /// Opens a table to be read in batches of at most `rows` rows.
     pub fn open(path: &Path, rows: usize) -> Result<Self, Error> {
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))?;
-        let inner = builder.with_batch_size(rows).build().map_err(parquet("read", path))?;
+        Self::start(path, builder(path)?.with_batch_size(rows))
+    }
+
+    /// Opens some columns of a table.
+    pub fn open_columns(path: &Path, rows: usize, columns: &[&str]) -> Result<Self, Error> {
+        let builder = builder(path)?;
+        let columns = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        Self::start(path, builder.with_batch_size(rows).with_projection(columns))
+    }
+
+    /// Opens a table to be read from the row number `first` on; the row groups before are not read.
+    pub fn open_from(path: &Path, rows: usize, first: usize) -> Result<Self, Error> {
+        let builder = builder(path)?;
+        let lengths = builder.metadata().row_groups().iter().map(|group| group.num_rows());
+        let lengths: Vec<usize> = lengths.map(|rows| usize::try_from(rows).unwrap_or(0)).collect();
+        let (mut group, mut left) = (0, first);
+        while lengths.get(group).is_some_and(|&rows| rows <= left) {
+            left -= lengths[group];
+            group += 1;
+        }
+        let groups = (group..lengths.len()).collect();
+        Self::start(path, builder.with_batch_size(rows).with_row_groups(groups).with_offset(left))
+    }
+
+    fn start(path: &Path, builder: ParquetRecordBatchReaderBuilder<File>) -> Result<Self, Error> {
+        let inner = builder.build().map_err(parquet("read", path))?;
         Ok(Self { path: path.to_owned(), inner })
     }
 
@@ -116,6 +146,10 @@ impl Reader {
         let batch = self.inner.next().transpose().map_err(parquet("read", &self.path))?;
         Ok(batch.map(|batch| Batch { path: self.path.clone(), batch }))
     }
+}
+
+fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Error> {
+    ParquetRecordBatchReaderBuilder::try_new(fs::open(path)?).map_err(parquet("read", path))
 }
 
 /// Some rows of a table.

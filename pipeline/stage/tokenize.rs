@@ -1,8 +1,9 @@
-//! Turns windows into tokens, on every core, in order. Memory: a batch of windows (16 MiB of bases) and its tokens, and a
-//! count of each token for each split.
+//! Turns windows into tokens, on every core, in order, partition by partition: a partition is the windows of so many bases.
+//! Memory: a batch of windows (16 MiB of bases) and its tokens, and of each partition a count of each token for each split.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,20 +15,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
+use super::partition::{self, Made, Partition, Partitioned};
 use super::records::{
-    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index, read_records,
+    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_until, index,
+    read_records,
 };
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::{Account, Counts};
+use crate::artifact::{Account, Artifact, Counts};
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
 use crate::shard::writer::append;
 use crate::tokenizer::info::Usage;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
-use crate::units::{Interval, Strand};
+use crate::units::{self, Interval, Strand};
 
 /// Bases of a batch.
 const BATCH_BASES: u64 = 16 << 20;
@@ -47,6 +50,24 @@ pub struct Config {
     from: String,
     /// The stage that made the tokenizer.
     tokenizer: String,
+    /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early. Default 256Mb.
+    #[serde(default = "default_partition", deserialize_with = "units::bases")]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
+}
+
+/// Bases of a partition, unless the workflow says another number.
+const PARTITION: u64 = 256_000_000;
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of a key that may be null")]
+const fn default_partition() -> Option<u64> {
+    Some(PARTITION)
+}
+
+impl Config {
+    fn partition(&self) -> u64 {
+        self.partition.unwrap_or(PARTITION)
+    }
 }
 
 impl Stage for Config {
@@ -54,36 +75,112 @@ impl Stage for Config {
         vec![("from".to_owned(), self.from.clone()), ("tokenizer".to_owned(), self.tokenizer.clone())]
     }
 
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let none = (self.partition == Some(0)).then(|| "is 0, expected at least 1".to_owned());
+        none.map(|reason| ("partition", reason)).into_iter().collect()
+    }
+
     fn resolved(&self) -> Value {
         to_json(self)
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let windows = task.input_of("from", &["chunk", "decontaminate"])?;
-        if !has_windows(windows) {
-            let reason = "it holds intervals; put a chunk stage between the two".to_owned();
-            return Err(Error::Unusable { input: windows.manifest.stage.clone(), reason });
-        }
+        partition::run(self, task)
+    }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        Some(self)
+    }
+}
+
+impl Partitioned for Config {
+    fn count(&self, task: &Task) -> Result<u32, Error> {
+        let (mut bases, mut last) = (0, 0);
+        for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
+            last = bases;
+            bases += stretch.interval.len();
+            Ok(())
+        })?;
+        u32::try_from(last / self.partition() + 1).map_err(|_| Error::Config {
+            key: "partition",
+            reason: format!("{} bases fall into too many partitions of {}", bases, self.partition()),
+        })
+    }
+
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let windows = windows(task)?;
         let sequence = task.referenced(windows, "sequence")?;
-        let tokenizer_file = task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER);
-        let tokenizer = tokenizers::open(&tokenizer_file)?;
-        let copy = task.out.join(TOKENIZER);
-        std::fs::copy(&tokenizer_file, &copy).map_err(fs::error("copy", &tokenizer_file))?;
+        let tokenizer = tokenizers::open(&task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER))?;
         let records = read_records(&sequence.path(RECORDS))?;
-        let mut tokenize = Tokenize::new(task, tokenizer.as_ref(), &records);
-        let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
+        let first = u64::from(partition.at) * self.partition();
+        let mut tokenize = Tokenize::new(task, tokenizer.as_ref(), &records, first);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
-        for_each_stretch::<Error>(&windows.path(WINDOWS), |stretch| {
+        let mut reader = None;
+        for_each_between(&windows.path(WINDOWS), first..first + self.partition(), |stretch| {
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(open_at(&sequence, &stretch)?),
+            };
             let mut bases = Vec::new();
-            fetch(&mut reader, &stretch, &sequence, &mut bases)?;
+            fetch(reader, &stretch, &sequence, &mut bases)?;
             tokenize.push(stretch, bases);
             if tokenize.pending >= BATCH_BASES { pool.install(|| tokenize.flush()) } else { Ok(()) }
         })?;
         pool.install(|| tokenize.flush())?;
-        let references = windows.manifest.references.clone();
-        Ok(Outcome { references, ..tokenize.finish()? })
+        tokenize.finish()
     }
+
+    fn merge(&self, task: &Task, made: Vec<Made>) -> Result<Outcome, Error> {
+        let file = task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER);
+        std::fs::copy(&file, task.out.join(TOKENIZER)).map_err(fs::error("copy", &file))?;
+        let (mut whole, mut encoding) = (Told::default(), 0.0);
+        for Made { account, seconds } in made {
+            whole.add(serde_json::from_value(account).map_err(unreadable)?);
+            encoding += seconds.iter().map(|(_, seconds)| seconds).sum::<f64>();
+        }
+        let references = windows(task)?.manifest.references.clone();
+        let seconds = vec![(ENCODE.to_owned(), encoding)];
+        Ok(Outcome { references, seconds, ..whole.outcome(tokenizers::open(&file)?.as_ref()) })
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    fs::error("read", Path::new("partition.json"))(error.into()).into()
+}
+
+/// The windows, which must not be intervals.
+fn windows<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    let windows = task.input_of("from", &["chunk", "decontaminate"])?;
+    if has_windows(windows) {
+        return Ok(windows);
+    }
+    let reason = "it holds intervals; put a chunk stage between the two".to_owned();
+    Err(Error::Unusable { input: windows.manifest.stage.clone(), reason })
+}
+
+/// Calls `each` for the windows before which there are so many bases of other windows.
+fn for_each_between(
+    path: &Path,
+    bases: Range<u64>,
+    mut each: impl FnMut(Stretch) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut before = 0;
+    for_each_stretch_until(path, |stretch| {
+        let here = before;
+        before += stretch.interval.len();
+        if here >= bases.end {
+            return Ok(ControlFlow::Break(()));
+        }
+        if here >= bases.start {
+            each(stretch)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn open_at(sequence: &Artifact, first: &Stretch) -> Result<SequenceReader, Error> {
+    Ok(SequenceReader::open_at(&sequence.path(SEQUENCE), first.record, first.interval.start)?)
 }
 
 struct Tokenize<'a> {
@@ -93,19 +190,57 @@ struct Tokenize<'a> {
     batch: Vec<(Stretch, Vec<u8>)>,
     pending: u64,
     tables: BTreeMap<String, Writer>,
-    counts: Counts,
-    splits: BTreeMap<String, Tally>,
+    /// Bases of the partitions before.
+    before: u64,
+    told: Told,
     /// Time in which threads encoded.
     encoding: Duration,
 }
 
+/// What a partition, or all of them, say of themselves.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    counts: Counts,
+    splits: BTreeMap<String, Tally>,
+}
+
+impl Told {
+    fn add(&mut self, other: Self) {
+        self.counts.add(&other.counts);
+        for (split, tally) in other.splits {
+            self.splits.entry(split).or_default().add(&tally);
+        }
+    }
+
+    fn outcome(mut self, tokenizer: &dyn Tokenizer) -> Outcome {
+        let tokens: u64 = self.splits.values().map(|tally| tally.tokens).sum();
+        self.counts.set("tokens", tokens);
+        let ratio = self.counts.bases_out as f64 / tokens.max(1) as f64;
+        let train = self.splits.get("train");
+        let split = |(name, tally)| (name, SplitDetails::new(tokenizer, tally, train));
+        let splits: BTreeMap<&String, SplitDetails> = self.splits.iter().map(split).collect();
+        let details = json!({ "splits": splits, "bases_per_token": ratio });
+        let summary = format!("{tokens} tokens, {ratio:.3} bases per token");
+        Outcome { counts: self.counts, details, summary, ..Outcome::default() }
+    }
+}
+
 /// The tokens of a split.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Tally {
     windows: u64,
     tokens: u64,
     bases: u64,
     usage: Usage,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.windows += other.windows;
+        self.tokens += other.tokens;
+        self.bases += other.bases;
+        self.usage.merge(&other.usage);
+    }
 }
 
 /// What the manifest says of the tokens of a split, under `details.splits`.
@@ -150,13 +285,24 @@ impl SplitDetails {
 /// The part of this stage's time in which its threads encoded, in [`Outcome::seconds`].
 pub const ENCODE: &str = "encode";
 
-/// The file with the tokens of a split.
-pub fn table_name(split: &str) -> String {
+/// The splits that were tokenized, each with the tables that hold its tokens, in order.
+pub fn tables(tokens: &Artifact) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut tables: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for entry in &tokens.manifest.files {
+        let name = entry.path.rsplit('/').next().and_then(|name| name.strip_suffix(".parquet"));
+        if let Some(split) = name {
+            tables.entry(split.to_owned()).or_default().push(tokens.path(&entry.path));
+        }
+    }
+    tables
+}
+
+fn table_name(split: &str) -> String {
     format!("{split}.parquet")
 }
 
 impl<'a> Tokenize<'a> {
-    fn new(task: &'a Task, tokenizer: &'a dyn Tokenizer, records: &'a [Record]) -> Self {
+    fn new(task: &'a Task, tokenizer: &'a dyn Tokenizer, records: &'a [Record], before: u64) -> Self {
         Self {
             task,
             tokenizer,
@@ -164,8 +310,8 @@ impl<'a> Tokenize<'a> {
             batch: Vec::new(),
             pending: 0,
             tables: BTreeMap::new(),
-            counts: Counts::default(),
-            splits: BTreeMap::new(),
+            before,
+            told: Told::default(),
             encoding: Duration::ZERO,
         }
     }
@@ -190,12 +336,13 @@ impl<'a> Tokenize<'a> {
             by_split.entry(&row.0.split).or_default().push(row);
         }
         by_split.into_iter().try_for_each(|(split, rows)| self.write(split, &rows))?;
-        self.task.progress(self.counts.bases_in, None, Unit::Bases);
+        self.task.progress(self.before + self.told.counts.bases_in, None, Unit::Bases);
         Ok(())
     }
 
     fn write(&mut self, split: &str, rows: &[&(Stretch, Vec<u32>)]) -> Result<(), Error> {
-        let tally = self.splits.entry(split.to_owned()).or_default();
+        let Told { counts, splits } = &mut self.told;
+        let tally = splits.entry(split.to_owned()).or_default();
         let mut account = Account::default();
         for (stretch, ids) in rows {
             let bases = self.tokenizer.bases_of(ids);
@@ -203,14 +350,14 @@ impl<'a> Tokenize<'a> {
             tally.windows += 1;
             tally.tokens += ids.len() as u64;
             tally.bases += bases;
-            self.counts.bases_in += stretch.interval.len();
-            self.counts.bases_out += bases;
+            counts.bases_in += stretch.interval.len();
+            counts.bases_out += bases;
             let unknown = stretch.interval.len() - bases;
-            self.counts.drop_bases(UNKNOWN, unknown);
+            counts.drop_bases(UNKNOWN, unknown);
             account.keep(bases);
             account.drop_bases(UNKNOWN, unknown);
         }
-        self.counts.split(split).add(&account);
+        counts.split(split).add(&account);
         if !self.tables.contains_key(split) {
             self.tables.insert(split.to_owned(), create(&self.task.out.join(table_name(split)))?);
         }
@@ -219,18 +366,10 @@ impl<'a> Tokenize<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Outcome, Error> {
+    fn finish(mut self) -> Result<Made, Error> {
         std::mem::take(&mut self.tables).into_values().try_for_each(Writer::finish)?;
-        let tokens: u64 = self.splits.values().map(|tally| tally.tokens).sum();
-        self.counts.set("tokens", tokens);
-        let ratio = self.counts.bases_out as f64 / tokens.max(1) as f64;
-        let train = self.splits.get("train");
-        let split = |(name, tally)| (name, SplitDetails::new(self.tokenizer, tally, train));
-        let splits: BTreeMap<&String, SplitDetails> = self.splits.iter().map(split).collect();
-        let details = json!({ "splits": splits, "bases_per_token": ratio });
-        let summary = format!("{tokens} tokens, {ratio:.3} bases per token");
-        let seconds = vec![(ENCODE, self.encoding.as_secs_f64())];
-        Ok(Outcome { counts: self.counts, details, summary, seconds, ..Outcome::default() })
+        let seconds = vec![(ENCODE.to_owned(), self.encoding.as_secs_f64())];
+        Ok(Made { account: to_json(&self.told), seconds })
     }
 }
 

@@ -1,17 +1,25 @@
-//! Runs the stages of a plan one after the other; each uses every thread. One run at a time holds the work folder.
+//! Runs the stages of a plan, those that do not need each other side by side. A stage that fails ends those that need it
+//! and no others. One run at a time holds the work folder.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 use std::time::Instant;
 
 use super::config::Entry;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
+use super::schedule::Schedule;
 use super::{Decision, Error, Selection, Workflow};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
+use crate::stage::partition::{self, Partition};
 use crate::stage::{self, Outcome, Task};
 use crate::{TOOL, fs};
 
@@ -21,7 +29,7 @@ pub struct Options<'a> {
     pub work: PathBuf,
     /// Which stages.
     pub selection: Selection,
-    /// Worker threads.
+    /// Worker threads, of all stages together.
     pub threads: usize,
     /// Where progress goes.
     pub observer: &'a dyn Observer,
@@ -47,35 +55,165 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     fs::create_dir_all(&options.work.join(".cache"))?;
     let _lock = lock(&options.work)?;
     staging::clear(&options.work)?;
-    let mut run = Run {
-        workflow,
-        options,
-        hashes: Hashes::load(&hashes_file(&options.work)),
-        seconds: load_seconds(&options.work),
-        decisions: Vec::new(),
+    let run = Run::new(workflow, options, choices);
+    let result = run.all();
+    let saved = run.hashes.save(&hashes_file(&options.work));
+    let cleared = staging::clear(&options.work);
+    // Why a stage failed says more than that these failed too.
+    let decisions = result?;
+    saved?;
+    cleared?;
+    Ok(decisions)
+}
+
+/// Makes one partition of a stage where a run of the workflow finds it; what the stage reads must be there. Tells whether
+/// it was made: it may have been there. Takes no lock: any number of these may go on at once, beside a run too.
+pub fn run_task(
+    workflow: &Workflow,
+    options: &Options,
+    stage: &str,
+    at: u32,
+    of: Option<u32>,
+) -> Result<bool, Error> {
+    let positions = workflow.positions(stage)?;
+    let [position] = positions[..] else {
+        let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
+        return Err(Error::SeveralStages { stage: stage.to_owned(), names });
     };
-    let result = workflow.stages.iter().zip(choices).try_for_each(|(entry, choice)| run.stage(entry, choice));
-    run.hashes.save(&hashes_file(&options.work))?;
-    staging::clear(&options.work)?;
-    result.map(|()| run.decisions)
+    let entry = &workflow.stages[position];
+    let Some(partitioned) = entry.stage.partitioned() else {
+        return Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name });
+    };
+    fs::create_dir_all(&options.work.join(".cache"))?;
+    let run = Run::new(workflow, options, Vec::new());
+    let (inputs, fetched) = (run.inputs(entry)?, run.fetch(entry)?);
+    let mut made_from = MadeFrom::now(workflow, entry, &options.work, &run.hashes)?;
+    made_from.complete(&fetched);
+    let out = staging::partial(&options.work, &entry.name, &made_from.action_key(entry))?;
+    run.with_task(entry, &inputs, &fetched, &out, options.threads, &[], |task| {
+        let count = partitioned.count(task)?;
+        if at >= count || of.is_some_and(|of| of != count) {
+            return Err(stage::Error::NoSuchPartition { at, of, count });
+        }
+        partition::make(partitioned, task, Partition { at, of: count })
+    })
 }
 
 struct Run<'a> {
     workflow: &'a Workflow,
     options: &'a Options<'a>,
+    /// What the selection says of each stage.
+    choices: Vec<Choice>,
     hashes: Hashes,
-    seconds: BTreeMap<String, f64>,
-    decisions: Vec<(String, Decision)>,
+    seconds: Mutex<BTreeMap<String, f64>>,
 }
 
-impl Run<'_> {
-    fn stage(&mut self, entry: &Entry, choice: Choice) -> Result<(), Error> {
-        if self.options.stop.is_requested() {
-            return Err(Error::Interrupted { stage: entry.name.clone() });
+/// A stage that ended: its number, and what was decided, why it failed, or what it panicked with.
+type Ended = (usize, Result<Result<Decision, Error>, Box<dyn Any + Send>>);
+
+/// How far a run is.
+struct Progress {
+    schedule: Schedule,
+    decisions: Vec<Option<Decision>>,
+    failures: Vec<Error>,
+}
+
+impl<'a> Run<'a> {
+    fn new(workflow: &'a Workflow, options: &'a Options<'a>, choices: Vec<Choice>) -> Self {
+        let hashes = Hashes::load(&hashes_file(&options.work));
+        let seconds = Mutex::new(load_seconds(&options.work));
+        Self { workflow, options, choices, hashes, seconds }
+    }
+
+    /// Every stage, each as soon as it can run.
+    fn all(&self) -> Result<Vec<(String, Decision)>, Error> {
+        let stages = &self.workflow.stages;
+        let schedule = Schedule::new(
+            stages.iter().map(|entry| (self.needs(entry), entry.kind().share)),
+            self.options.threads,
+        );
+        let mut progress = Progress { schedule, decisions: vec![None; stages.len()], failures: Vec::new() };
+        let (sender, ended) = channel();
+        std::thread::scope(|scope| self.drive(scope, &mut progress, &sender, &ended));
+        self.result(progress)
+    }
+
+    /// The places of the stages that one reads from.
+    fn needs(&self, entry: &Entry) -> Vec<usize> {
+        let place = |(_, input): (String, String)| self.workflow.stages.iter().position(|e| e.name == input);
+        entry.stage.inputs().into_iter().filter_map(place).collect()
+    }
+
+    /// Starts stages and waits for them, until none runs and none can start.
+    fn drive<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        progress: &mut Progress,
+        sender: &Sender<Ended>,
+        ended: &Receiver<Ended>,
+    ) {
+        let mut running = 0;
+        loop {
+            while !self.options.stop.is_requested()
+                && let Some((at, threads)) = progress.schedule.start()
+            {
+                let reused = self.reused(&progress.decisions);
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let stage = || self.stage(at, threads, &reused);
+                    // The receiver waits for every stage that was started.
+                    drop(sender.send((at, catch_unwind(AssertUnwindSafe(stage)))));
+                });
+                running += 1;
+            }
+            if running == 0 {
+                return;
+            }
+            let Ok((at, outcome)) = ended.recv() else { return };
+            running -= 1;
+            match outcome {
+                Ok(outcome) => progress.end(at, outcome),
+                Err(panic) => {
+                    self.options.stop.request();
+                    resume_unwind(panic);
+                }
+            }
         }
-        let decision = match choice {
+    }
+
+    /// The names of the stages that were reused so far.
+    fn reused(&self, decisions: &[Option<Decision>]) -> Vec<String> {
+        let reused = self.workflow.stages.iter().zip(decisions);
+        let reused = reused.filter(|(_, decision)| **decision == Some(Decision::Reuse));
+        reused.map(|(entry, _)| entry.name.clone()).collect()
+    }
+
+    fn result(&self, progress: Progress) -> Result<Vec<(String, Decision)>, Error> {
+        let Progress { schedule, decisions, mut failures } = progress;
+        let name = |at: usize| self.workflow.stages[at].name.clone();
+        if let Some(at) = failures.iter().position(|error| matches!(error, Error::Interrupted { .. })) {
+            return Err(failures.swap_remove(at));
+        }
+        let held_up: Vec<String> = schedule.held_up().into_iter().map(name).collect();
+        match failures.len() {
+            0 => {}
+            1 if held_up.is_empty() => return Err(failures.remove(0)),
+            _ => return Err(Error::Failed { failures, held_up }),
+        }
+        let stages = decisions.len();
+        let left = decisions.iter().position(Option::is_none);
+        if let Some(at) = left {
+            return Err(Error::Interrupted { stage: name(at) });
+        }
+        Ok((0..stages).map(name).zip(decisions.into_iter().flatten()).collect())
+    }
+
+    /// Decides for a stage, and runs it if it is to run.
+    fn stage(&self, at: usize, threads: usize, reused: &[String]) -> Result<Decision, Error> {
+        let entry = &self.workflow.stages[at];
+        let decision = match &self.choices[at] {
             Choice::Skip => Decision::Skip,
-            Choice::Force(reason) => Decision::Run(reason),
+            Choice::Force(reason) => Decision::Run(reason.clone()),
             Choice::Consider => consider(self.workflow, entry, &self.options.work, &self.hashes)?,
         };
         let event = match &decision {
@@ -89,25 +227,32 @@ impl Run<'_> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            self.run(entry)?;
+            self.run(entry, threads, reused).inspect_err(|error| self.failed(entry, error))?;
         }
-        self.decisions.push((entry.name.clone(), decision));
-        Ok(())
+        Ok(decision)
     }
 
-    fn run(&mut self, entry: &Entry) -> Result<(), Error> {
+    /// Tells that a stage failed, unless it was asked to stop.
+    fn failed(&self, entry: &Entry, error: &Error) {
+        if !matches!(error, Error::Interrupted { .. }) {
+            self.options.observer.event(&Event::StageFailed { stage: entry.name.clone() });
+        }
+    }
+
+    fn run(&self, entry: &Entry, threads: usize, reused: &[String]) -> Result<(), Error> {
         let started = Instant::now();
         let inputs = self.inputs(entry)?;
         let fetched = self.fetch(entry)?;
         let mut made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
         made_from.complete(&fetched);
+        self.check_room(entry, &inputs)?;
         let resumable = entry.kind().resumable;
         let staging = if resumable {
             Staging::resume(&self.options.work, &entry.name, &made_from.action_key(entry))?
         } else {
             Staging::begin(&self.options.work, &entry.name)?
         };
-        let outcome = match self.work(entry, &inputs, &fetched, staging.folder()) {
+        let outcome = match self.work(entry, &inputs, &fetched, staging.folder(), threads, reused) {
             Ok(outcome) => outcome,
             Err(error) if resumable => return Err(error),
             Err(error) => {
@@ -115,12 +260,17 @@ impl Run<'_> {
                 return Err(error);
             }
         };
+        self.check_unchanged(entry, &made_from)?;
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &made_from, outcome)?;
         self.keep_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
+    }
+
+    fn seconds(&self) -> MutexGuard<'_, BTreeMap<String, f64>> {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inputs(&self, entry: &Entry) -> Result<BTreeMap<String, Artifact>, Error> {
@@ -134,6 +284,33 @@ impl Run<'_> {
             })
         };
         entry.stage.inputs().into_iter().map(open).collect()
+    }
+
+    /// Refuses what was made of files that changed while they were read.
+    fn check_unchanged(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(), Error> {
+        let now = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        let changed = made_from
+            .sources
+            .iter()
+            .zip(&now.sources)
+            .find(|(before, now)| before.sha256.is_none() && before.blake3 != now.blake3);
+        match changed {
+            None => Ok(()),
+            Some((file, _)) => {
+                Err(Error::Changed { stage: entry.name.clone(), path: PathBuf::from(&file.path) })
+            }
+        }
+    }
+
+    /// Refuses to begin what cannot end for want of room.
+    fn check_room(&self, entry: &Entry, inputs: &BTreeMap<String, Artifact>) -> Result<(), Error> {
+        let needed = entry.stage.least_bytes(inputs);
+        let free = fs::free_bytes(&self.options.work)?;
+        if needed <= free {
+            return Ok(());
+        }
+        let path = self.options.work.clone();
+        Err(Error::NoRoom { stage: entry.name.clone(), needed, free, path })
     }
 
     /// Brings the objects that a stage reads, by what the workflow writes.
@@ -168,14 +345,27 @@ impl Run<'_> {
         inputs: &BTreeMap<String, Artifact>,
         fetched: &BTreeMap<PathBuf, Fetched>,
         out: &Path,
+        threads: usize,
+        reused: &[String],
     ) -> Result<Outcome, Error> {
+        let run = |task: &Task| entry.stage.run(task);
+        check_account(entry, inputs, self.with_task(entry, inputs, fetched, out, threads, reused, run)?)
+    }
+
+    /// Does something that a stage can do.
+    #[expect(clippy::too_many_arguments, reason = "a task is made of all of them")]
+    fn with_task<T>(
+        &self,
+        entry: &Entry,
+        inputs: &BTreeMap<String, Artifact>,
+        fetched: &BTreeMap<PathBuf, Fetched>,
+        out: &Path,
+        threads: usize,
+        reused: &[String],
+        act: impl FnOnce(&Task) -> Result<T, stage::Error>,
+    ) -> Result<T, Error> {
         let fetched = fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone())).collect();
-        let reused: Vec<String> = self
-            .decisions
-            .iter()
-            .filter(|(_, d)| *d == Decision::Reuse)
-            .map(|(name, _)| name.clone())
-            .collect();
+        let seconds = self.seconds().clone();
         let task = Task {
             stage: &entry.name,
             inputs,
@@ -184,18 +374,18 @@ impl Run<'_> {
             remote: self.options.remote,
             work: &self.options.work,
             out,
-            threads: self.options.threads,
+            threads,
+            jobs: self.options.threads,
             observer: self.options.observer,
             stop: self.options.stop,
-            seconds: &self.seconds,
-            reused: &reused,
+            seconds: &seconds,
+            reused,
             workflow: &self.workflow.name,
         };
-        let outcome = entry.stage.run(&task).map_err(|error| match error {
+        act(&task).map_err(|error| match error {
             stage::Error::Interrupted => Error::Interrupted { stage: entry.name.clone() },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
-        })?;
-        check_account(entry, inputs, outcome)
+        })
     }
 
     fn publish(
@@ -226,12 +416,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn keep_seconds(&mut self, entry: &Entry, seconds: f64, parts: &[(&str, f64)]) -> Result<(), Error> {
-        self.seconds.insert(entry.name.clone(), seconds);
-        self.seconds.extend(parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds)));
+    fn keep_seconds(&self, entry: &Entry, seconds: f64, parts: &[(String, f64)]) -> Result<(), Error> {
+        let mut all = self.seconds();
+        all.insert(entry.name.clone(), seconds);
+        all.extend(parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds)));
         let path = seconds_file(&self.options.work);
-        let json = serde_json::to_vec_pretty(&self.seconds).map_err(std::io::Error::other);
+        let json = serde_json::to_vec_pretty(&*all).map_err(std::io::Error::other);
         Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)
+    }
+}
+
+impl Progress {
+    fn end(&mut self, at: usize, outcome: Result<Decision, Error>) {
+        self.schedule.end(at, outcome.is_ok());
+        match outcome {
+            Ok(decision) => self.decisions[at] = Some(decision),
+            Err(error) => self.failures.push(error),
+        }
     }
 }
 

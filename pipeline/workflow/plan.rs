@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Error, Workflow, config::Entry};
-use crate::artifact::{Artifact, Hashes, Input, SourceFile};
+use crate::artifact::{Artifact, Hashes, Input, SourceFile, staging};
 use crate::remote::Fetched;
+use crate::stage::partition;
 use crate::{fs, stage};
 
 /// Which stages a run is about.
@@ -150,7 +151,7 @@ pub(super) fn consider(
     }
     let folder = work.join(&entry.name);
     let Ok(artifact) = Artifact::open(&folder) else {
-        return Ok(Decision::Run(absence(&folder)));
+        return Ok(Decision::Run(absence(&folder) + &made_already(workflow, entry, work, hashes)));
     };
     if let Some(reason) = entry.stage.once() {
         return Ok(Decision::Run(reason.to_owned()));
@@ -161,11 +162,26 @@ pub(super) fn consider(
         return Ok(Decision::Run(format!("uses: {} -> {}", manifest.kind, entry.kind().name)));
     }
     if manifest.action_key != made_from.action_key(entry) {
-        return Ok(Decision::Run(difference(entry, &artifact, &made_from)));
+        let reason = difference(entry, &artifact, &made_from);
+        return Ok(Decision::Run(reason + &made_already(workflow, entry, work, hashes)));
     }
     match artifact.verify(hashes) {
         Ok(()) => Ok(Decision::Reuse),
         Err(damage) => Ok(Decision::Run(damage.to_string())),
+    }
+}
+
+/// How much of a stage that runs is there from a run that ended early; nothing where none of it is, or what it reads is
+/// not there yet.
+fn made_already(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> String {
+    if entry.stage.partitioned().is_none() {
+        return String::new();
+    }
+    let Ok(made_from) = MadeFrom::now(workflow, entry, work, hashes) else { return String::new() };
+    let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
+    match partition::made(&folder) {
+        0 => String::new(),
+        made => format!("; {made} of its partitions are there"),
     }
 }
 
