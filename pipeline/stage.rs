@@ -37,7 +37,8 @@ use crate::{fs, shard as shards, source, tokenizer as tokenizers};
 
 /// A configured stage.
 pub trait Stage: Send + Sync + Debug {
-    /// The artifacts it reads: the configuration key that names each, and the stage's name.
+    /// The artifacts it reads: the role of each, and the stage's name. The role is the path of the configuration key that
+    /// holds the name, with dots: `from`, `inputs.genome`. Where it ends with a number (`from.0`) the list [gathers](gathers).
     fn inputs(&self) -> Vec<(String, String)>;
 
     /// The files from outside that it reads; `base` is the folder that paths start from.
@@ -60,6 +61,11 @@ pub trait Stage: Send + Sync + Debug {
 
     /// Does the work.
     fn run(&self, task: &Task) -> Result<Outcome, Error>;
+}
+
+/// Whether a role is one of a list, which takes in every expansion of a stage and does without those that are left out.
+pub fn gathers(role: &str) -> bool {
+    role.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A file from outside the work folder, or an object at an address.
@@ -303,6 +309,13 @@ fn reference(role: &str, artifact: &Artifact) -> Input {
         role: role.to_owned(),
         stage: artifact.manifest.stage.clone(),
         content: artifact.manifest.content.clone(),
+    }
+}
+
+impl Error {
+    /// Whether the workflow is at fault, so that another try would fail as well.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Config { .. } | Self::Unusable { .. } | Self::NoTrainer)
     }
 }
 

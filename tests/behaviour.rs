@@ -17,6 +17,8 @@ mod formats;
 mod house;
 #[path = "behaviour/inputs.rs"]
 mod inputs;
+#[path = "behaviour/language.rs"]
+mod language;
 #[path = "behaviour/matrix.rs"]
 mod matrix;
 #[cfg(feature = "remote")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use super::progress::{self, Style};
 use super::{Error, say};
@@ -26,7 +27,7 @@ struct Common {
     #[arg(long, value_name = "DIR", default_value = "work")]
     work: PathBuf,
     /// Run this stage and all that depends on it, whatever is there; of a matrix, all of its expansions or one of them
-    /// (`bpe@vocab=64`), as for the options below
+    /// (`bpe@vocab=64`), as for the options below, which also take `tag:NAME` for all stages with the tag
     #[arg(long, value_name = "STAGE")]
     from: Option<String>,
     /// Leave out what this stage does not need
@@ -42,7 +43,7 @@ struct Common {
 
 impl Common {
     fn open(&self) -> Result<(Workflow, PathBuf), Error> {
-        let workflow = Workflow::open(&self.file, &self.set)?;
+        let workflow = Workflow::open(&self.file, &self.set, &|name| std::env::var(name).ok())?;
         let work = self.work.join(&workflow.name);
         Ok((workflow, work))
     }
@@ -138,10 +139,19 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Error> {
             }
             value
         });
-        let text = serde_json::to_string_pretty(&stages.collect::<Vec<_>>()).map_err(io::Error::other)?;
+        let left_out = workflow.left_out.iter().map(|left| {
+            json!({
+                "decision": "left_out", "reason": left.reason, "stage": left.name,
+                "uses": left.kind().name, "base": left.base, "matrix": left.at,
+            })
+        });
+        let text = serde_json::to_string_pretty(&stages.chain(left_out).collect::<Vec<_>>())
+            .map_err(io::Error::other)?;
         return Ok(writeln!(out, "{text}")?);
     }
-    let width = plan.stages.iter().map(|(stage, _)| stage.len()).max().unwrap_or(0);
+    let left_out = workflow.left_out.iter();
+    let names = plan.stages.iter().map(|(stage, _)| stage).chain(left_out.clone().map(|left| &left.name));
+    let width = names.map(String::len).max().unwrap_or(0);
     for (stage, decision) in &plan.stages {
         let words = match decision {
             Decision::Reuse => "reuse".to_owned(),
@@ -149,6 +159,9 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Error> {
             Decision::Skip => "left out".to_owned(),
         };
         writeln!(out, "{stage:width$}  {:9}  {words}", workflow::plan::kind_name(&workflow, stage))?;
+    }
+    for left in left_out {
+        writeln!(out, "{:width$}  {:9}  left out: {}", left.name, left.kind().name, left.reason)?;
     }
     Ok(())
 }

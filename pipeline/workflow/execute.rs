@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::config::Entry;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
+use super::retry::with_retries;
 use super::{Decision, Error, Selection, Workflow};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
@@ -54,6 +55,7 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
         seconds: load_seconds(&options.work),
         decisions: Vec::new(),
     };
+    workflow.tell_left_out(options.observer);
     let result = workflow.stages.iter().zip(choices).try_for_each(|(entry, choice)| run.stage(entry, choice));
     run.hashes.save(&hashes_file(&options.work))?;
     staging::clear(&options.work)?;
@@ -76,7 +78,7 @@ impl Run<'_> {
         let decision = match choice {
             Choice::Skip => Decision::Skip,
             Choice::Force(reason) => Decision::Run(reason),
-            Choice::Consider => consider(self.workflow, entry, &self.options.work, &self.hashes)?,
+            Choice::Consider => consider(entry, &self.options.work, &self.hashes)?,
         };
         let event = match &decision {
             Decision::Skip => None,
@@ -89,7 +91,8 @@ impl Run<'_> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            self.run(entry)?;
+            let (retries, observer) = (entry.retries, self.options.observer);
+            with_retries(retries, observer, &entry.name, || self.run(entry))?;
         }
         self.decisions.push((entry.name.clone(), decision));
         Ok(())
@@ -99,7 +102,7 @@ impl Run<'_> {
         let started = Instant::now();
         let inputs = self.inputs(entry)?;
         let fetched = self.fetch(entry)?;
-        let mut made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        let mut made_from = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
         made_from.complete(&fetched);
         let resumable = entry.kind().resumable;
         let staging = if resumable {
@@ -141,7 +144,7 @@ impl Run<'_> {
         let Options { remote, observer, stop, .. } = *self.options;
         let watch = Watch { stage: &entry.name, observer, stop };
         let (mut fetched, mut unpinned) = (BTreeMap::new(), Vec::new());
-        for file in files(self.workflow, entry)? {
+        for file in files(entry)? {
             let Some(address) = &file.address else { continue };
             let found = match &file.sha256 {
                 Some(sha256) => remote.pinned(address, sha256, &self.hashes, watch),
@@ -179,7 +182,7 @@ impl Run<'_> {
         let task = Task {
             stage: &entry.name,
             inputs,
-            base: self.workflow.base(),
+            base: &entry.folder,
             fetched: &fetched,
             remote: self.options.remote,
             work: &self.options.work,

@@ -70,6 +70,19 @@ impl Scratch {
         std::fs::write(self.path("flow.yaml"), yaml).unwrap();
     }
 
+    /// Writes a file beside the workflow, in a folder that may be new.
+    pub fn file(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Plans, which must succeed; as JSON.
+    pub fn plan(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.command("plan", &[&["--json"], arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// `genomill COMMAND flow.yaml --work work ARGUMENTS`, started in the folder.
     pub fn command(&self, command: &str, arguments: &[&str]) -> Command {
         let mut process = genomill();
