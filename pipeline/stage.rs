@@ -5,12 +5,14 @@
 
 pub mod chunk;
 pub mod clean;
+pub mod command;
 pub mod decontaminate;
 pub mod dedup;
 pub mod evaluate;
 pub mod fetch;
 pub mod ingest;
 pub mod leaks;
+pub mod origin;
 pub mod records;
 pub mod report;
 pub mod shard;
@@ -30,6 +32,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::origin::Origin;
 use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::remote::{Address, Remote, Watch, is_address};
@@ -144,6 +147,7 @@ pub const KINDS: &[Kind] = &[
         schema: train::schema,
     },
     kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1),
+    kind::<command::Config>("command", "Runs a program that makes files out of files", 1),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1),
 ];
 
@@ -315,7 +319,13 @@ fn reference(role: &str, artifact: &Artifact) -> Input {
 impl Error {
     /// Whether the workflow is at fault, so that another try would fail as well.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config { .. } | Self::Unusable { .. } | Self::NoTrainer)
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Unusable { .. }
+                | Self::NoTrainer
+                | Self::Command(command::Error::NoProgram { .. })
+        )
     }
 }
 
@@ -368,6 +378,9 @@ pub enum Error {
     /// The report cannot be written.
     #[error(transparent)]
     Report(#[from] crate::report::Error),
+    /// A command failed.
+    #[error(transparent)]
+    Command(#[from] command::Error),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]

@@ -7,6 +7,8 @@ mod support;
 
 #[path = "behaviour/cleaning.rs"]
 mod cleaning;
+#[path = "behaviour/command.rs"]
+mod command;
 #[path = "behaviour/command_line.rs"]
 mod command_line;
 #[path = "behaviour/crash.rs"]
