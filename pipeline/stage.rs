@@ -5,12 +5,14 @@
 
 pub mod chunk;
 pub mod clean;
+pub mod command;
 pub mod decontaminate;
 pub mod dedup;
 pub mod evaluate;
 pub mod fetch;
 pub mod ingest;
 pub mod leaks;
+pub mod origin;
 pub mod partition;
 pub mod records;
 pub mod report;
@@ -32,6 +34,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::Share::{Many, One};
+pub use self::origin::Origin;
 use self::partition::{Partition, Partitioned};
 use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
 use crate::observer::{Event, Observer, Stop, Unit};
@@ -40,7 +43,8 @@ use crate::{fs, shard as shards, source, tokenizer as tokenizers};
 
 /// A configured stage.
 pub trait Stage: Send + Sync + Debug {
-    /// The artifacts it reads: the configuration key that names each, and the stage's name.
+    /// The artifacts it reads: the role of each, and the stage's name. The role is the path of the configuration key that
+    /// holds the name, with dots: `from`, `inputs.genome`. Where it ends with a number (`from.0`) the list [gathers](gathers).
     fn inputs(&self) -> Vec<(String, String)>;
 
     /// The files from outside that it reads; `base` is the folder that paths start from.
@@ -73,6 +77,11 @@ pub trait Stage: Send + Sync + Debug {
     fn partitioned(&self) -> Option<&dyn Partitioned> {
         None
     }
+}
+
+/// Whether a role is one of a list, which takes in every expansion of a stage and does without those that are left out.
+pub fn gathers(role: &str) -> bool {
+    role.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A file from outside the work folder, or an object at an address.
@@ -170,6 +179,7 @@ pub const KINDS: &[Kind] = &[
         schema: train::schema,
     },
     kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1, Many),
+    kind::<command::Config>("command", "Runs a program that makes files out of files", 1, One),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1, One),
 ];
 
@@ -347,6 +357,19 @@ fn reference(role: &str, artifact: &Artifact) -> Input {
     }
 }
 
+impl Error {
+    /// Whether the workflow is at fault, so that another try would fail as well.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Unusable { .. }
+                | Self::NoTrainer
+                | Self::Command(command::Error::NoProgram { .. })
+        )
+    }
+}
+
 /// Why a stage failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -414,6 +437,9 @@ pub enum Error {
     /// The report cannot be written.
     #[error(transparent)]
     Report(#[from] crate::report::Error),
+    /// A command failed.
+    #[error(transparent)]
+    Command(#[from] command::Error),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]

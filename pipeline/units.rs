@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -127,6 +128,33 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 pub fn parse_tokens(text: &str) -> Result<u64, String> {
     parse(text, &[""], &DECIMAL)
         .ok_or_else(|| format!("expected tokens such as `1000000`, `500k` or `2G`, found `{text}`"))
+}
+
+/// A time as people write it: `90 s`, `30 min`, `2h`, `1.5 h`, `1d 12h`.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let refused = || format!("expected a time such as `90 s`, `30 min`, `2h` or `1d 12h`, found `{text}`");
+    let (mut seconds, mut rest) = (0.0, text.trim());
+    if rest.is_empty() {
+        return Err(refused());
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(refused)?;
+        let (number, after) = (&rest[..end], rest[end..].trim_start());
+        let unit = &after[..after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len())];
+        let factor = match unit.to_lowercase().as_str() {
+            "s" | "sec" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return Err(refused()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| refused())? * factor;
+        rest = after[unit.len()..].trim_start();
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| refused())
 }
 
 /// A number, one of the prefixes, one of the units; none if it is anything else or does not fit 64 bits.
@@ -261,6 +289,28 @@ mod tests {
             parse_bases("2X").unwrap_err(),
             "expected bases such as `2000000`, `500k` or `2Gb`, found `2X`"
         );
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("90 s", Some(90)),
+            ("30 min", Some(1800)),
+            ("2h", Some(7200)),
+            ("1.5 H", Some(5400)),
+            ("1d 12h", Some(129_600)),
+            ("1h30m", Some(5400)),
+            ("", None),
+            ("2", None),
+            ("h", None),
+            ("-1h", None),
+            ("2 weeks", None),
+            ("1..5h", None),
+        ] {
+            let found = parse_time(text);
+            assert_eq!(found.as_ref().ok().map(Duration::as_secs), seconds, "{text}");
+            assert!(found.is_ok() || found.unwrap_err().ends_with(&format!("found `{text}`")));
+        }
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
-//! `plan` decides what runs and why, `execute` runs it in the order of `schedule`. Memory: a workflow file and the manifests of its artifacts.
+//! `plan` decides what runs and why, `execute` runs it in the order of `schedule`, and `retry` runs it again. Memory: a
+//! workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
+mod retry;
 mod schedule;
 pub mod schema;
 mod yaml;
@@ -55,6 +57,24 @@ pub enum Error {
         stage: String,
         /// Its kind.
         kind: &'static str,
+    },
+    /// An option names a tag that no stage has.
+    #[error("no stage has the tag `{found}` in `{}`{}", path.display(), hint.as_ref().map_or_else(String::new, |h| format!("; did you mean `tag:{h}`?")))]
+    UnknownTag {
+        /// The tag given.
+        found: String,
+        /// The workflow.
+        path: PathBuf,
+        /// The most similar tag.
+        hint: Option<String>,
+    },
+    /// An option names a stage that the workflow leaves out.
+    #[error("stage `{stage}` is left out: {reason}")]
+    LeftOut {
+        /// Its name.
+        stage: String,
+        /// Why.
+        reason: String,
     },
     /// A stage that is not to run is missing.
     #[error("stage `{stage}` needs `{input}`, which is not there: {reason}")]

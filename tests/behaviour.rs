@@ -7,6 +7,8 @@ mod support;
 
 #[path = "behaviour/cleaning.rs"]
 mod cleaning;
+#[path = "behaviour/command.rs"]
+mod command;
 #[path = "behaviour/command_line.rs"]
 mod command_line;
 #[path = "behaviour/crash.rs"]
@@ -21,6 +23,8 @@ mod formats;
 mod house;
 #[path = "behaviour/inputs.rs"]
 mod inputs;
+#[path = "behaviour/language.rs"]
+mod language;
 #[path = "behaviour/matrix.rs"]
 mod matrix;
 #[cfg(feature = "remote")]

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use super::progress::{self, Style};
 use super::{Error, say};
 use crate::artifact::Hashes;
 use crate::observer::Stop;
 use crate::remote::Remote;
+use crate::units::parse_bytes;
 use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task};
 
 /// What both commands take.
@@ -26,7 +28,7 @@ struct Common {
     #[arg(long, value_name = "DIR", default_value = "work")]
     work: PathBuf,
     /// Run this stage and all that depends on it, whatever is there; of a matrix, all of its expansions or one of them
-    /// (`bpe@vocab=64`), as for the options below
+    /// (`bpe@vocab=64`), as for the options below, which also take `tag:NAME` for all stages with the tag
     #[arg(long, value_name = "STAGE")]
     from: Option<String>,
     /// Leave out what this stage does not need
@@ -42,7 +44,7 @@ struct Common {
 
 impl Common {
     fn open(&self) -> Result<(Workflow, PathBuf), Error> {
-        let workflow = Workflow::open(&self.file, &self.set)?;
+        let workflow = Workflow::open(&self.file, &self.set, &|name| std::env::var(name).ok())?;
         let work = self.work.join(&workflow.name);
         Ok((workflow, work))
     }
@@ -64,6 +66,9 @@ pub struct RunArguments {
     /// Worker threads; by default one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     jobs: Option<u32>,
+    /// Memory that stages with `resources: {memory: ...}` may use together, such as `64GB`; by default as much as they say
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value_t = Style::Auto)]
     progress: Style,
@@ -93,6 +98,7 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
         work: work.clone(),
         selection: arguments.common.selection(),
         threads: threads(arguments.jobs),
+        memory: arguments.memory,
         observer: observer.as_ref(),
         stop: &stop,
         remote,
@@ -137,7 +143,7 @@ fn parse_partition(text: &str) -> Result<(u32, Option<u32>), String> {
 }
 
 pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
-    let workflow = Workflow::open(&arguments.file, &arguments.set)?;
+    let workflow = Workflow::open(&arguments.file, &arguments.set, &|name| std::env::var(name).ok())?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
@@ -145,6 +151,7 @@ pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
         work: arguments.work.join(&workflow.name),
         selection: Selection::default(),
         threads: threads(arguments.jobs),
+        memory: None,
         observer: observer.as_ref(),
         stop: &stop,
         remote,
@@ -205,10 +212,19 @@ fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
             }
             value
         });
-        let text = serde_json::to_string_pretty(&stages.collect::<Vec<_>>()).map_err(io::Error::other)?;
+        let left_out = workflow.left_out.iter().map(|left| {
+            json!({
+                "decision": "left_out", "reason": left.reason, "stage": left.name,
+                "uses": left.kind().name, "base": left.base, "matrix": left.at,
+            })
+        });
+        let text = serde_json::to_string_pretty(&stages.chain(left_out).collect::<Vec<_>>())
+            .map_err(io::Error::other)?;
         return Ok(writeln!(out, "{text}")?);
     }
-    let width = plan.stages.iter().map(|(stage, _)| stage.len()).max().unwrap_or(0);
+    let left_out = workflow.left_out.iter();
+    let names = plan.stages.iter().map(|(stage, _)| stage).chain(left_out.clone().map(|left| &left.name));
+    let width = names.map(String::len).max().unwrap_or(0);
     for (stage, decision) in &plan.stages {
         let words = match decision {
             Decision::Reuse => "reuse".to_owned(),
@@ -216,6 +232,9 @@ fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
             Decision::Skip => "left out".to_owned(),
         };
         writeln!(out, "{stage:width$}  {:9}  {words}", workflow::plan::kind_name(&workflow, stage))?;
+    }
+    for left in left_out {
+        writeln!(out, "{:width$}  {:9}  left out: {}", left.name, left.kind().name, left.reason)?;
     }
     Ok(())
 }

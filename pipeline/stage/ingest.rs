@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::files::File;
 use self::read::Ingest;
-use super::{Error, Outcome, Stage, Task, problem, to_json};
+use super::{Error, Origin, Outcome, Stage, Task, problem, to_json};
 use crate::source::alignment::{self, consensus};
 use crate::source::fastq;
 use crate::source::input::STDIN;
@@ -46,7 +46,7 @@ enum OnBadRecord {
 }
 
 /// One source: a file, the files that a pattern (`*`, `?`, `[`) fits, those of a folder (`genomes/`), or those of a
-/// table; `-` is standard input. All are read plain or as gzip, bgzip, zstd or xz, whatever their names say, and relative
+/// table; `-` is standard input; `{stage: NAME, file: PATH}` is a file that another stage made. All are read plain or as gzip, bgzip, zstd or xz, whatever their names say, and relative
 /// to the workflow file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,29 +56,29 @@ struct Source {
     name: Option<String>,
     /// FASTA; with an index beside it (`.fai`, for bgzip `.gzi` too), `regions` are read without the bases between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fasta: Option<PathBuf>,
+    fasta: Option<Origin>,
     /// FASTQ of four lines a record. Its reads belong to no contig: `split` leaves them out unless it has
     /// `unplaced: train`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fastq: Option<PathBuf>,
+    fastq: Option<Origin>,
     /// FASTQ of the second mates, in the order of `fastq`; mates follow each other, as `NAME/1` and `NAME/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mates: Option<PathBuf>,
+    mates: Option<Origin>,
     /// BAM or SAM, whose reads become records on the strand that was sequenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    bam: Option<PathBuf>,
+    bam: Option<Origin>,
     /// CRAM, read as `bam` is; most need a `reference`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    cram: Option<PathBuf>,
+    cram: Option<Origin>,
     /// The FASTA file that CRAM was made with; its sequences are checked against the MD5 in the CRAM file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reference: Option<PathBuf>,
     /// UCSC 2bit, not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    two_bit: Option<PathBuf>,
+    two_bit: Option<Origin>,
     /// GenBank flat files, of which only names and bases are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    genbank: Option<PathBuf>,
+    genbank: Option<Origin>,
     /// A table of files, TSV or CSV. Its first line names its columns: `path` (relative to the table), and if wanted
     /// `mates`, `name`, `taxonomy`, `weight`; formats show in the endings of the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,35 +138,42 @@ struct Regions {
 
 impl Source {
     /// The keys that name files, and what each names.
-    fn keys(&self) -> [(&'static str, Option<&Path>); 7] {
+    fn keys(&self) -> [(&'static str, Option<Origin>); 7] {
         [
-            ("fasta", self.fasta.as_deref()),
-            ("fastq", self.fastq.as_deref()),
-            ("bam", self.bam.as_deref()),
-            ("cram", self.cram.as_deref()),
-            ("two_bit", self.two_bit.as_deref()),
-            ("genbank", self.genbank.as_deref()),
-            ("table", self.table.as_deref()),
+            ("fasta", self.fasta.clone()),
+            ("fastq", self.fastq.clone()),
+            ("bam", self.bam.clone()),
+            ("cram", self.cram.clone()),
+            ("two_bit", self.two_bit.clone()),
+            ("genbank", self.genbank.clone()),
+            ("table", self.table.clone().map(Origin::Outside)),
         ]
     }
 
-    /// The key and the path of what is read.
-    fn path(&self) -> (&'static str, &Path) {
-        let given = self.keys().into_iter().find_map(|(key, path)| Some((key, path?)));
-        given.unwrap_or(("fasta", Path::new("")))
+    /// The key and the origin of what is read.
+    fn origin(&self) -> (&'static str, Origin) {
+        let given = self.keys().into_iter().find_map(|(key, origin)| Some((key, origin?)));
+        given.unwrap_or_else(|| ("fasta", Origin::Outside(PathBuf::new())))
+    }
+
+    /// The stages that make what is read; `number` is that of the source, from 0.
+    fn inputs(&self, number: usize) -> Vec<(String, String)> {
+        let origins = self.keys().into_iter().chain([("mates", self.mates.clone())]);
+        origins.filter_map(|(key, origin)| origin?.input(&format!("sources.{number}.{key}"))).collect()
     }
 
     /// A file of it, pinned if it lies at an address.
     fn pinned(&self, path: &Path) -> stage::File {
         let file = stage::File::new(path);
-        let own = self.sha256.as_deref().filter(|_| path == self.path().1);
+        let own = self.sha256.as_deref().filter(|_| self.origin().1.outside() == Some(path));
         let sha256 = own.and_then(|sha256| remote::hash(sha256).ok());
         stage::File { sha256: sha256.or(file.sha256), ..file }
     }
 
     /// What is wrong with its address or its pin.
     fn address_problem(&self) -> Option<String> {
-        let (key, path) = self.path();
+        let (key, origin) = self.origin();
+        let path = origin.outside().unwrap_or(Path::new(""));
         let wrong = || problem(path).map(|problem| format!("has a wrong address: {problem}"));
         if remote::is_address(path) && key == "table" {
             return Some("has a `table` at an address, expected one on this machine".to_owned());
@@ -190,7 +197,7 @@ impl Source {
     /// What is wrong with it by itself.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let (key, path) = self.path();
+        let (key, origin) = self.origin();
         let mut wants = |given: bool, name: &str, keys: &[&str]| {
             if given && !keys.contains(&key) && key != "table" {
                 let keys = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
@@ -218,7 +225,7 @@ impl Source {
             let reason = "has `consensus` and `regions`, but insertions and deletions move places; expected one of them";
             problems.push(reason.to_owned());
         }
-        if self.name.is_some() && (files::several(path) || key == "table") {
+        if self.name.is_some() && (files::several(&origin) || key == "table") {
             problems.push("has a `name`, which only one file takes".to_owned());
         }
         if key == "table" && (self.taxonomy.is_some() || self.weight.is_some() || self.mates.is_some()) {
@@ -228,6 +235,7 @@ impl Source {
             problems.push("has a `weight` that is not above 0".to_owned());
         }
         problems.extend(self.address_problem());
+        problems.extend(origin.problem().or_else(|| self.mates.as_ref()?.problem()));
         let regions = self.regions.as_ref();
         if regions.is_some_and(|r| r.bed.is_none() && r.gff.is_none() && r.intervals.is_empty()) {
             problems.push("has `regions` without `bed`, `gff` or `intervals`".to_owned());
@@ -275,14 +283,14 @@ impl Config {
 
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
-        Vec::new()
+        (0..).zip(&self.sources).flat_map(|(number, source)| source.inputs(number)).collect()
     }
 
     fn files(&self, base: &Path) -> Result<Vec<stage::File>, Error> {
         let mut files = Vec::new();
         for (source, file) in self.expanded(base)? {
-            files.push(source.pinned(&file.path));
-            files.extend(file.mates.as_deref().map(stage::File::new));
+            files.extend(file.origin.outside().map(|path| source.pinned(path)));
+            files.extend(file.mates.as_ref().and_then(Origin::outside).map(stage::File::new));
         }
         let others = self.sources.iter().flat_map(Source::other_files);
         files.extend(others.map(|path| stage::File::new(&path)));
@@ -291,7 +299,7 @@ impl Stage for Config {
     }
 
     fn once(&self) -> Option<&'static str> {
-        let reads_stdin = |source: &Source| source.path().1 == Path::new(STDIN);
+        let reads_stdin = |source: &Source| source.origin().1.outside() == Some(Path::new(STDIN));
         self.sources.iter().any(reads_stdin).then_some("it reads standard input")
     }
 

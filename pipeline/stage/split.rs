@@ -8,7 +8,7 @@
 mod intervals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use super::records::{
 };
 use super::tiles::{Part, in_pool, labelled_hashes};
 use super::tokenizer::fetch;
-use super::{Error, File, Outcome, Stage, Task, from, reference, to_json};
+use super::{Error, File, Origin, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::fraction;
 use crate::sequence::families::families;
@@ -137,8 +137,8 @@ impl Homology {
 #[serde(deny_unknown_fields)]
 struct Groups {
     /// A CSV file (TSV if its name says so) with a row for each contig, plain, gzip or bgzip; relative to the workflow file.
-    /// A contig without a row is a group of its own.
-    csv: PathBuf,
+    /// A contig without a row is a group of its own. Also `{stage: NAME, file: PATH}`: what another stage made.
+    csv: Origin,
     /// The column that names the contig. Default `contig`.
     #[serde(default = "contig_column")]
     contig: String,
@@ -164,7 +164,7 @@ fn group_column() -> String {
 impl Groups {
     /// The group of each contig.
     fn read(&self, task: &Task) -> Result<HashMap<String, String>, Error> {
-        let path = task.file(&self.csv);
+        let path = task.locate(&self.csv)?;
         let mut reader = table::Reader::open(&path, &[&self.contig, &self.group])?;
         let mut group_of: HashMap<String, String> = HashMap::new();
         while reader.next_row()? {
@@ -454,12 +454,14 @@ impl Config {
 
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
-        from(&self.from)
+        let groups = self.groups.iter().filter_map(|groups| groups.csv.input("groups.csv"));
+        from(&self.from).into_iter().chain(groups).collect()
     }
 
     fn files(&self, _base: &Path) -> Result<Vec<File>, Error> {
         let intervals = self.intervals.iter().flat_map(Intervals::files);
-        Ok(self.groups.iter().map(|groups| groups.csv.as_path()).chain(intervals).map(File::new).collect())
+        let groups = self.groups.iter().filter_map(|groups| groups.csv.outside());
+        Ok(groups.chain(intervals).map(File::new).collect())
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -473,6 +475,7 @@ impl Stage for Config {
         }
         let homology = self.homology.and_then(Homology::problem);
         problems.extend(homology.map(|problem| ("homology", problem)));
+        problems.extend(self.groups.iter().filter_map(|groups| Some(("groups", groups.csv.problem()?))));
         if self.groups.is_some() && (self.homology.is_some() || self.block.is_some()) {
             problems.push(("groups", "cannot be combined with `homology` or `block`".to_owned()));
         }

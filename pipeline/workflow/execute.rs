@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use super::config::Entry;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
-use super::schedule::Schedule;
+use super::retry::with_retries;
+use super::schedule::{Ask, Schedule};
 use super::{Decision, Error, Selection, Workflow};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
@@ -31,6 +32,8 @@ pub struct Options<'a> {
     pub selection: Selection,
     /// Worker threads, of all stages together.
     pub threads: usize,
+    /// Bytes of memory that stages which say how much they need may use together; `None` without a limit.
+    pub memory: Option<u64>,
     /// Where progress goes.
     pub observer: &'a dyn Observer,
     /// The request to stop.
@@ -55,6 +58,7 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     fs::create_dir_all(&options.work.join(".cache"))?;
     let _lock = lock(&options.work)?;
     staging::clear(&options.work)?;
+    workflow.tell_left_out(options.observer);
     let run = Run::new(workflow, options, choices);
     let result = run.all();
     let saved = run.hashes.save(&hashes_file(&options.work));
@@ -87,7 +91,7 @@ pub fn run_task(
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options, Vec::new());
     let (inputs, fetched) = (run.inputs(entry)?, run.fetch(entry)?);
-    let mut made_from = MadeFrom::now(workflow, entry, &options.work, &run.hashes)?;
+    let mut made_from = MadeFrom::now(entry, &options.work, &run.hashes)?;
     made_from.complete(&fetched);
     let out = staging::partial(&options.work, &entry.name, &made_from.action_key(entry))?;
     run.with_task(entry, &inputs, &fetched, &out, options.threads, &[], |task| {
@@ -128,10 +132,13 @@ impl<'a> Run<'a> {
     /// Every stage, each as soon as it can run.
     fn all(&self) -> Result<Vec<(String, Decision)>, Error> {
         let stages = &self.workflow.stages;
-        let schedule = Schedule::new(
-            stages.iter().map(|entry| (self.needs(entry), entry.kind().share)),
-            self.options.threads,
-        );
+        let asks = stages.iter().map(|entry| Ask {
+            needs: self.needs(entry),
+            share: entry.kind().share,
+            threads: entry.resources.threads.map(|threads| threads.get() as usize),
+            memory: entry.resources.memory.unwrap_or(0),
+        });
+        let schedule = Schedule::new(asks, self.options.threads, self.options.memory);
         let mut progress = Progress { schedule, decisions: vec![None; stages.len()], failures: Vec::new() };
         let (sender, ended) = channel();
         std::thread::scope(|scope| self.drive(scope, &mut progress, &sender, &ended));
@@ -214,7 +221,7 @@ impl<'a> Run<'a> {
         let decision = match &self.choices[at] {
             Choice::Skip => Decision::Skip,
             Choice::Force(reason) => Decision::Run(reason.clone()),
-            Choice::Consider => consider(self.workflow, entry, &self.options.work, &self.hashes)?,
+            Choice::Consider => consider(entry, &self.options.work, &self.hashes)?,
         };
         let event = match &decision {
             Decision::Skip => None,
@@ -227,7 +234,9 @@ impl<'a> Run<'a> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            self.run(entry, threads, reused).inspect_err(|error| self.failed(entry, error))?;
+            let run = || self.run(entry, threads, reused);
+            let result = with_retries(entry.retries, self.options.observer, &entry.name, run);
+            result.inspect_err(|error| self.failed(entry, error))?;
         }
         Ok(decision)
     }
@@ -243,7 +252,7 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let inputs = self.inputs(entry)?;
         let fetched = self.fetch(entry)?;
-        let mut made_from = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        let mut made_from = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
         made_from.complete(&fetched);
         self.check_room(entry, &inputs)?;
         let resumable = entry.kind().resumable;
@@ -288,7 +297,7 @@ impl<'a> Run<'a> {
 
     /// Refuses what was made of files that changed while they were read.
     fn check_unchanged(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(), Error> {
-        let now = MadeFrom::now(self.workflow, entry, &self.options.work, &self.hashes)?;
+        let now = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
         let changed = made_from
             .sources
             .iter()
@@ -318,7 +327,7 @@ impl<'a> Run<'a> {
         let Options { remote, observer, stop, .. } = *self.options;
         let watch = Watch { stage: &entry.name, observer, stop };
         let (mut fetched, mut unpinned) = (BTreeMap::new(), Vec::new());
-        for file in files(self.workflow, entry)? {
+        for file in files(entry)? {
             let Some(address) = &file.address else { continue };
             let found = match &file.sha256 {
                 Some(sha256) => remote.pinned(address, sha256, &self.hashes, watch),
@@ -369,7 +378,7 @@ impl<'a> Run<'a> {
         let task = Task {
             stage: &entry.name,
             inputs,
-            base: self.workflow.base(),
+            base: &entry.folder,
             fetched: &fetched,
             remote: self.options.remote,
             work: &self.options.work,

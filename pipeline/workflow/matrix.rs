@@ -105,7 +105,9 @@ fn collect(
 
 /// The axes that a text uses, as `${matrix.axis}`.
 fn axes_of(text: &str) -> impl Iterator<Item = &str> {
-    text.split("${matrix.").skip(1).filter_map(|rest| rest.split_once('}')).map(|(axis, _)| axis)
+    let parts = text.split("${matrix.").zip(text.split("${matrix.").skip(1));
+    let meant = parts.filter(|(before, _)| !before.ends_with('$'));
+    meant.filter_map(|(_, rest)| rest.split_once('}')).map(|(axis, _)| axis)
 }
 
 #[cfg(test)]
@@ -161,7 +163,9 @@ mod tests {
 
     #[test]
     fn axes_are_found_wherever_they_are_used() {
-        let text = "{a: '${matrix.x}', b: [1, {c: 'n-${matrix.y}-${matrix.z}'}], d: '${params.w}', e: '${matrix.v}'}";
+        let text =
+            "{a: '${matrix.x}', b: [1, {c: 'n-${matrix.y}-${matrix.z}'}], d: '${params.w}', e: '${matrix.v}',
+            f: '$${matrix.u}'}";
         let item = super::super::yaml::parse(text).unwrap();
         let found = used(&item, &|path| path == ["e"]);
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["x", "y", "z"]);

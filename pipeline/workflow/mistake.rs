@@ -35,7 +35,7 @@ pub struct Problem {
     pub message: String,
     /// A likely remedy.
     pub help: Option<String>,
-    /// Where it stands, in bytes; absent for values from the command line.
+    /// Where it stands; absent for values from the command line.
     pub span: Option<Span>,
     pub(super) source_code: NamedSource<String>,
 }
@@ -57,7 +57,7 @@ impl Diagnostic for Problem {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = SourceSpan::from(self.span?);
+        let span = self.span.map(|span| SourceSpan::from((span.start, span.len)))?;
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), span))))
     }
 }

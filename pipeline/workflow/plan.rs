@@ -16,7 +16,7 @@ use crate::{fs, stage};
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Run this stage and all that depends on it, whatever is there. Here as below, the name of a stage stands for all
-    /// of its expansions.
+    /// of its expansions, and `tag:NAME` for all stages with the tag.
     pub from: Option<String>,
     /// Leave out everything that this stage does not need.
     pub until: Option<String>,
@@ -64,7 +64,7 @@ impl Plan {
                 (Choice::Consider, Some((_, input))) => {
                     Decision::Run(format!("its input `{input}` is made anew"))
                 }
-                (Choice::Consider, None) => consider(workflow, entry, work, hashes)?,
+                (Choice::Consider, None) => consider(entry, work, hashes)?,
             };
             stages.push((entry.name.clone(), decision));
         }
@@ -135,15 +135,8 @@ fn ancestors(workflow: &Workflow, positions: &[usize]) -> Vec<bool> {
 }
 
 /// Whether the artifact of a stage is whole and made from what is there now; in words.
-pub(super) fn consider(
-    workflow: &Workflow,
-    entry: &Entry,
-    work: &Path,
-    hashes: &Hashes,
-) -> Result<Decision, Error> {
-    if let Some(file) =
-        files(workflow, entry)?.iter().find(|file| file.address.is_some() && file.sha256.is_none())
-    {
+pub(super) fn consider(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
+    if let Some(file) = files(entry)?.iter().find(|file| file.address.is_some() && file.sha256.is_none()) {
         return Ok(Decision::Run(format!(
             "`{}` has no `sha256` to tell whether it changed",
             file.path.display()
@@ -151,19 +144,19 @@ pub(super) fn consider(
     }
     let folder = work.join(&entry.name);
     let Ok(artifact) = Artifact::open(&folder) else {
-        return Ok(Decision::Run(absence(&folder) + &made_already(workflow, entry, work, hashes)));
+        return Ok(Decision::Run(absence(&folder) + &made_already(entry, work, hashes)));
     };
     if let Some(reason) = entry.stage.once() {
         return Ok(Decision::Run(reason.to_owned()));
     }
-    let made_from = MadeFrom::now(workflow, entry, work, hashes)?;
+    let made_from = MadeFrom::now(entry, work, hashes)?;
     let manifest = &artifact.manifest;
     if manifest.kind != entry.kind().name {
         return Ok(Decision::Run(format!("uses: {} -> {}", manifest.kind, entry.kind().name)));
     }
     if manifest.action_key != made_from.action_key(entry) {
         let reason = difference(entry, &artifact, &made_from);
-        return Ok(Decision::Run(reason + &made_already(workflow, entry, work, hashes)));
+        return Ok(Decision::Run(reason + &made_already(entry, work, hashes)));
     }
     match artifact.verify(hashes) {
         Ok(()) => Ok(Decision::Reuse),
@@ -173,11 +166,11 @@ pub(super) fn consider(
 
 /// How much of a stage that runs is there from a run that ended early; nothing where none of it is, or what it reads is
 /// not there yet.
-fn made_already(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> String {
+fn made_already(entry: &Entry, work: &Path, hashes: &Hashes) -> String {
     if entry.stage.partitioned().is_none() {
         return String::new();
     }
-    let Ok(made_from) = MadeFrom::now(workflow, entry, work, hashes) else { return String::new() };
+    let Ok(made_from) = MadeFrom::now(entry, work, hashes) else { return String::new() };
     let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
     match partition::made(&folder) {
         0 => String::new(),
@@ -205,13 +198,13 @@ pub(super) struct MadeFrom {
 impl MadeFrom {
     /// What a stage would be made from now; its inputs must be published. Size and blake3 of what is at an address are left
     /// open: its pin stands for both, so that a plan needs no network.
-    pub fn now(workflow: &Workflow, entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
+    pub fn now(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
         let inputs = entry.stage.inputs().into_iter().map(|(role, stage)| {
             let artifact = Artifact::open(&work.join(&stage))?;
             Ok::<_, Error>(Input { role, stage, content: artifact.manifest.content })
         });
-        let files = files(workflow, entry)?;
-        let sources = files.iter().map(|file| source(workflow, file, hashes));
+        let files = files(entry)?;
+        let sources = files.iter().map(|file| source(entry, file, hashes));
         let config = entry.stage.resolved();
         Ok(Self {
             inputs: inputs.collect::<Result<_, _>>()?,
@@ -236,9 +229,9 @@ impl MadeFrom {
         let kind = entry.kind();
         let mut config = self.config.clone();
         for (role, _) in entry.stage.inputs() {
-            if let Some(map) = config.as_object_mut() {
-                map.shift_remove(role.split('.').next().unwrap_or(&role));
-            }
+            let key =
+                role.rsplit_once('.').filter(|_| stage::gathers(&role)).map_or(&*role, |(list, _)| list);
+            remove(&mut config, key);
         }
         let found =
             self.sources.iter().filter(|source| !replace(&mut config, &source.path, &identity(source)));
@@ -257,17 +250,17 @@ impl MadeFrom {
 }
 
 /// The files from outside that a stage reads.
-pub(super) fn files(workflow: &Workflow, entry: &Entry) -> Result<Vec<stage::File>, Error> {
-    let files = entry.stage.files(workflow.base());
+pub(super) fn files(entry: &Entry) -> Result<Vec<stage::File>, Error> {
+    let files = entry.stage.files(&entry.folder);
     files.map_err(|error| Error::Stage { stage: entry.name.clone(), source: Box::new(error) })
 }
 
-fn source(workflow: &Workflow, file: &stage::File, hashes: &Hashes) -> Result<SourceFile, Error> {
+fn source(entry: &Entry, file: &stage::File, hashes: &Hashes) -> Result<SourceFile, Error> {
     let path = file.path.to_string_lossy().into_owned();
     if file.address.is_some() {
         return Ok(SourceFile { path, bytes: 0, blake3: String::new(), sha256: file.sha256.clone() });
     }
-    let file = workflow.base().join(&file.path);
+    let file = entry.folder.join(&file.path);
     let blake3 = hashes.of(&file)?;
     let bytes = std::fs::metadata(&file).map_err(fs::error("read", &file))?.len();
     Ok(SourceFile { path, bytes, blake3, sha256: None })
@@ -276,6 +269,15 @@ fn source(workflow: &Workflow, file: &stage::File, hashes: &Hashes) -> Result<So
 /// What stands for the content of a source in an action key.
 fn identity(source: &SourceFile) -> String {
     source.sha256.as_ref().map_or_else(|| source.blake3.clone(), |sha256| format!("sha256:{sha256}"))
+}
+
+/// Removes what stands at a path with dots.
+fn remove(value: &mut Value, path: &str) {
+    let (folder, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let pointer = if folder.is_empty() { String::new() } else { format!("/{}", folder.replace('.', "/")) };
+    if let Some(map) = value.pointer_mut(&pointer).and_then(Value::as_object_mut) {
+        map.shift_remove(key);
+    }
 }
 
 /// Puts `new` in the place of every text `old`; tells whether there was one.

@@ -5,20 +5,27 @@ use std::collections::BTreeSet;
 
 use crate::stage::Share;
 
+/// What a stage asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The stages that it reads from, all of them before it in the order.
+    pub needs: Vec<usize>,
+    /// How many threads it can use.
+    pub share: Share,
+    /// How many threads it is to have, if someone said so.
+    pub threads: Option<usize>,
+    /// Bytes of memory; 0 where no one said so.
+    pub memory: u64,
+}
+
 /// The stages of a run, and how far each one is.
 #[derive(Debug)]
 pub struct Schedule {
-    stages: Vec<Stage>,
+    stages: Vec<(Ask, State)>,
     /// Threads for all stages together.
     threads: usize,
-}
-
-#[derive(Debug)]
-struct Stage {
-    /// The stages that it reads from.
-    needs: Vec<usize>,
-    share: Share,
-    state: State,
+    /// Bytes of memory for all stages together.
+    memory: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,62 +38,57 @@ enum State {
 }
 
 impl Schedule {
-    /// Of stages by what each of them needs, all of it before it in the order, and its share of `threads`.
-    pub fn new(stages: impl IntoIterator<Item = (Vec<usize>, Share)>, threads: usize) -> Self {
-        let stage = |(needs, share)| Stage { needs, share, state: State::Waiting };
-        Self { stages: stages.into_iter().map(stage).collect(), threads: threads.max(1) }
+    /// Of stages that share `threads`, and bytes of `memory` if there is a limit.
+    pub fn new(asks: impl IntoIterator<Item = Ask>, threads: usize, memory: Option<u64>) -> Self {
+        let stages = asks.into_iter().map(|ask| (ask, State::Waiting)).collect();
+        Self { stages, threads: threads.max(1), memory: memory.unwrap_or(u64::MAX) }
     }
 
     /// The next stage to start, and on how many threads. The first that could run goes first: none that comes later
-    /// takes the threads that it waits for.
+    /// takes the threads and the memory that it waits for. One that asks for more than there is runs alone.
     pub fn start(&mut self) -> Option<(usize, usize)> {
-        let ready = |stage: &Stage| {
-            stage.state == State::Waiting
-                && stage.needs.iter().all(|&need| self.stages[need].state == State::Settled)
-        };
+        let settled = |need: &usize| self.stages[*need].1 == State::Settled;
+        let ready = |(ask, state): &(Ask, State)| *state == State::Waiting && ask.needs.iter().all(settled);
         let at = self.stages.iter().position(ready)?;
-        let free = self.threads - self.running();
-        let threads = match self.stages[at].share {
-            Share::One => 1,
-            Share::Many => free,
+        let ask = &self.stages[at].0;
+        let running = || {
+            self.stages.iter().filter_map(|(ask, state)| match state {
+                State::Running(threads) => Some((ask.memory, *threads)),
+                _ => None,
+            })
         };
-        if free < self.least(self.stages[at].share) {
+        let free = self.threads - running().map(|(_, threads)| threads).sum::<usize>();
+        let memory = running().map(|(memory, _)| memory).fold(ask.memory, u64::saturating_add);
+        let (least, most) = match (ask.threads, ask.share) {
+            (Some(threads), _) => (threads.min(self.threads), threads.min(self.threads)),
+            (None, Share::One) => (1, 1),
+            (None, Share::Many) => (self.least_of_many(), free),
+        };
+        if free < least || (memory > self.memory && running().next().is_some()) {
             return None;
         }
-        self.stages[at].state = State::Running(threads);
-        Some((at, threads))
+        self.stages[at].1 = State::Running(most);
+        Some((at, most))
     }
 
-    /// The threads without which a stage waits: a stage that uses many would be slow for long on the few that are left
-    /// beside one that is soon done.
-    const fn least(&self, share: Share) -> usize {
-        match share {
-            Share::One => 1,
-            Share::Many => self.threads - self.threads / 4,
-        }
-    }
-
-    /// Threads of the stages that run.
-    fn running(&self) -> usize {
-        let threads = |stage: &Stage| match stage.state {
-            State::Running(threads) => threads,
-            _ => 0,
-        };
-        self.stages.iter().map(threads).sum()
+    /// The threads without which a stage that uses many waits: it would be slow for long on the few that are left beside
+    /// one that is soon done.
+    const fn least_of_many(&self) -> usize {
+        self.threads - self.threads / 4
     }
 
     /// A stage has ended, well or not.
     pub fn end(&mut self, at: usize, well: bool) {
-        self.stages[at].state = if well { State::Settled } else { State::Failed };
+        self.stages[at].1 = if well { State::Settled } else { State::Failed };
     }
 
     /// The stages that cannot run, since they need one that failed, directly or not.
     pub fn held_up(&self) -> Vec<usize> {
         let mut failed: BTreeSet<usize> =
-            (0..self.stages.len()).filter(|&at| self.stages[at].state == State::Failed).collect();
+            (0..self.stages.len()).filter(|&at| self.stages[at].1 == State::Failed).collect();
         let mut held_up = Vec::new();
-        for (at, stage) in self.stages.iter().enumerate() {
-            if stage.needs.iter().any(|need| failed.contains(need)) {
+        for (at, (ask, _)) in self.stages.iter().enumerate() {
+            if ask.needs.iter().any(|need| failed.contains(need)) {
                 failed.insert(at);
                 held_up.push(at);
             }
@@ -99,6 +101,10 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn ask(needs: &[usize], share: Share) -> Ask {
+        Ask { needs: needs.to_vec(), share, threads: None, memory: 0 }
+    }
+
     /// Starts what can start: stages with their threads.
     fn started(schedule: &mut Schedule) -> Vec<(usize, usize)> {
         std::iter::from_fn(|| schedule.start()).collect()
@@ -108,8 +114,8 @@ mod tests {
     fn stages_start_in_order_when_inputs_and_threads_are_there() {
         use Share::{Many, One};
         // 0 feeds 1, 2 and 3; 4 needs 1 and 3.
-        let stages = [(vec![], One), (vec![0], One), (vec![0], One), (vec![0], Many), (vec![1, 3], One)];
-        let mut schedule = Schedule::new(stages.clone(), 2);
+        let asks = [ask(&[], One), ask(&[0], One), ask(&[0], One), ask(&[0], Many), ask(&[1, 3], One)];
+        let mut schedule = Schedule::new(asks.clone(), 2, None);
         assert_eq!(started(&mut schedule), [(0, 1)]);
         schedule.end(0, true);
         assert_eq!(started(&mut schedule), [(1, 1), (2, 1)]);
@@ -119,16 +125,34 @@ mod tests {
         assert_eq!(started(&mut schedule), [(3, 2)]);
         schedule.end(3, true);
         assert_eq!(started(&mut schedule), [(4, 1)]);
-        let mut schedule = Schedule::new(stages, 16);
+        let mut schedule = Schedule::new(asks, 16, None);
         assert_eq!(started(&mut schedule), [(0, 1)]);
         schedule.end(0, true);
         assert_eq!(started(&mut schedule), [(1, 1), (2, 1), (3, 14)]);
     }
 
     #[test]
+    fn threads_and_memory_that_stages_ask_for_are_theirs() {
+        let asks = |threads, memory| Ask { threads: Some(threads), memory, ..ask(&[], Share::Many) };
+        // Stages by threads and memory, of 4 threads and 10 bytes; what starts at once.
+        let cases: [(&[(usize, u64)], &[(usize, usize)]); 5] = [
+            (&[(2, 0), (2, 0), (1, 0)], &[(0, 2), (1, 2)]),
+            (&[(9, 0), (1, 0)], &[(0, 4)]),
+            (&[(1, 6), (1, 4), (1, 1)], &[(0, 1), (1, 1)]),
+            (&[(1, 6), (1, 5), (1, 1)], &[(0, 1)]),
+            (&[(1, 99), (1, 1)], &[(0, 1)]),
+        ];
+        for (stages, expected) in cases {
+            let stages = stages.iter().map(|&(threads, memory)| asks(threads, memory));
+            assert_eq!(started(&mut Schedule::new(stages, 4, Some(10))), expected);
+        }
+    }
+
+    #[test]
     fn a_failure_holds_up_what_needs_it_and_nothing_else() {
-        let one = |needs: &[usize]| (needs.to_vec(), Share::One);
-        let mut schedule = Schedule::new([one(&[]), one(&[]), one(&[0]), one(&[1]), one(&[2, 3])], 1);
+        let one = |needs: &[usize]| ask(needs, Share::One);
+        let asks = [one(&[]), one(&[]), one(&[0]), one(&[1]), one(&[2, 3])];
+        let mut schedule = Schedule::new(asks, 1, None);
         assert_eq!(started(&mut schedule), [(0, 1)]);
         schedule.end(0, false);
         assert_eq!(started(&mut schedule), [(1, 1)]);

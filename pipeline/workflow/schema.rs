@@ -1,31 +1,45 @@
 //! The JSON Schema of workflow files, generated from the types, for editors.
 
 use schemars::generate::SchemaSettings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::config::settings;
 use crate::stage;
 
 /// The schema (draft 2020-12) of a workflow file.
 pub fn workflow() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let kinds: Vec<Value> = stage::KINDS.iter().map(|kind| stage_schema(kind, &mut generator)).collect();
+    let settings = settings::schemas(&mut generator);
+    let kinds: Vec<Value> =
+        stage::KINDS.iter().map(|kind| stage_schema(kind, &settings, &mut generator)).collect();
     let mut definitions: Value = generator.take_definitions(true).into();
     interpolated(&mut definitions);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "genomill workflow",
-        "description": "Named stages; each says what it uses and which stages it reads from.",
+        "description": "A name, and named stages; each says what it uses and which stages it reads from. Files that are only included need neither.",
         "type": "object",
-        "required": ["name", "stages"],
         "additionalProperties": false,
         "properties": {
             "name": {
                 "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$",
                 "description": "Names the folder of the artifacts: work/<name>/."
             },
+            "include": {
+                "type": "array", "items": { "type": "string" },
+                "description": "Workflow files, relative to this one, whose params, matrix, env and stages are taken in. Nothing may be defined twice. Paths start from the folder of the file that they are written in."
+            },
+            "env": {
+                "description": "Variables of the environment that may be used as ${env.<NAME>}: their names, or a map from names to defaults.",
+                "oneOf": [
+                    { "type": "array", "uniqueItems": true, "items": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" } },
+                    { "type": "object", "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+                      "additionalProperties": { "type": ["string", "number", "boolean", "null"] } }
+                ]
+            },
             "params": {
                 "type": "object",
-                "description": "Values that stages use as ${params.<key>}.",
+                "description": "Values that stages use as ${params.<key>}; they may use ${env.<NAME>}, and params above them.",
                 "additionalProperties": { "type": ["string", "number", "boolean", "null", "array"] }
             },
             "matrix": {
@@ -49,9 +63,16 @@ pub fn workflow() -> Value {
     })
 }
 
-/// A stage's own schema, with the `uses` that selects it.
-fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -> Value {
+/// A stage's own schema, with the `uses` that selects it and the keys that all stages have.
+fn stage_schema(
+    kind: &stage::Kind,
+    settings: &Map<String, Value>,
+    generator: &mut schemars::SchemaGenerator,
+) -> Value {
     let mut schema: Value = (kind.schema)(generator).into();
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.extend(settings.clone());
+    }
     interpolated(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".to_owned(), kind.name.into());
@@ -68,7 +89,7 @@ fn stage_schema(kind: &stage::Kind, generator: &mut schemars::SchemaGenerator) -
     schema
 }
 
-/// Allows `${params.x}` and `${matrix.x}` for the values of every map within.
+/// Allows `${params.x}`, `${matrix.x}` and `${env.X}` for the values of every map within.
 fn interpolated(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(interpolated),
@@ -77,7 +98,7 @@ fn interpolated(schema: &mut Value) {
             let properties = object.get_mut("properties").and_then(Value::as_object_mut);
             for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
                 let inner = property.take();
-                let name = json!({ "type": "string", "pattern": "^\\$\\{(params|matrix)\\.[^}]+\\}$" });
+                let name = json!({ "type": "string", "pattern": "^\\$\\{(params|matrix|env)\\.[^}]+\\}$" });
                 *property = json!({ "anyOf": [inner, name] });
             }
         }

@@ -7,8 +7,23 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
-/// A place in the document: byte offset and length.
-pub type Span = (usize, usize);
+/// A place in one of the documents of a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Which document: 0 is the workflow file, others are those that it includes.
+    pub file: usize,
+    /// Byte offset.
+    pub start: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Span {
+    /// The beginning of a document.
+    pub const fn top(file: usize) -> Self {
+        Self { file, start: 0, len: 0 }
+    }
+}
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -27,14 +42,30 @@ pub enum Node {
     /// A list.
     List(Vec<Item>),
     /// A map, in the order written.
-    Map(Vec<(String, Span, Item)>),
+    Map(Vec<Entry>),
 }
+
+/// A key of a map, its place, and its value.
+pub type Entry = (String, Span, Item);
 
 impl Item {
     /// The entry of a map by its key: the place of the key, and the value.
     pub fn entry(&self, key: &str) -> Option<(Span, &Self)> {
         let Node::Map(entries) = &self.node else { return None };
         entries.iter().find(|(name, ..)| name == key).map(|(_, span, item)| (*span, item))
+    }
+
+    /// The same value, all of whose places are in another document.
+    pub fn of_file(self, file: usize) -> Self {
+        let node = match self.node {
+            Node::Scalar(value) => Node::Scalar(value),
+            Node::List(items) => Node::List(items.into_iter().map(|item| item.of_file(file)).collect()),
+            Node::Map(entries) => {
+                let moved = |(key, span, item): Entry| (key, Span { file, ..span }, item.of_file(file));
+                Node::Map(entries.into_iter().map(moved).collect())
+            }
+        };
+        Self { span: Span { file, ..self.span }, node }
     }
 
     /// The value as JSON, without places.
@@ -64,7 +95,11 @@ impl Item {
 /// Parses a document; an error says what and where.
 pub fn parse(text: &str) -> Result<Item, (String, Span)> {
     serde_saphyr::from_str::<Item>(text).map_err(|error| {
-        let place = error.location().map_or((0, 0), |location| (offset(text, &location), 1));
+        let place = error.location().map_or(Span::top(0), |location| Span {
+            file: 0,
+            start: offset(text, &location),
+            len: 1,
+        });
         (first_line(&error.without_snippet().to_string()), place)
     })
 }
@@ -83,6 +118,13 @@ fn first_line(message: &str) -> String {
     line.split(" at line ").next().unwrap_or(line).trim_end_matches('.').to_owned()
 }
 
+/// Line and column of a byte, which count from 1; columns are characters.
+pub fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
 /// The byte at a line and column, which count from 1.
 fn offset(text: &str, location: &Location) -> usize {
     let number = |n: u64| usize::try_from(n.max(1) - 1).unwrap_or(usize::MAX);
@@ -94,7 +136,7 @@ fn offset(text: &str, location: &Location) -> usize {
 fn span(location: &Location) -> Span {
     let span = location.span();
     let number = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(0);
-    (number(span.byte_offset()), number(span.byte_len()))
+    Span { file: 0, start: number(span.byte_offset()), len: number(span.byte_len()) }
 }
 
 impl<'de> Deserialize<'de> for Item {
@@ -165,7 +207,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries: Vec<(String, Span, Item)> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         while let Some((key, item)) = map.next_entry::<Spanned<String>, Item>()? {
             entries.push((key.value, span(&key.referenced), item));
         }
@@ -188,15 +230,15 @@ mod tests {
                 {"a": {"n": 12, "x": 1e-3, "on": true, "list": [1, "b"]}, "nothing": null}})
         );
         let (key, value) = a.entry("x").unwrap();
-        assert_eq!(&text[key.0..key.0 + key.1], "x");
-        assert_eq!(&text[value.span.0..value.span.0 + value.span.1], "1e-3");
+        let at = |span: Span| &text[span.start..span.start + span.len];
+        assert_eq!((at(key), at(value.span)), ("x", "1e-3"));
     }
 
     #[test]
     fn broken_documents_say_where() {
         for (text, part) in [("a: [1, 2", "a:"), ("a: 1\na: 2\n", "a"), ("a: b: c", "a")] {
             let (message, span) = parse(text).unwrap_err();
-            assert!(span.0 <= text.len() && !message.is_empty(), "{part}: {message} {span:?}");
+            assert!(span.start <= text.len() && !message.is_empty(), "{part}: {message} {span:?}");
         }
     }
 }

@@ -100,6 +100,21 @@ fn the_library_does_not_print() {
 }
 
 #[test]
+fn every_example_tells_editors_of_the_schema() {
+    let line = "# yaml-language-server: $schema=../schemas/workflow.schema.json";
+    let mut examples = 0;
+    for path in std::fs::read_dir(root().join("workflows")).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.lines().next(), Some(line), "{}", path.display());
+            examples += 1;
+        }
+    }
+    assert!(examples >= 3, "there are {examples} examples");
+    assert!(root().join("workflows").join("../schemas/workflow.schema.json").exists());
+}
+
+#[test]
 fn schemas_are_what_the_types_say() {
     for of in ["workflow", "manifest", "shard"] {
         let output = genomill().args(["schema", of]).output().unwrap();

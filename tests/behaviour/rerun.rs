@@ -1,8 +1,10 @@
 //! What runs again after what, and that the same work gives the same bytes.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-use crate::support::{LAMBDA, Scratch, stderr};
+use crate::support::{LAMBDA, Scratch, data, stderr};
 
 #[test]
 fn exactly_what_depends_on_an_edit_runs_again() {
@@ -25,6 +27,234 @@ fn exactly_what_depends_on_an_edit_runs_again() {
         assert_eq!(sorted(&scratch.ran(&["--set", edit])), sorted(expected), "--set {edit}");
         scratch.ran(&[]);
     }
+}
+
+/// Lambda with its first stages in a folder of their own, a variable, and a program at the end.
+fn whole() -> Scratch {
+    let (head, tail) = LAMBDA.split_once("  split:").unwrap();
+    let scratch = Scratch::new(&format!(
+        "name: flow\ninclude: [genome/genome.yaml]\nenv: {{VOCABULARY: 96}}\nstages:\n  split:{}{SIZE}",
+        tail.replace("params.vocabulary", "env.VOCABULARY")
+    ));
+    let head = head.replace("name: flow", "").replace("params: {vocabulary: 96}", "");
+    scratch.file("genome/genome.yaml", &head.replace("{fasta: lambda", "{name: phage, fasta: lambda"));
+    fs::copy(data("phage_lambda.fa.gz"), scratch.path("genome/lambda.fa.gz")).unwrap();
+    scratch
+}
+
+const SIZE: &str = "  size:    {uses: command, run: \"wc -c < {input.shards}/train-00000.parquet > {out}/bytes\", inputs: {shards: shards}, outputs: [bytes]}\n";
+
+/// Edits a file beside the workflow; what is replaced must be there.
+fn edit(scratch: &Scratch, file: &str, good: &str, other: &str) {
+    let text = fs::read_to_string(scratch.path(file)).unwrap();
+    assert!(text.contains(good), "{good}");
+    fs::write(scratch.path(file), text.replace(good, other)).unwrap();
+}
+
+fn flow(scratch: &Scratch, good: &str, other: &str) {
+    edit(scratch, "flow.yaml", good, other);
+}
+
+fn nothing(_: &Scratch) {}
+
+type Edit = fn(&Scratch);
+
+/// What is edited, what the command line has, and exactly what runs after it.
+const EDITS: [(&str, Edit, &[&str], &[&str]); 29] = [
+    ("nothing", nothing, &[], &[]),
+    ("a comment", |s| flow(s, "context: 64}", "context: 64} # rows"), &[], &[]),
+    (
+        "the order of keys",
+        |s| flow(s, "{uses: shard, from: tokens, context: 64}", "{context: 64, from: tokens, uses: shard}"),
+        &[],
+        &[],
+    ),
+    (
+        "the order of stages",
+        |s| {
+            flow(s, SIZE, "");
+            flow(s, "stages:\n", &format!("stages:\n{SIZE}"));
+        },
+        &[],
+        &[],
+    ),
+    ("a default written out", nothing, &["--set", "shards.pack=concat"], &[]),
+    ("a value of the last stages", |s| flow(s, "context: 64", "context: 32"), &[], &["shards", "size"]),
+    (
+        "a value in the middle",
+        |s| flow(s, "window: 1000", "window: 500"),
+        &[],
+        &["shards", "size", "tokens", "windows"],
+    ),
+    (
+        "a value of the first stages",
+        |s| flow(s, "block: 4000", "block: 4001"),
+        &[],
+        &["bpe", "shards", "size", "split", "tokens", "windows"],
+    ),
+    // 48,502 bases are more than either limit.
+    (
+        "a value that changes no output",
+        |s| edit(s, "genome/genome.yaml", "min_length: 100", "min_length: 200"),
+        &[],
+        &["clean"],
+    ),
+    (
+        "another model of the tokenizer",
+        nothing,
+        &["--set", "bpe.model=nucleotide"],
+        &["bpe", "shards", "size", "tokens"],
+    ),
+    ("a variable, to what it was", nothing, &["VOCABULARY=96"], &[]),
+    ("a variable", nothing, &["VOCABULARY=64"], &["bpe", "shards", "size", "tokens"]),
+    (
+        "the content of the input",
+        |s| {
+            let bases = "ACGTTGCATGCCGATTACAGG".repeat(2000);
+            s.file("genome/lambda.fa.gz", &format!(">lambda\n{bases}\n"));
+        },
+        &[],
+        &["bpe", "clean", "raw", "shards", "size", "split", "tokens", "windows"],
+    ),
+    (
+        "the input, packed in another way",
+        |s| {
+            let packed =
+                Command::new("gzip").args(["-dc"]).arg(s.path("genome/lambda.fa.gz")).output().unwrap();
+            fs::write(s.path("genome/lambda.fa.gz"), packed.stdout).unwrap();
+        },
+        &[],
+        &["raw"],
+    ),
+    (
+        "the input, touched",
+        |s| {
+            let file = fs::File::options().append(true).open(s.path("genome/lambda.fa.gz")).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+        },
+        &[],
+        &[],
+    ),
+    (
+        "the input, moved",
+        |s| {
+            fs::rename(s.path("genome/lambda.fa.gz"), s.path("moved.fa.gz")).unwrap();
+            edit(s, "genome/genome.yaml", "fasta: lambda.fa.gz", "fasta: ../moved.fa.gz");
+        },
+        &[],
+        &[],
+    ),
+    (
+        "what is included, moved with its data",
+        |s| {
+            fs::rename(s.path("genome"), s.path("elsewhere")).unwrap();
+            flow(s, "genome/genome.yaml", "elsewhere/genome.yaml");
+        },
+        &[],
+        &[],
+    ),
+    (
+        "an output, damaged",
+        |s| {
+            let mut bytes = fs::read(s.artifact("shards/train-00000.parquet")).unwrap();
+            bytes[100] ^= 1;
+            fs::write(s.artifact("shards/train-00000.parquet"), bytes).unwrap();
+        },
+        &[],
+        &["shards"],
+    ),
+    (
+        "an output, deleted",
+        |s| fs::remove_file(s.artifact("clean/intervals.parquet")).unwrap(),
+        &[],
+        &["clean"],
+    ),
+    ("an artifact, deleted", |s| fs::remove_dir_all(s.artifact("bpe")).unwrap(), &[], &["bpe"]),
+    (
+        "a manifest, deleted",
+        |s| fs::remove_file(s.artifact("windows/manifest.json")).unwrap(),
+        &[],
+        &["windows"],
+    ),
+    (
+        "the version of an algorithm",
+        |s| {
+            let path = s.artifact("tokens/manifest.json");
+            let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            manifest["algorithm"] = 1.into();
+            manifest["action_key"] = "of version 1".into();
+            fs::write(&path, manifest.to_string()).unwrap();
+            let plan = s.plan(&[]);
+            let tokens = plan.as_array().unwrap().iter().find(|stage| stage["stage"] == "tokens").unwrap();
+            assert!(tokens["reason"].as_str().unwrap().starts_with("algorithm version 1 -> "), "{tokens}");
+        },
+        &[],
+        &["tokens"],
+    ),
+    (
+        "tags, resources and retries",
+        |s| {
+            flow(
+                s,
+                "uses: split,",
+                "uses: split, tags: [a], resources: {threads: 1, memory: 1GB}, retries: 3,",
+            );
+        },
+        &[],
+        &[],
+    ),
+    (
+        "a condition that leaves out the end",
+        |s| flow(s, "uses: command,", "uses: command, when: false,"),
+        &[],
+        &[],
+    ),
+    ("a condition that leaves out much", nothing, &["--set", "split.when=false"], &[]),
+    (
+        "a condition that leaves out nothing",
+        |s| flow(s, "uses: command,", "uses: command, when: \"${env.VOCABULARY} < 100\","),
+        &[],
+        &[],
+    ),
+    (
+        "the name of a stage",
+        |s| {
+            flow(s, "  bpe: ", "  letters: ");
+            flow(s, "tokenizer: bpe", "tokenizer: letters");
+        },
+        &[],
+        &["letters"],
+    ),
+    ("a command that makes the same", |s| flow(s, "wc -c <", "wc  -c <"), &[], &["size"]),
+    (
+        "one more stage",
+        |s| flow(s, SIZE, &format!("{SIZE}  leaks: {{uses: leaks, from: split}}\n")),
+        &[],
+        &["leaks"],
+    ),
+];
+
+#[test]
+fn exactly_what_an_edit_of_any_kind_concerns_runs_again() {
+    let made = whole();
+    assert_eq!(made.ran(&[]).len(), 8);
+    let mut wrong = Vec::new();
+    for (name, edit, given, expected) in EDITS {
+        let scratch = made.copy();
+        edit(&scratch);
+        let (arguments, variables): (Vec<&str>, Vec<&str>) =
+            given.iter().partition(|word| word.starts_with("--") || given[0].starts_with("--"));
+        let variables: Vec<(&str, &str)> = variables.iter().filter_map(|word| word.split_once('=')).collect();
+        let ran = sorted(&scratch.ran_with(&variables, &arguments));
+        if ran != sorted(expected) {
+            wrong.push(format!("{name}: {ran:?} ran, expected {expected:?}"));
+        }
+        let again = scratch.ran_with(&variables, &arguments);
+        if !again.is_empty() {
+            wrong.push(format!("{name}: {again:?} ran twice"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn sorted<T: AsRef<str>>(names: &[T]) -> Vec<String> {

@@ -57,6 +57,15 @@ impl Scratch {
         scratch
     }
 
+    /// The same folder once more, with all that was made in it.
+    pub fn copy(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let from = self.folder.path().join(".");
+        let copied = Command::new("cp").arg("-a").args([&from, folder.path()]).status().unwrap();
+        assert!(copied.success());
+        Self { folder }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -68,6 +77,19 @@ impl Scratch {
 
     pub fn write(&self, yaml: &str) {
         std::fs::write(self.path("flow.yaml"), yaml).unwrap();
+    }
+
+    /// Writes a file beside the workflow, in a folder that may be new.
+    pub fn file(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Plans, which must succeed; as JSON.
+    pub fn plan(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.command("plan", &[&["--json"], arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// `genomill COMMAND flow.yaml --work work ARGUMENTS`, started in the folder.
@@ -86,7 +108,13 @@ impl Scratch {
 
     /// Runs, which must succeed, and returns the names of the stages that ran.
     pub fn ran(&self, arguments: &[&str]) -> Vec<String> {
-        let output = self.command("run", &[&["--progress", "json"], arguments].concat()).output().unwrap();
+        self.ran_with(&[], arguments)
+    }
+
+    /// The same with variables in the environment.
+    pub fn ran_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
+        let mut command = self.command("run", &[&["--progress", "json"], arguments].concat());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let events = stderr(&output);
         let events = events.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

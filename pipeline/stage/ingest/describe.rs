@@ -51,14 +51,14 @@ impl Tally {
         let statistics = self.counter.statistics();
         let own = json!({
             "name": file.name,
-            "path": file.path,
+            "path": file.origin.path(),
             "format": self.format,
             "bases_read": self.account.bases_in,
             "gc": statistics.gc(),
             "ambiguous": statistics.bases - statistics.acgt_bases,
         });
         let more = [
-            ("mates", file.mates.as_ref().map(|path| json!(path))),
+            ("mates", file.mates.as_ref().map(|mates| json!(mates.path()))),
             ("taxonomy", file.taxonomy.as_ref().map(|text| json!(text))),
             ("weight", file.weight.map(|weight| json!(weight))),
             ("low_quality", (self.masked > 0).then(|| json!(self.masked))),

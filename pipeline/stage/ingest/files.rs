@@ -1,13 +1,13 @@
 //! The files of a source, their formats and names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Error, Source};
 use crate::remote::is_address;
 use crate::source::contigs;
 use crate::source::files::{self, Kind, is_several, stem};
 use crate::source::samples;
-use crate::stage::bare;
+use crate::stage::{Origin, bare};
 
 /// A file to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,9 +15,9 @@ pub(super) struct File {
     /// What its source is called.
     pub name: String,
     /// As the workflow would write it.
-    pub path: PathBuf,
+    pub origin: Origin,
     /// The second mates.
-    pub mates: Option<PathBuf>,
+    pub mates: Option<Origin>,
     pub format: Format,
     pub taxonomy: Option<String>,
     pub weight: Option<f64>,
@@ -43,46 +43,50 @@ impl Format {
     }
 }
 
-/// Whether a path stands for several files; an address never does.
-pub(super) fn several(path: &Path) -> bool {
-    !is_address(path) && is_several(path)
+/// Whether a path stands for several files; an address never does, nor a file that a stage made.
+pub(super) fn several(origin: &Origin) -> bool {
+    origin.outside().is_some_and(|path| !is_address(path) && is_several(path))
 }
 
 /// What a source of one file is called; none for several files, which have names of their own.
 pub(super) fn name(source: &Source) -> Option<String> {
-    let (key, path) = source.path();
+    let (key, origin) = source.origin();
     match &source.name {
         Some(name) => Some(name.clone()),
-        None if key == "table" || several(path) => None,
-        None => Some(stem(&bare(path))),
+        None if key == "table" || several(&origin) => None,
+        None => Some(stem(&bare(origin.path()))),
     }
 }
 
 /// The files that a source stands for.
 pub(super) fn expand(source: &Source, base: &Path) -> Result<Vec<File>, Error> {
-    let (key, path) = source.path();
+    let (key, origin) = source.origin();
     let kind = match key {
         "fastq" => Kind::Fastq,
         "bam" | "cram" => Kind::Alignment,
         "two_bit" => Kind::TwoBit,
         "genbank" => Kind::GenBank,
-        "table" => return from_table(path, base),
+        "table" => return from_table(origin.path(), base),
         _ => Kind::Fasta,
     };
-    let expand = |path: &Path| {
-        if is_address(path) { Ok(vec![path.to_owned()]) } else { files::expand(path, base, kind) }
+    let expand = |origin: &Origin| match origin.outside().filter(|path| !is_address(path)) {
+        Some(path) => {
+            let paths = files::expand(path, base, kind)?;
+            Ok::<_, Error>(paths.into_iter().map(Origin::Outside).collect())
+        }
+        None => Ok(vec![origin.clone()]),
     };
-    let paths = expand(path)?;
-    let mates = source.mates.as_deref().map(expand).transpose()?;
+    let paths = expand(&origin)?;
+    let mates = source.mates.as_ref().map(expand).transpose()?;
     if let Some(mates) = mates.as_ref().filter(|mates| mates.len() != paths.len()) {
         let reason =
             format!("found {} files in `fastq` and {} in `mates`, expected pairs", paths.len(), mates.len());
         return Err(Error::Config { key: "sources", reason });
     }
-    let file = |(i, path): (usize, PathBuf)| File {
-        name: name(source).unwrap_or_else(|| stem(&bare(&path))),
+    let file = |(i, origin): (usize, Origin)| File {
+        name: name(source).unwrap_or_else(|| stem(&bare(origin.path()))),
         mates: mates.as_ref().map(|mates| mates[i].clone()),
-        path,
+        origin,
         format: Format::of(kind),
         taxonomy: source.taxonomy.clone(),
         weight: source.weight,
@@ -112,8 +116,8 @@ fn from_table(table: &Path, base: &Path) -> Result<Vec<File>, Error> {
         }
         found.push(File {
             name: sample.name.unwrap_or_else(|| stem(&sample.path)),
-            path: sample.path,
-            mates: sample.mates,
+            origin: Origin::Outside(sample.path),
+            mates: sample.mates.map(Origin::Outside),
             format: Format::of(kind),
             taxonomy: sample.taxonomy,
             weight: sample.weight,

@@ -65,7 +65,8 @@ impl<'a> Ingest<'a> {
         let first = self.records.len();
         let mut names = Names::new(source, self.task)?;
         let stdin = Path::new(STDIN);
-        let path = if file.path == stdin { stdin.to_owned() } else { self.task.file(&file.path) };
+        let own = file.origin.outside() == Some(stdin);
+        let path = if own { stdin.to_owned() } else { self.task.locate(&file.origin)? };
         match file.format {
             Format::Contigs(format) => self.contigs(&path, file, format, &mut names)?,
             Format::Fastq => self.fastq(&path, file, source.quality.unwrap_or_default())?,
@@ -76,7 +77,7 @@ impl<'a> Ingest<'a> {
         }
         names.check(&path)?;
         if self.tally.skipped > 0 {
-            let (skipped, path) = (self.tally.skipped, file.path.display());
+            let (skipped, path) = (self.tally.skipped, file.origin.path().display());
             self.task
                 .note(format!("{skipped} bad records of `{path}` were skipped; the manifest lists them"));
         }
@@ -221,7 +222,7 @@ impl<'a> Ingest<'a> {
     fn fastq(&mut self, path: &Path, file: &File, options: fastq::Options) -> Result<(), Error> {
         self.tally.format = "FASTQ";
         if let Some(mates) = &file.mates {
-            return self.pairs(Pairs::open(path, &self.task.file(mates))?, file, options);
+            return self.pairs(Pairs::open(path, &self.task.locate(mates)?)?, file, options);
         }
         let (mut reader, mut buffer) = (fastq::Reader::open(path)?, Vec::new());
         loop {
