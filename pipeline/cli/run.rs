@@ -209,13 +209,14 @@ fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
             if let Some(entry) = workflow.stages.iter().find(|entry| entry.name == *stage) {
                 value["base"] = entry.base.clone().into();
                 value["matrix"] = entry.at.clone().into_iter().collect();
+                value["tags"] = entry.tags.clone().into();
             }
             value
         });
         let left_out = workflow.left_out.iter().map(|left| {
             json!({
                 "decision": "left_out", "reason": left.reason, "stage": left.name,
-                "uses": left.kind().name, "base": left.base, "matrix": left.at,
+                "uses": left.kind().name, "base": left.base, "matrix": left.at, "tags": left.tags,
             })
         });
         let text = serde_json::to_string_pretty(&stages.chain(left_out).collect::<Vec<_>>())

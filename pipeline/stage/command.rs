@@ -95,19 +95,6 @@ impl Config {
         problems
     }
 
-    /// Everything that the program finds in its environment beside what genomill itself has.
-    fn variables(&self, values: &Values) -> Vec<(String, String)> {
-        let named = |kind: &'static str| {
-            move |(name, path): (&String, &String)| {
-                (format!("GENOMILL_{kind}_{}", name.to_uppercase()), path.clone())
-            }
-        };
-        let own = [("GENOMILL_OUT", &values.out), ("GENOMILL_THREADS", &values.threads)];
-        let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
-        let inputs = values.inputs.iter().map(named("INPUT"));
-        own.into_iter().chain(inputs).chain(values.files.iter().map(named("FILE"))).collect()
-    }
-
     fn values(&self, task: &Task) -> Result<Values, stage::Error> {
         let absolute = |path: &Path| {
             let path = std::path::absolute(path).map_err(fs::error("find", path))?;
@@ -213,7 +200,7 @@ impl Stage for Config {
         let arguments = self.arguments(&values);
         let process = Process {
             arguments: &arguments,
-            variables: self.variables(&values),
+            variables: values.variables(),
             folder: task.base,
             out: task.out,
         };

@@ -82,6 +82,8 @@ pub struct LeftOut {
     pub at: Combination,
     /// Its kind, an index into [`stage::KINDS`].
     pub kind: usize,
+    /// What `tag:NAME` would select it by.
+    pub tags: Vec<String>,
     /// Why.
     pub reason: String,
 }
@@ -134,16 +136,17 @@ impl Workflow {
     /// with `tag:NAME` those of every stage that has the tag.
     pub fn positions(&self, name: &str) -> Result<Vec<usize>, Error> {
         let tag = name.strip_prefix(TAG);
-        let named = |entry: &&Entry| match tag {
-            Some(tag) => entry.tags.iter().any(|other| other == tag),
-            None => entry.name == name || entry.base == name,
+        let named = |own: &str, base: &str, tags: &[String]| match tag {
+            Some(tag) => tags.iter().any(|other| other == tag),
+            None => own == name || base == name,
         };
-        let found: Vec<usize> =
-            (0..).zip(&self.stages).filter(|(_, entry)| named(entry)).map(|(i, _)| i).collect();
+        let stages = (0..).zip(&self.stages);
+        let found = stages.filter(|(_, entry)| named(&entry.name, &entry.base, &entry.tags)).map(|(i, _)| i);
+        let found: Vec<usize> = found.collect();
         if !found.is_empty() {
             return Ok(found);
         }
-        if let Some(left) = self.left_out.iter().find(|left| left.name == name || left.base == name) {
+        if let Some(left) = self.left_out.iter().find(|left| named(&left.name, &left.base, &left.tags)) {
             return Err(Error::LeftOut { stage: left.name.clone(), reason: left.reason.clone() });
         }
         let (path, found) = (self.path.clone(), name.to_owned());

@@ -117,6 +117,8 @@ fn tags_select_stages() {
     ] {
         assert_eq!(sorted(scratch.ran(arguments)), expected, "{arguments:?}");
     }
+    let message = stderr(&scratch.run(&["--only", "tag:late", "--set", "tokens.when=false"]));
+    assert!(message.contains("stage `tokens` is left out: `when` is false"), "{message}");
     let message = stderr(&scratch.run(&["--only", "tag:lste"]));
     assert!(
         message.contains("no stage has the tag `lste` in `flow.yaml`; did you mean `tag:late`?"),

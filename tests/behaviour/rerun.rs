@@ -130,7 +130,7 @@ const EDITS: [(&str, Edit, &[&str], &[&str]); 29] = [
         "the input, touched",
         |s| {
             let file = fs::File::options().append(true).open(s.path("genome/lambda.fa.gz")).unwrap();
-            file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_mins(1)).unwrap();
         },
         &[],
         &[],

@@ -26,6 +26,19 @@ impl Values {
         };
         value.map(String::as_str)
     }
+
+    /// What the program finds in its environment, beside what genomill itself has.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let named = |kind: &'static str| {
+            move |(name, path): (&String, &String)| {
+                (format!("GENOMILL_{kind}_{}", name.to_uppercase()), path.clone())
+            }
+        };
+        let own = [("GENOMILL_OUT", &self.out), ("GENOMILL_THREADS", &self.threads)];
+        let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
+        let inputs = self.inputs.iter().map(named("INPUT"));
+        own.into_iter().chain(inputs).chain(self.files.iter().map(named("FILE"))).collect()
+    }
 }
 
 /// A piece of a command.

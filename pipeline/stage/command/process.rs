@@ -119,6 +119,10 @@ impl Process<'_> {
         if status.success() {
             return Ok(());
         }
+        // Who stops genomill may have stopped the program as well.
+        if stop.is_requested() {
+            return Err(stage::Error::Interrupted);
+        }
         Err(Error::Failed { program: self.program().to_owned(), status, tail: self.tail()? }.into())
     }
 

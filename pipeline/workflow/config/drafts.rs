@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::condition::Verdict;
 use super::names::Names;
 use super::settings::{self, Settings};
 use super::{Reader, condition, is_name, list, plain, set};
@@ -27,8 +28,14 @@ pub(super) struct Variant {
     pub value: Value,
     pub inputs: Vec<(String, String)>,
     pub settings: Settings,
-    /// Why its `when` leaves it out, if it does.
-    pub left_out: Option<String>,
+    pub when: When,
+}
+
+/// What a `when` comes to.
+pub(super) enum When {
+    Kept,
+    /// With the reason.
+    LeftOut(String),
 }
 
 impl Reader<'_> {
@@ -113,7 +120,7 @@ impl Reader<'_> {
             map.shift_remove("uses");
         }
         let (settings, when) = settings::take(&mut value);
-        let left_out = self.when(name, span, item, when.as_ref(), &names);
+        let when = self.when(name, span, item, when.as_ref(), &names);
         let settings = self.settings(name, span, item, settings);
         match (stage::KINDS[kind].parse)(value.clone()) {
             Ok(stage) => {
@@ -122,7 +129,7 @@ impl Reader<'_> {
                     self.problem(place, format!("`{key}` of stage `{name}`: {message}"), None);
                 }
                 let inputs = stage.inputs();
-                Some(Variant { at: at.clone(), value, inputs, settings: settings?, left_out: left_out? })
+                Some(Variant { at: at.clone(), value, inputs, settings: settings?, when: when? })
             }
             Err(error) => {
                 self.mismatch(name, span, item, &error);
@@ -155,7 +162,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Why `when` leaves the stage out: none if it does not. None at all after a mistake.
+    /// Whether `when` leaves the stage out; none after a mistake.
     fn when(
         &mut self,
         name: &str,
@@ -163,16 +170,19 @@ impl Reader<'_> {
         item: &Item,
         when: Option<&Value>,
         names: &Names,
-    ) -> Option<Option<String>> {
+    ) -> Option<When> {
         let overridden = self.overrides.iter().any(|over| over.path[0] == name && over.path[1..] == ["when"]);
         let place = item.entry("when").map_or(span, |(_, when)| when.span);
         let place = (!overridden).then_some(place);
         let read = match when {
-            None | Some(Value::Bool(true)) => return Some(None),
-            Some(Value::Bool(false)) => return Some(Some("`when` is false".to_owned())),
+            None | Some(Value::Bool(true)) => return Some(When::Kept),
+            Some(Value::Bool(false)) => return Some(When::LeftOut("`when` is false".to_owned())),
             Some(Value::String(text)) => {
                 let read = condition::holds(text, &mut |text| self.interpolate(text, place, names));
-                read.map(|read| read.map(|(holds, read)| (!holds).then(|| reason(text, &read))))
+                let when = |(holds, read): Verdict| {
+                    if holds { When::Kept } else { When::LeftOut(reason(text, &read)) }
+                };
+                read.map(|read| read.map(when))
             }
             Some(other) => Err(format!("expected a boolean or a text, found `{other}`")),
         };

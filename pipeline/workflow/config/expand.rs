@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::drafts::{Draft, Variant};
+use super::drafts::{Draft, Variant, When};
 use super::{Entry, LeftOut, Reader, set};
 use crate::stage;
 use crate::workflow::matrix::{self, Combination};
@@ -63,11 +63,15 @@ impl Reader<'_> {
             return self.problem(draft.span, message, Some("use shorter values or fewer axes".to_owned()));
         }
         let base = draft.name.clone();
-        let needed = variant.left_out.clone().or_else(|| made.needed(variant, &value));
-        if let Some(reason) = needed.or_else(|| made.gather(variant, &at, &mut value)) {
-            return made.leave_out(file_order, LeftOut { name, base, at, kind: draft.kind, reason });
-        }
         let settings = &variant.settings;
+        let tags = settings.tags.iter().map(|tag| tag.0.clone()).collect();
+        let left_out = match &variant.when {
+            When::LeftOut(reason) => Some(reason.clone()),
+            When::Kept => made.needed(variant, &value).or_else(|| made.gather(variant, &at, &mut value)),
+        };
+        if let Some(reason) = left_out {
+            return made.leave_out(file_order, LeftOut { name, base, at, kind: draft.kind, tags, reason });
+        }
         match (stage::KINDS[draft.kind].parse)(value) {
             Ok(stage) => made.add(
                 file_order,
@@ -80,7 +84,7 @@ impl Reader<'_> {
                     folder: self.folder(draft.span.file),
                     resources: settings.resources.clone(),
                     retries: settings.retries,
-                    tags: settings.tags.iter().map(|tag| tag.0.clone()).collect(),
+                    tags,
                 },
             ),
             Err(error) => self.mismatch(&draft.name, draft.span, &draft.item, &error),

@@ -136,7 +136,7 @@ mod tests {
         .unwrap();
         let resources = good.resources;
         assert_eq!((resources.threads.unwrap().get(), resources.memory), (2, Some(8_000_000_000)));
-        assert_eq!((resources.gpus, resources.time), (1, Some(Duration::from_secs(5400))));
+        assert_eq!((resources.gpus, resources.time), (1, Some(Duration::from_mins(90))));
         assert_eq!((good.retries, good.tags), (2, vec![Tag("a".to_owned())]));
         for (value, expected) in [
             (json!({"resources": {"thread": 1}}), "unknown field `thread`"),
