@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
 mod export;
+mod graph;
 mod progress;
 mod remote;
 mod run;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
+    /// Print the graph of a workflow's stages
+    Graph(graph::Arguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -124,6 +127,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
@@ -136,7 +140,12 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
     };
-    let text = serde_json::to_string_pretty(&schema).map_err(io::Error::other)?;
+    print_json(&schema)
+}
+
+/// Prints a value as JSON, on stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod execute;
+pub mod graph;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
