@@ -7,6 +7,8 @@
 pub mod config;
 pub mod execute;
 pub mod graph;
+pub mod journal;
+pub mod lock;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
@@ -122,6 +124,33 @@ pub enum Error {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),
+}
+
+impl Error {
+    /// The stage at which it happened, where there is one.
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Self::MissingInput { stage, .. }
+            | Self::Stage { stage, .. }
+            | Self::Remote { stage, .. }
+            | Self::Unpinned { stage, .. }
+            | Self::Interrupted { stage }
+            | Self::Unbalanced { stage, .. }
+            | Self::NotRead { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// The error and its causes in one text.
+    pub fn whole(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(next) = cause {
+            text = format!("{text}: {next}");
+            cause = next.source();
+        }
+        text
+    }
 }
 
 /// What to write beside each address.

@@ -11,6 +11,7 @@ use super::{Error, say};
 use crate::artifact::Hashes;
 use crate::observer::Stop;
 use crate::remote::Remote;
+use crate::workflow::journal::Journal;
 use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute};
 
 /// What both commands take.
@@ -83,15 +84,18 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
+    let journal = Journal::begin(&work, &workflow, &arguments.common.set, observer.as_ref());
     let options = Options {
         work: work.clone(),
         selection: arguments.common.selection(),
         threads: threads(arguments.jobs),
-        observer: observer.as_ref(),
+        observer: &journal,
         stop: &stop,
         remote,
     };
-    let decisions = execute(&workflow, &options)?;
+    let result = execute(&workflow, &options);
+    journal.end(&result);
+    let decisions = result?;
     if !matches!(arguments.progress, Style::Json | Style::None) {
         say(&closing(&decisions, &work));
     }

@@ -58,6 +58,14 @@ pub struct Override {
     pub value: Value,
 }
 
+impl std::fmt::Display for Override {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = plain(&self.value);
+        let same = yaml::parse_value(&plain) == self.value;
+        write!(f, "{}={}", self.path.join("."), if same { plain } else { self.value.to_string() })
+    }
+}
+
 impl std::str::FromStr for Override {
     type Err = String;
 
@@ -75,8 +83,12 @@ impl std::str::FromStr for Override {
 impl Workflow {
     /// Reads and checks a workflow file, with `overrides` in place of what it says.
     pub fn open(path: &Path, overrides: &[Override]) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)?;
-        Ok(Reader::new(path, &text, overrides).read().map_err(Box::new)?)
+        Self::parse(path, &fs::read_to_string(path)?, overrides)
+    }
+
+    /// Checks the text of a workflow file; `path` is that of the file, which need not be there.
+    pub fn parse(path: &Path, text: &str, overrides: &[Override]) -> Result<Self, Error> {
+        Ok(Reader::new(path, text, overrides).read().map_err(Box::new)?)
     }
 
     /// The folder that relative paths start from.

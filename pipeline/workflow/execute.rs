@@ -1,12 +1,11 @@
 //! Runs the stages of a plan one after the other; each uses every thread. One run at a time holds the work folder.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::config::Entry;
+use super::lock::lock;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::{Decision, Error, Selection, Workflow};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
@@ -235,7 +234,7 @@ impl Run<'_> {
     }
 }
 
-fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
+pub(super) fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
     let bytes = std::fs::read(seconds_file(work)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
@@ -275,25 +274,5 @@ fn unbalanced(entry: &Entry, outcome: &Outcome) -> Error {
         bases_in: outcome.counts.bases_in,
         bases_out: outcome.counts.bases_out,
         dropped: outcome.counts.dropped_bases(),
-    }
-}
-
-/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends.
-fn lock(work: &Path) -> Result<File, Error> {
-    let path = work.join(".cache").join("lock");
-    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(fs::error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0).map_err(fs::error("write", &path))?;
-            write!(file, "process {}", std::process::id()).map_err(fs::error("write", &path))?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).map_err(fs::error("read", &path))?;
-            Err(Error::Locked { path: work.to_owned(), holder })
-        }
-        Err(TryLockError::Error(error)) => Err(fs::error("lock", &path)(error).into()),
     }
 }

@@ -1,9 +1,12 @@
 //! The commands around a run: the graph, where artifacts come from, what there is of them, the log, a crate, what is thrown
 //! away, a first workflow, and what a shell and a machine's owner want to know.
 
+use std::fs;
 use std::process::Output;
 
-use crate::support::{Scratch, genomill, root, stderr};
+use serde_json::Value;
+
+use crate::support::{LAMBDA, Scratch, genomill, root, stderr};
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", stderr(output));
@@ -13,6 +16,13 @@ fn stdout(output: &Output) -> String {
 /// `genomill ARGUMENTS`, started in the folder.
 fn call(scratch: &Scratch, arguments: &[&str]) -> Output {
     genomill().current_dir(scratch.path("")).args(arguments).output().unwrap()
+}
+
+/// The lines of the newest log.
+fn log(scratch: &Scratch) -> Vec<Value> {
+    let folder = scratch.artifact(".cache/runs");
+    let newest = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    fs::read_to_string(newest).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -32,4 +42,26 @@ fn the_graph_of_our_workflows_is_printed_in_every_format() {
     let scratch = Scratch::lambda();
     let text = stdout(&call(&scratch, &["graph", "flow.yaml"]));
     assert_eq!(text.matches("-->").count(), 7, "{text}");
+}
+
+#[test]
+fn every_run_leaves_a_log_with_times_and_reasons() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let lines = log(&scratch);
+    let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!((events[0], *events.last().unwrap()), ("run_started", "run_finished"));
+    assert_eq!(events.iter().filter(|event| **event == "stage_started").count(), 7);
+    assert_eq!(lines[0]["text"].as_str().unwrap(), LAMBDA);
+    let started = lines.iter().find(|line| line["event"] == "stage_started").unwrap();
+    assert_eq!((&started["stage"], &started["reason"]), (&"raw".into(), &"not made yet".into()));
+    assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
+    fs::write(scratch.path("lambda.fa.gz"), ">a\nAC!T\n").unwrap();
+    assert_eq!(scratch.run(&["--set", "shards.context=32"]).status.code(), Some(1));
+    let lines = log(&scratch);
+    assert_eq!(lines[0]["set"][0], "shards.context=32");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["event"], &last["stage"]), (&"run_failed".into(), &"raw".into()));
+    let error = last["error"].as_str().unwrap();
+    assert!(error.contains("stage `raw` failed: cannot read `a:2-3` of"), "{error}");
 }
