@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
+mod explain;
 mod export;
 mod graph;
 mod progress;
@@ -45,6 +46,8 @@ enum Command {
     Plan(run::PlanArguments),
     /// Print the graph of a workflow's stages
     Graph(graph::Arguments),
+    /// Tell where an artifact comes from, back to the files
+    Explain(explain::Arguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -128,6 +131,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),

@@ -8,6 +8,7 @@ pub mod config;
 pub mod execute;
 pub mod graph;
 pub mod journal;
+pub mod lineage;
 pub mod lock;
 pub mod matrix;
 pub mod mistake;

@@ -1,6 +1,7 @@
 //! The commands around a run: the graph, where artifacts come from, what there is of them, the log, a crate, what is thrown
 //! away, a first workflow, and what a shell and a machine's owner want to know.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Output;
 
@@ -42,6 +43,55 @@ fn the_graph_of_our_workflows_is_printed_in_every_format() {
     let scratch = Scratch::lambda();
     let text = stdout(&call(&scratch, &["graph", "flow.yaml"]));
     assert_eq!(text.matches("-->").count(), 7, "{text}");
+}
+
+#[test]
+fn an_artifact_is_explained_back_to_its_files_and_changes_since_are_said() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let explain =
+        |arguments: &[&str]| stdout(&call(&scratch, &[&["explain", "work/flow/shards"], arguments].concat()));
+    let text = explain(&[]);
+    for part in [
+        "shards  shard (algorithm",
+        "raw  ingest (algorithm",
+        "context: 64",
+        "lambda.fa.gz, 13,789 bytes, blake3 ",
+        "unchanged",
+        "48,502 in",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let lineage: Value = serde_json::from_str(&explain(&["--json"])).unwrap();
+    let stages: BTreeSet<&str> =
+        lineage["steps"].as_array().unwrap().iter().map(|step| step["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, BTreeSet::from(["raw", "clean", "split", "windows", "bpe", "tokens", "shards"]));
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(scratch.artifact("raw/manifest.json")).unwrap()).unwrap();
+    let raw = lineage["steps"].as_array().unwrap().iter().find(|step| step["stage"] == "raw").unwrap();
+    assert_eq!(raw["content"], manifest["content"]);
+    assert_eq!(raw["sources"][0]["blake3"], manifest["sources"][0]["blake3"]);
+
+    scratch.ran(&["--until", "windows", "--set", "windows.window=500"]);
+    let text = explain(&[]);
+    assert!(text.contains("CHANGED since: its content is ") && text.contains("raw  ingest"), "{text}");
+    fs::remove_dir_all(scratch.artifact("tokens")).unwrap();
+    fs::remove_file(scratch.path("lambda.fa.gz")).unwrap();
+    let text = explain(&[]);
+    assert!(text.contains("GONE: `") && text.contains("work/flow/tokens` is no artifact"), "{text}");
+    let text = stdout(&call(&scratch, &["explain", "work/flow/raw"]));
+    assert!(
+        text.contains("lambda.fa.gz` is") || text.contains("lambda.fa.gz`: no such file or directory"),
+        "{text}"
+    );
+    assert!(text.contains("GONE: cannot read `"), "{text}");
+    let output = call(&scratch, &["explain", "work/flow"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("`work/flow` is no artifact: it has no manifest.json"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
