@@ -9,6 +9,7 @@ mod progress;
 mod remote;
 mod run;
 mod shards;
+mod status;
 mod tokenizer;
 
 use std::io::{self, Write};
@@ -44,6 +45,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
+    /// Show what there is of each stage: done, running, stopped, failed
+    Status(status::Arguments),
     /// Print the graph of a workflow's stages
     Graph(graph::Arguments),
     /// Tell where an artifact comes from, back to the files
@@ -130,6 +133,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema { of } => schema(of),

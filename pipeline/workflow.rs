@@ -14,6 +14,7 @@ pub mod matrix;
 pub mod mistake;
 pub mod plan;
 pub mod schema;
+pub mod status;
 mod yaml;
 
 use std::path::PathBuf;

@@ -19,6 +19,10 @@ fn call(scratch: &Scratch, arguments: &[&str]) -> Output {
     genomill().current_dir(scratch.path("")).args(arguments).output().unwrap()
 }
 
+fn json(scratch: &Scratch, arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout(&call(scratch, arguments))).unwrap()
+}
+
 /// The lines of the newest log.
 fn log(scratch: &Scratch) -> Vec<Value> {
     let folder = scratch.artifact(".cache/runs");
@@ -114,4 +118,48 @@ fn every_run_leaves_a_log_with_times_and_reasons() {
     assert_eq!((&last["event"], &last["stage"]), (&"run_failed".into(), &"raw".into()));
     let error = last["error"].as_str().unwrap();
     assert!(error.contains("stage `raw` failed: cannot read `a:2-3` of"), "{error}");
+}
+
+#[test]
+fn status_tells_done_failed_stopped_running_and_not_made_apart() {
+    let scratch = Scratch::lambda();
+    let status = || {
+        let status = json(&scratch, &["status", "flow.yaml", "--json"]);
+        let states =
+            status["stages"].as_array().unwrap().iter().map(|of| of["state"].as_str().unwrap().to_owned());
+        (states.collect::<Vec<_>>(), status)
+    };
+    assert_eq!(status().0, ["not_made"; 7]);
+    assert!(!scratch.path("work").exists(), "looking makes nothing");
+    scratch.ran(&["--until", "clean"]);
+    let (states, whole) = status();
+    assert_eq!(states[..3], ["done", "done", "not_made"]);
+    assert!(
+        whole["stages"][0]["bytes"].as_u64().unwrap() > 1000 && whole["stages"][0]["seconds"].is_number()
+    );
+    assert!(whole["stages"][0]["made"].as_str().unwrap().ends_with('Z'));
+
+    let output = scratch.run(&["--set", "split.validation=[nowhere]", "--set", "split.block=null"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(status().0[..3], ["done", "done", "failed"]);
+    let text = stdout(&call(&scratch, &["status", "flow.yaml"]));
+    assert!(text.contains("failed   at 2") && text.contains("stage `split` failed: "), "{text}");
+    assert!(text.contains("work/flow: not running"), "{text}");
+
+    // A process that holds the folder and has begun a stage, as its log says; then it is gone.
+    scratch.ran(&[]);
+    let mut lines = fs::read_to_string(scratch.artifact(".cache/lock")).unwrap();
+    assert!(lines.starts_with("process "));
+    lines = lines.replace("process ", "");
+    let begun = [
+        format!("{{\"time\":\"2999-01-01T00:00:00.000Z\",\"event\":\"run_started\",\"process\":{lines}}}"),
+        "{\"time\":\"2999-01-01T00:00:01.000Z\",\"event\":\"stage_started\",\"stage\":\"shards\",\"reason\":\"\"}".to_owned(),
+    ];
+    fs::write(scratch.artifact(".cache/runs/29990101T000000.000Z-1.jsonl"), begun.join("\n")).unwrap();
+    let lock = fs::File::options().write(true).open(scratch.artifact(".cache/lock")).unwrap();
+    lock.lock().unwrap();
+    let (states, whole) = status();
+    assert_eq!((states[6].as_str(), &whole["running"]), ("running", &format!("process {lines}").into()));
+    drop(lock);
+    assert_eq!(status().0[6], "interrupted");
 }
