@@ -4,6 +4,7 @@
 
 mod explain;
 mod export;
+mod gc;
 mod graph;
 mod progress;
 mod remote;
@@ -51,6 +52,8 @@ enum Command {
     Graph(graph::Arguments),
     /// Tell where an artifact comes from, back to the files
     Explain(explain::Arguments),
+    /// Remove artifacts and leftovers that no workflow needs
+    Gc(gc::Arguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -136,6 +139,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Gc(arguments) => gc::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),

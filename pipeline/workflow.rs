@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod execute;
+pub mod garbage;
 pub mod graph;
 pub mod journal;
 pub mod lineage;

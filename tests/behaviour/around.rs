@@ -163,3 +163,54 @@ fn status_tells_done_failed_stopped_running_and_not_made_apart() {
     drop(lock);
     assert_eq!(status().0[6], "interrupted");
 }
+
+#[test]
+fn garbage_is_what_no_workflow_needs_and_nothing_else() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    scratch.write(&LAMBDA.replace("shards: ", "rows: "));
+    scratch.ran(&[]);
+    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/model/4567"] {
+        fs::create_dir_all(scratch.artifact(folder)).unwrap();
+        fs::write(scratch.artifact(folder).join("file"), "x").unwrap();
+    }
+    fs::write(scratch.artifact("notes/manifest.json"), "{\"schema\": \"of somebody else\"}").unwrap();
+    let text = stdout(&scratch.command("gc", &["--dry-run"]).output().unwrap());
+    for part in [
+        "work/flow/shards: no stage of this name",
+        ".staging/raw: ",
+        ".partial/raw: ",
+        ".partial/model: ",
+        "would be removed",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(scratch.artifact("shards").exists() && scratch.artifact(".staging/raw").exists());
+
+    let lock = fs::File::options().write(true).open(scratch.artifact(".cache/lock")).unwrap();
+    lock.lock().unwrap();
+    let output = scratch.command("gc", &[]).output().unwrap();
+    assert!(stderr(&output).contains("work/flow` is in use by process "), "{}", stderr(&output));
+    drop(lock);
+
+    // Two workflows of one name: what either needs stays.
+    fs::write(scratch.path("old.yaml"), LAMBDA).unwrap();
+    let both = stdout(&scratch.command("gc", &["old.yaml"]).output().unwrap());
+    assert!(!both.contains("shards") && scratch.artifact("shards").exists(), "{both}");
+    assert!(!scratch.artifact(".partial/raw").exists() && !scratch.artifact(".staging").exists());
+    let text = stdout(&scratch.command("gc", &[]).output().unwrap());
+    assert!(text.contains("work/flow/shards: no stage of this name"), "{text}");
+    assert!(!scratch.artifact("shards").exists() && scratch.artifact("notes/file").exists());
+    assert_eq!(scratch.ran(&[]), Vec::<String>::new(), "what the workflow needs is still there");
+}
+
+#[test]
+fn a_renamed_stage_that_an_artifact_refers_to_stays() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    scratch.write(&LAMBDA.replace("clean: ", "tidy: ").replace("from: clean", "from: tidy"));
+    assert_eq!(scratch.ran(&[]), ["tidy"], "what it makes is what was there");
+    stdout(&scratch.command("gc", &[]).output().unwrap());
+    assert!(scratch.artifact("clean").exists(), "the intervals of `split` lie on it");
+    assert_eq!(scratch.ran(&["--force", "windows"]), ["windows"]);
+}
