@@ -8,6 +8,7 @@ mod gc;
 mod graph;
 mod progress;
 mod remote;
+mod research_crate;
 mod run;
 mod shards;
 mod status;
@@ -52,6 +53,8 @@ enum Command {
     Graph(graph::Arguments),
     /// Tell where an artifact comes from, back to the files
     Explain(explain::Arguments),
+    /// Write a run as RO-Crate metadata (Provenance Run Crate)
+    ExportCrate(research_crate::Arguments),
     /// Remove artifacts and leftovers that no workflow needs
     Gc(gc::Arguments),
     /// Print a JSON Schema
@@ -139,6 +142,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::ExportCrate(arguments) => research_crate::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),

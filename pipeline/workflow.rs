@@ -2,7 +2,8 @@
 //!
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
-//! `plan` decides what runs and why, `execute` runs it. Memory: a workflow file and the manifests of its artifacts.
+//! `plan` decides what runs and why, `execute` runs it. `journal` keeps what happened, `status`, `lineage`, `research_crate`
+//! and `graph` tell it, `garbage` takes away what is no longer needed. Memory: a workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
@@ -14,6 +15,7 @@ pub mod lock;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
+pub mod research_crate;
 pub mod schema;
 pub mod status;
 mod yaml;

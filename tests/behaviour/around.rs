@@ -214,3 +214,84 @@ fn a_renamed_stage_that_an_artifact_refers_to_stays() {
     assert!(scratch.artifact("clean").exists(), "the intervals of `split` lie on it");
     assert_eq!(scratch.ran(&["--force", "windows"]), ["windows"]);
 }
+
+#[test]
+fn a_run_is_exported_as_a_crate_whose_parts_are_all_there() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    fs::create_dir(scratch.artifact("stale")).unwrap();
+    fs::copy(scratch.artifact("bpe/manifest.json"), scratch.artifact("stale/manifest.json")).unwrap();
+    stdout(&call(&scratch, &["export-crate", "work/flow", "--license", "https://spdx.org/licenses/CC0-1.0"]));
+    let metadata: Value =
+        serde_json::from_slice(&fs::read(scratch.artifact("ro-crate-metadata.json")).unwrap()).unwrap();
+    assert_eq!(
+        metadata["@context"],
+        serde_json::json!([
+            "https://w3id.org/ro/crate/1.1/context",
+            "https://w3id.org/ro/terms/workflow-run/context"
+        ])
+    );
+    let graph = metadata["@graph"].as_array().unwrap();
+    let by_id =
+        |id: &str| graph.iter().find(|entity| entity["@id"] == id).unwrap_or_else(|| panic!("no {id}"));
+    let ids: BTreeSet<&str> = graph.iter().map(|entity| entity["@id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), graph.len(), "each entity stands once");
+    for id in references(&metadata) {
+        let elsewhere =
+            ["https://w3id.org/ro/crate/", "https://crates.io/"].iter().any(|known| id.starts_with(known));
+        assert!(ids.contains(id.as_str()) || elsewhere, "{id} is not there");
+    }
+    assert!(!ids.contains("stale/"), "no stage is called so");
+    assert_eq!(by_id("ro-crate-metadata.json")["about"]["@id"], "./");
+    let root = by_id("./");
+    let profiles = root["conformsTo"].to_string();
+    for profile in ["process", "workflow", "provenance"] {
+        assert!(profiles.contains(&format!("https://w3id.org/ro/wfrun/{profile}/0.5")), "{profiles}");
+    }
+    assert_eq!(root["license"]["@id"], "https://spdx.org/licenses/CC0-1.0");
+    assert_eq!(root["mainEntity"]["@id"], "flow.yaml");
+    assert!(by_id("flow.yaml")["@type"].to_string().contains("ComputationalWorkflow"));
+    assert_eq!(fs::read_to_string(scratch.artifact("flow.yaml")).unwrap(), LAMBDA);
+    for stage in ["raw", "clean", "split", "windows", "bpe", "tokens", "shards"] {
+        let action = by_id(&format!("#action/{stage}"));
+        assert_eq!(
+            (&action["@type"], &action["result"]["@id"]),
+            (&"CreateAction".into(), &format!("{stage}/").into())
+        );
+        assert!(action["startTime"].is_string() && action["endTime"].is_string(), "{action}");
+        assert_eq!(by_id(action["instrument"]["@id"].as_str().unwrap())["@type"], "SoftwareApplication");
+    }
+    assert!(by_id("#action/tokens")["object"].to_string().contains("windows/"));
+    for file in graph.iter().filter(|entity| entity["@type"] == "File") {
+        let id = file["@id"].as_str().unwrap();
+        if id.starts_with("urn:") {
+            continue;
+        }
+        let bytes = fs::read(scratch.artifact(id)).unwrap();
+        assert_eq!(file["contentSize"], bytes.len().to_string(), "{id}");
+        if !id.ends_with("/manifest.json") {
+            assert_eq!(file["identifier"], format!("blake3:{}", blake3::hash(&bytes)), "{id}");
+        }
+    }
+    let output = call(&scratch, &["export-crate", "work"]);
+    assert!(stderr(&output).contains("no log of a run in `work` keeps its workflow"), "{}", stderr(&output));
+    stdout(&call(&scratch, &["export-crate", "work/flow", "-o", "crate", "--workflow", "flow.yaml"]));
+    fs::remove_dir_all(scratch.artifact("shards")).unwrap();
+    let output = call(&scratch, &["export-crate", "work/flow"]);
+    assert!(stderr(&output).contains("not made, and no part of the crate: shards"), "{}", stderr(&output));
+    assert!(
+        scratch.path("crate/ro-crate-metadata.json").exists() && scratch.path("crate/flow.yaml").exists()
+    );
+}
+
+/// Every `@id` that something within an entity names.
+fn references(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        Value::Object(map) => {
+            let own = map.get("@id").and_then(Value::as_str).map(str::to_owned);
+            own.into_iter().chain(map.values().flat_map(references)).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
