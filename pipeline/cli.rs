@@ -6,6 +6,7 @@ mod explain;
 mod export;
 mod gc;
 mod graph;
+mod init;
 mod progress;
 mod remote;
 mod research_crate;
@@ -36,6 +37,7 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "Examples:
+  genomill init genome.fa.gz -o mine.yaml                a first workflow for your own sequence
   genomill run workflows/yeast.yaml                      everything, from FASTA to the report
   genomill plan workflows/yeast.yaml                     what would run, and why
   genomill run workflows/yeast.yaml --set bpe.model.bpe.vocabulary_size=4096
@@ -47,6 +49,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
+    /// Write a first workflow for your FASTA files
+    Init(init::Arguments),
     /// Show what there is of each stage: done, running, stopped, failed
     Status(status::Arguments),
     /// Print the graph of a workflow's stages
@@ -97,6 +101,8 @@ enum Error {
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
+    Contigs(#[from] source::contigs::Error),
+    #[error(transparent)]
     Fasta(#[from] source::fasta::Error),
     #[error(transparent)]
     Fs(#[from] fs::Error),
@@ -139,6 +145,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

@@ -17,6 +17,7 @@ pub mod mistake;
 pub mod plan;
 pub mod research_crate;
 pub mod schema;
+pub mod starter;
 pub mod status;
 mod yaml;
 

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{LAMBDA, Scratch, genomill, root, stderr};
+use crate::support::{LAMBDA, Scratch, data, genomill, root, stderr};
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", stderr(output));
@@ -294,4 +295,61 @@ fn references(value: &Value) -> BTreeSet<String> {
         }
         _ => BTreeSet::new(),
     }
+}
+
+#[test]
+fn a_first_workflow_plans_and_runs() {
+    let contig = |number: u64| format!(">{number}\n{}\n", bases(number, 4000 + 3000 * number));
+    let several = [0, 1, 2, 3, 4].map(contig).concat();
+    for (name, text, held_out) in
+        [("several.fa", several, "test: ["), ("one.fasta", format!(">a b\n{}\n", bases(7, 9000)), "block: ")]
+    {
+        let scratch = Scratch::new("");
+        fs::write(scratch.path(name), text).unwrap();
+        fs::create_dir(scratch.path("flows")).unwrap();
+        for output in ["workflow.yaml", "flows/mine.yaml"] {
+            stdout(&call(&scratch, &["init", name, "-o", output, "--schema"]));
+            let yaml = fs::read_to_string(scratch.path(output)).unwrap();
+            assert!(yaml.starts_with("# yaml-language-server: $schema=genomill.schema.json\n"), "{yaml}");
+            assert!(yaml.contains(held_out), "{yaml}");
+            assert!(Path::new(&scratch.path(output)).with_file_name("genomill.schema.json").exists());
+            assert!(stdout(&call(&scratch, &["plan", output])).contains("not made yet"));
+            let ran = call(&scratch, &["run", output, "--progress", "none"]);
+            assert!(ran.status.success(), "{}: {yaml}", stderr(&ran));
+        }
+        assert!(scratch.path("work/workflow/shards/manifest.json").exists());
+        let again = call(&scratch, &["init", "-o", "workflow.yaml"]);
+        assert!(stderr(&again).contains("it exists already"), "{}", stderr(&again));
+        assert!(stdout(&call(&scratch, &["init", "-o", "found.yaml"])).contains("found.yaml"));
+    }
+    let scratch = Scratch::new("");
+    let output = call(&scratch, &["init", "-o", "x.yaml"]);
+    assert!(
+        stderr(&output).contains("no FASTA file is named and none is in this folder"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!scratch.path("x.yaml").exists());
+}
+
+/// Bases without order, the same for each seed.
+fn bases(seed: u64, length: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b"ACGT"[usize::try_from(state >> 62).unwrap()])
+    };
+    (0..length).map(next).collect()
+}
+
+#[test]
+fn the_yeast_genome_gets_a_workflow_with_its_own_contigs() {
+    let scratch = Scratch::new("");
+    let yeast = data("yeast_sacCer3.fa.gz");
+    stdout(&call(&scratch, &["init", yeast.to_str().unwrap(), "-o", "yeast.yaml"]));
+    let yaml = fs::read_to_string(scratch.path("yeast.yaml")).unwrap();
+    assert!(yaml.contains("validation: [chr") && yaml.contains("17 contigs of 12157105 bases"), "{yaml}");
+    assert!(stdout(&call(&scratch, &["plan", "yeast.yaml"])).contains("not made yet"));
 }
