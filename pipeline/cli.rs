@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
+mod doctor;
 mod explain;
 mod export;
 mod gc;
@@ -61,6 +62,8 @@ enum Command {
     ExportCrate(research_crate::Arguments),
     /// Remove artifacts and leftovers that no workflow needs
     Gc(gc::Arguments),
+    /// Say what this machine has and what is missing
+    Doctor(doctor::Arguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -151,6 +154,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::ExportCrate(arguments) => research_crate::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),

@@ -353,3 +353,28 @@ fn the_yeast_genome_gets_a_workflow_with_its_own_contigs() {
     assert!(yaml.contains("validation: [chr") && yaml.contains("17 contigs of 12157105 bases"), "{yaml}");
     assert!(stdout(&call(&scratch, &["plan", "yeast.yaml"])).contains("not made yet"));
 }
+
+#[test]
+fn the_doctor_says_what_is_missing() {
+    let scratch = Scratch::new("");
+    let output = call(&scratch, &["doctor"]);
+    let text = stdout(&output);
+    for part in ["trainer", "cores", "memory", "work will be made", "locks", "rename", "open files", "locale"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!scratch.path("work").exists());
+    fs::write(scratch.path("work"), "no folder").unwrap();
+    let limited = format!("ulimit -n 40; {} doctor", env!("CARGO_BIN_EXE_genomill"));
+    let output = std::process::Command::new("bash")
+        .args(["-c", &limited])
+        .current_dir(scratch.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("MISSING  open files   at most 40"),
+        "{output:?}"
+    );
+    assert!(stderr(&output).contains("that runs need"), "{}", stderr(&output));
+}
