@@ -13,6 +13,7 @@ mod remote;
 mod research_crate;
 mod run;
 mod shards;
+mod shell;
 mod status;
 mod tokenizer;
 
@@ -76,6 +77,14 @@ enum Command {
     /// Look into a tokenizer and use it
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: shell::Shell,
+    },
+    /// Print a manual page, or write one for each command
+    Man(shell::ManArguments),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -158,6 +167,8 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man(arguments) => shell::man(&arguments),
     }
 }
 

@@ -355,6 +355,21 @@ fn the_yeast_genome_gets_a_workflow_with_its_own_contigs() {
 }
 
 #[test]
+fn completions_and_manual_pages_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = stdout(&genomill().args(["completions", shell]).output().unwrap());
+        assert!(text.contains("export-crate") && text.contains("dry-run"), "{shell}");
+    }
+    let scratch = Scratch::new("");
+    stdout(&call(&scratch, &["man", "--out", "man"]));
+    for page in ["genomill.1", "genomill-run.1", "genomill-shards-find.1"] {
+        let text = fs::read_to_string(scratch.path("man").join(page)).unwrap();
+        assert!(text.contains(".TH "), "{page}");
+    }
+    assert!(stdout(&call(&scratch, &["man"])).contains("export\\-crate"));
+}
+
+#[test]
 fn the_doctor_says_what_is_missing() {
     let scratch = Scratch::new("");
     let output = call(&scratch, &["doctor"]);
