@@ -2,11 +2,19 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
+mod doctor;
+mod explain;
 mod export;
+mod gc;
+mod graph;
+mod init;
 mod progress;
 mod remote;
+mod research_crate;
 mod run;
 mod shards;
+mod shell;
+mod status;
 mod tokenizer;
 
 use std::io::{self, Write};
@@ -31,6 +39,7 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "Examples:
+  genomill init genome.fa.gz -o mine.yaml                a first workflow for your own sequence
   genomill run workflows/yeast.yaml                      everything, from FASTA to the report
   genomill plan workflows/yeast.yaml                     what would run, and why
   genomill run workflows/yeast.yaml --set bpe.model.bpe.vocabulary_size=4096
@@ -44,6 +53,20 @@ enum Command {
     Plan(run::PlanArguments),
     /// Make one partition of a stage, for a later run to find: here or on any machine that sees the work folder
     RunTask(run::TaskArguments),
+    /// Write a first workflow for your FASTA files
+    Init(init::Arguments),
+    /// Show what there is of each stage: done, running, stopped, failed
+    Status(status::Arguments),
+    /// Print the graph of a workflow's stages
+    Graph(graph::Arguments),
+    /// Tell where an artifact comes from, back to the files
+    Explain(explain::Arguments),
+    /// Write a run as RO-Crate metadata (Provenance Run Crate)
+    ExportCrate(research_crate::Arguments),
+    /// Remove artifacts and leftovers that no workflow needs
+    Gc(gc::Arguments),
+    /// Say what this machine has and what is missing
+    Doctor(doctor::Arguments),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -56,6 +79,14 @@ enum Command {
     /// Look into a tokenizer and use it
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: shell::Shell,
+    },
+    /// Print a manual page, or write one for each command
+    Man(shell::ManArguments),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -83,6 +114,8 @@ enum Error {
     Export(#[from] shard::export::Error),
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
+    #[error(transparent)]
+    Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
     Fasta(#[from] source::fasta::Error),
     #[error(transparent)]
@@ -127,9 +160,18 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments),
         Command::RunTask(arguments) => run::task(&arguments, remote),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::ExportCrate(arguments) => research_crate::run(&arguments),
+        Command::Gc(arguments) => gc::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man(arguments) => shell::man(&arguments),
     }
 }
 
@@ -139,8 +181,18 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
     };
-    let text = serde_json::to_string_pretty(&schema).map_err(io::Error::other)?;
+    print_json(&schema)
+}
+
+/// Prints a value as JSON, on stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
     Ok(writeln!(io::stdout(), "{text}")?)
+}
+
+/// The value of an environment variable, for workflows that declare it.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A line for people, on stderr; if that is closed, nobody wants it.

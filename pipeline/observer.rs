@@ -66,10 +66,12 @@ pub enum Event {
         /// One line that says what came out.
         summary: String,
     },
-    /// A stage failed; why is told when the run ends, and those that do not need it go on.
+    /// A stage failed; those that do not need it go on.
     StageFailed {
         /// The stage's name in the workflow.
         stage: String,
+        /// Why, with its causes.
+        error: String,
     },
     /// Something a person should know.
     Note {

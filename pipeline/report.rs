@@ -22,9 +22,10 @@ use crate::metric::interval::Estimate;
 
 use view::View;
 
+pub use dag::standalone as graph;
 pub use data::*;
 pub use histogram::{Bin, Histogram};
-pub use number::count;
+pub use number::{bytes, count, seconds};
 pub use verdict::Baseline;
 
 /// Why a report could not be rendered.

@@ -2,17 +2,26 @@
 //!
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
-//! `plan` decides what runs and why, `execute` runs it in the order of `schedule`, and `retry` runs it again. Memory: a
-//! workflow file and the manifests of its artifacts.
+//! `plan` decides what runs and why, `execute` runs it in the order of `schedule`, and `retry` runs it again. `journal` keeps
+//! what happened, `status`, `lineage`, `research_crate` and `graph` tell it, `garbage` takes away what is no longer needed.
+//! Memory: a workflow file and the manifests of its artifacts.
 
 pub mod config;
 pub mod execute;
+pub mod garbage;
+pub mod graph;
+pub mod journal;
+pub mod lineage;
+pub mod lock;
 pub mod matrix;
 pub mod mistake;
 pub mod plan;
+pub mod research_crate;
 mod retry;
 mod schedule;
 pub mod schema;
+pub mod starter;
+pub mod status;
 mod yaml;
 
 use std::path::PathBuf;
@@ -215,6 +224,24 @@ fn failed(failures: &[Error], names: &[String]) -> String {
 pub fn held_up(names: &[String]) -> Option<String> {
     let quoted = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     (!names.is_empty()).then(|| format!("not run, for want of what failed: {quoted}; what is done is kept"))
+}
+
+impl Error {
+    /// The stage at which it happened, where there is one.
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Self::MissingInput { stage, .. }
+            | Self::Stage { stage, .. }
+            | Self::Remote { stage, .. }
+            | Self::Unpinned { stage, .. }
+            | Self::Interrupted { stage }
+            | Self::Unbalanced { stage, .. }
+            | Self::NotRead { stage, .. }
+            | Self::Changed { stage, .. }
+            | Self::NoRoom { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
 }
 
 /// What to write beside each address.

@@ -5,6 +5,8 @@
 #[path = "behaviour/support.rs"]
 mod support;
 
+#[path = "behaviour/around.rs"]
+mod around;
 #[path = "behaviour/cleaning.rs"]
 mod cleaning;
 #[path = "behaviour/command.rs"]

@@ -96,7 +96,8 @@ impl Observer for Plain {
             Event::StageFinished { stage, seconds, summary } => {
                 say(&format!("{stage}: done in {seconds:.1} s: {summary}"));
             }
-            Event::StageFailed { stage } => say(&format!("{stage}: failed")),
+            // Why is told when the run ends.
+            Event::StageFailed { stage, .. } => say(&format!("{stage}: failed")),
             Event::Note { stage: Some(stage), message } => say(&format!("{stage}: {message}")),
             Event::Note { stage: None, message } => say(message),
             Event::Metrics { stage, step, values } => {
@@ -205,7 +206,7 @@ impl Observer for Bars {
                 }
                 self.print(&format!("{stage}: done in {seconds:.1} s: {summary}"));
             }
-            Event::StageFailed { stage } => {
+            Event::StageFailed { stage, .. } => {
                 if let Some(bar) = lock(&self.bars).remove(stage) {
                     bar.finish_and_clear();
                 }

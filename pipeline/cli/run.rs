@@ -8,11 +8,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::{self, Style};
-use super::{Error, say};
+use super::{Error, environment, say};
 use crate::artifact::Hashes;
 use crate::observer::Stop;
 use crate::remote::Remote;
 use crate::units::parse_bytes;
+use crate::workflow::journal::Journal;
 use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task};
 
 /// What both commands take.
@@ -44,7 +45,7 @@ struct Common {
 
 impl Common {
     fn open(&self) -> Result<(Workflow, PathBuf), Error> {
-        let workflow = Workflow::open(&self.file, &self.set, &|name| std::env::var(name).ok())?;
+        let workflow = Workflow::open(&self.file, &self.set, &environment)?;
         let work = self.work.join(&workflow.name);
         Ok((workflow, work))
     }
@@ -94,16 +95,19 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
+    let journal = Journal::begin(&work, &workflow, &arguments.common.set, observer.as_ref());
     let options = Options {
         work: work.clone(),
         selection: arguments.common.selection(),
         threads: threads(arguments.jobs),
         memory: arguments.memory,
-        observer: observer.as_ref(),
+        observer: &journal,
         stop: &stop,
         remote,
     };
-    let decisions = execute(&workflow, &options)?;
+    let result = execute(&workflow, &options);
+    journal.end(&result);
+    let decisions = result?;
     if !matches!(arguments.progress, Style::Json | Style::None) {
         say(&closing(&decisions, &work));
     }
@@ -143,7 +147,7 @@ fn parse_partition(text: &str) -> Result<(u32, Option<u32>), String> {
 }
 
 pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
-    let workflow = Workflow::open(&arguments.file, &arguments.set, &|name| std::env::var(name).ok())?;
+    let workflow = Workflow::open(&arguments.file, &arguments.set, &environment)?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);

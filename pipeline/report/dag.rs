@@ -1,7 +1,8 @@
 //! The workflow as a drawing: stages in layers from top to bottom, edges from what is read to who reads it.
 //!
 //! A stage lies one layer below the lowest of those that it reads from. An edge that passes layers runs in a lane beside
-//! their boxes; edges from the same stage share a lane. The expansions of a matrix stage are one box.
+//! their boxes; edges from the same stage share a lane. On the page the expansions of a matrix stage are one box; a
+//! drawing of its own has a box for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,26 +19,58 @@ const MARGIN: f64 = 6.0;
 /// Letters of a name and of the line below it that fit into a box.
 const NAME_LETTERS: usize = 18;
 const KIND_LETTERS: usize = 23;
+/// The same for drawings of their own, whose boxes grow with the longest text.
+const STANDALONE_LETTERS: usize = 48;
+const LETTER_WIDTH: f64 = 8.6;
 /// Sweeps over the layers; more do not change workflows of some dozens of stages.
 const SWEEPS: usize = 24;
 
-/// Draws the stages; nothing when there are none.
+/// Draws the stages for the page; nothing when there are none.
 pub(super) fn svg(stages: &[Stage]) -> Option<String> {
+    let (stages, numbers): (Vec<Stage>, Vec<usize>) = folded(stages).into_iter().unzip();
+    let boxes = |index: usize, layout: &Layout| drawn_stage(numbers[index], &stages[index], layout, index);
+    drawing(&stages, BOX_WIDTH, r#"class="dag""#, "", boxes)
+}
+
+/// Draws stages that need not have run as an SVG file of its own, light or dark as the reader likes it; nothing when there
+/// are none. Of each stage the name, the kind and the inputs are shown.
+pub fn standalone(stages: &[Stage]) -> Option<String> {
+    let letters = |stage: &Stage| stage.name.chars().count().max(stage.kind.chars().count());
+    let most = stages.iter().map(letters).max().unwrap_or(0).min(STANDALONE_LETTERS);
+    let width = BOX_WIDTH.max(LETTER_WIDTH * most as f64 + 2.0 * GAP);
+    let boxes = |index: usize, layout: &Layout| {
+        let stage = &stages[index];
+        let full = escape(&format!("{} ({})", stage.name, stage.kind));
+        let [name, kind] =
+            [&stage.name, &stage.kind].map(|text| escape(&shortened(text, STANDALONE_LETTERS)));
+        format!("<g><title>{full}</title>{}</g>", boxed(layout, index, "stage", &name, &kind))
+    };
+    let style = format!("<style>{}</style>", include_str!("graph.css").trim());
+    drawing(stages, width, r#"xmlns="http://www.w3.org/2000/svg""#, &style, boxes)
+}
+
+/// The picture: a head, the edges, and what `boxes` draws of each stage.
+fn drawing(
+    stages: &[Stage],
+    box_width: f64,
+    attributes: &str,
+    style: &str,
+    boxes: impl Fn(usize, &Layout) -> String,
+) -> Option<String> {
     if stages.is_empty() {
         return None;
     }
-    let (stages, numbers): (Vec<Stage>, Vec<usize>) = folded(stages).into_iter().unzip();
-    let edges = edges(&stages);
-    let layout = Layout::new(stages.len(), &edges);
+    let edges = edges(stages);
+    let layout = Layout::new(stages.len(), &edges, box_width);
     let (width, height) = layout.size();
     let mut svg = String::new();
     let edge_count = edges.len();
     put(
         &mut svg,
         format_args!(
-            "<svg class=\"dag\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" role=\"img\" \
+            "<svg {attributes} viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" role=\"img\" \
              aria-label=\"The stages of the workflow\"><title>The stages of the workflow</title>\
-             <desc>{} stages from top to bottom, {edge_count} edges from what is read to who reads it.</desc>\
+             <desc>{} stages from top to bottom, {edge_count} edges from what is read to who reads it.</desc>{style}\
              <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" \
              orient=\"auto\"><path class=\"arrow\" d=\"M0 0.5L8 4L0 7.5Z\"/></marker></defs>",
             stages.len()
@@ -48,9 +81,7 @@ pub(super) fn svg(stages: &[Stage]) -> Option<String> {
         let route = layout.route(from, to);
         put(&mut svg, format_args!(r#"<path class="{class}" marker-end="url(#arrow)" d="{route}"/>"#));
     }
-    for (index, stage) in stages.iter().enumerate() {
-        svg.push_str(&drawn_stage(numbers[index], stage, layout.place(Item::Stage(index))));
-    }
+    (0..stages.len()).for_each(|index| svg.push_str(&boxes(index, &layout)));
     svg.push_str("</svg>");
     Some(svg)
 }
@@ -142,24 +173,18 @@ impl Item {
     fn is_lane(self) -> bool {
         matches!(self, Self::Lane(..))
     }
-
-    fn width(self) -> f64 {
-        match self {
-            Self::Stage(_) => BOX_WIDTH,
-            Self::Lane(..) => LANE_WIDTH,
-        }
-    }
 }
 
 /// Items in layers, from left to right, and the middle of each.
 struct Layout {
+    box_width: f64,
     depths: Vec<usize>,
     layers: Vec<Vec<Item>>,
     middles: BTreeMap<Item, f64>,
 }
 
 impl Layout {
-    fn new(stages: usize, edges: &[(usize, usize)]) -> Self {
+    fn new(stages: usize, edges: &[(usize, usize)], box_width: f64) -> Self {
         let depths = depths(stages, edges);
         let mut layers: Vec<Vec<Item>> =
             vec![Vec::new(); depths.iter().max().map_or(0, |deepest| deepest + 1)];
@@ -171,7 +196,7 @@ impl Layout {
         for (from, layer) in edges.iter().flat_map(lanes).collect::<BTreeSet<_>>() {
             layers[layer].push(Item::Lane(from, layer));
         }
-        let mut layout = Self { depths, layers, middles: BTreeMap::new() };
+        let mut layout = Self { box_width, depths, layers, middles: BTreeMap::new() };
         layout.arrange(edges);
         layout
     }
@@ -196,7 +221,7 @@ impl Layout {
         let leftmost = self
             .middles
             .iter()
-            .map(|(item, middle)| middle - item.width() / 2.0)
+            .map(|(&item, middle)| middle - self.width(item) / 2.0)
             .fold(f64::INFINITY, f64::min);
         self.middles.values_mut().for_each(|middle| *middle += MARGIN - leftmost);
     }
@@ -231,7 +256,7 @@ impl Layout {
     fn spread(&mut self, layer: usize, wished: &BTreeMap<Item, f64>) {
         let items = &self.layers[layer];
         let wishes: Vec<f64> = items.iter().map(|item| wished.get(item).copied().unwrap_or(0.0)).collect();
-        let apart = |i: usize| f64::midpoint(items[i].width(), items[i + 1].width()) + GAP;
+        let apart = |i: usize| f64::midpoint(self.width(items[i]), self.width(items[i + 1])) + GAP;
         let (mut from_left, mut from_right) = (wishes.clone(), wishes);
         for i in 1..items.len() {
             from_left[i] = from_left[i].max(from_left[i - 1] + apart(i - 1));
@@ -250,6 +275,10 @@ impl Layout {
         [Item::Stage(from)].into_iter().chain(lanes).chain([Item::Stage(to)]).collect()
     }
 
+    fn width(&self, item: Item) -> f64 {
+        if item.is_lane() { LANE_WIDTH } else { self.box_width }
+    }
+
     fn middle(&self, item: Item) -> f64 {
         self.middles.get(&item).copied().unwrap_or(0.0)
     }
@@ -264,7 +293,8 @@ impl Layout {
     }
 
     fn size(&self) -> (f64, f64) {
-        let right = self.middles.iter().map(|(item, middle)| middle + item.width() / 2.0).fold(0.0, f64::max);
+        let right =
+            self.middles.iter().map(|(&item, middle)| middle + self.width(item) / 2.0).fold(0.0, f64::max);
         (right + MARGIN, LAYER * (self.layers.len() - 1) as f64 + BOX_HEIGHT + 2.0 * MARGIN)
     }
 
@@ -289,7 +319,7 @@ impl Layout {
 }
 
 /// A box that leads to the stage's details.
-fn drawn_stage(number: usize, stage: &Stage, (middle, top): (f64, f64)) -> String {
+fn drawn_stage(number: usize, stage: &Stage, layout: &Layout, index: usize) -> String {
     let (status, class) = match stage.status {
         Status::Ran => (stage.wall_seconds.map_or_else(|| "ran".to_owned(), number::seconds), "ran"),
         Status::Reused => ("reused".to_owned(), "reused"),
@@ -299,12 +329,18 @@ fn drawn_stage(number: usize, stage: &Stage, (middle, top): (f64, f64)) -> Strin
         escape(&shortened(&format!("{} · {status}", stage.kind), KIND_LETTERS)),
     );
     let full = escape(&format!("{} ({}), {status}", stage.name, stage.kind));
-    let left = middle - BOX_WIDTH / 2.0;
+    let drawn = boxed(layout, index, &format!("stage {class}"), &name, &kind);
+    format!("<a href=\"#stage-{number}\"><title>{full}</title>{drawn}</a>")
+}
+
+/// A box with two lines of text, which are escaped already.
+fn boxed(layout: &Layout, index: usize, class: &str, name: &str, kind: &str) -> String {
+    let (middle, top) = layout.place(Item::Stage(index));
+    let (width, left) = (layout.box_width, middle - layout.box_width / 2.0);
     format!(
-        "<a href=\"#stage-{number}\"><title>{full}</title>\
-         <rect class=\"stage {class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"5\"/>\
+        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width}\" height=\"{BOX_HEIGHT}\" rx=\"5\"/>\
          <text class=\"name\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>\
-         <text class=\"kind\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{kind}</text></a>",
+         <text class=\"kind\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{kind}</text>",
         top + 18.0,
         top + 34.0
     )
@@ -350,12 +386,12 @@ mod tests {
     #[test]
     fn items_of_a_layer_do_not_overlap() {
         for stages in [diamond(), stages(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &["a", "b", "c"])])] {
-            let layout = Layout::new(stages.len(), &edges(&stages));
+            let layout = Layout::new(stages.len(), &edges(&stages), BOX_WIDTH);
             for layer in &layout.layers {
                 for pair in layer.windows(2) {
                     let apart = layout.middle(pair[1]) - layout.middle(pair[0]);
                     assert!(
-                        apart >= f64::midpoint(pair[0].width(), pair[1].width()) + GAP - 1e-6,
+                        apart >= f64::midpoint(layout.width(pair[0]), layout.width(pair[1])) + GAP - 1e-6,
                         "{pair:?}"
                     );
                 }
@@ -378,7 +414,7 @@ mod tests {
 
     #[test]
     fn long_edges_run_in_lanes() {
-        let layout = Layout::new(5, &edges(&diamond()));
+        let layout = Layout::new(5, &edges(&diamond()), BOX_WIDTH);
         assert_eq!(layout.path(0, 4), [Item::Stage(0), Item::Lane(0, 1), Item::Lane(0, 2), Item::Stage(4)]);
     }
 
@@ -403,5 +439,18 @@ mod tests {
     fn names_are_escaped_and_shortened() {
         let drawn = svg(&stages(&[("<script>alert(1)</script>", &[])])).unwrap();
         assert!(!drawn.contains("<script") && drawn.contains("&lt;script&gt;alert(1)&lt;…"), "{drawn}");
+    }
+
+    #[test]
+    fn a_drawing_of_its_own_has_every_expansion_and_its_colours() {
+        let long = format!("c@x={}", "9".repeat(60));
+        let stages = stages(&[("a", &[]), ("b@x=1", &["a"]), ("b@x=2", &["a"]), (long.as_str(), &["b@x=1"])]);
+        let drawn = standalone(&stages).unwrap();
+        assert!(drawn.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{drawn}");
+        assert_eq!(drawn.matches("<rect").count(), 4);
+        for part in [">b@x=1</text>", ">b@x=2</text>", "prefers-color-scheme: dark", "9…</text>"] {
+            assert!(drawn.contains(part), "{part}: {drawn}");
+        }
+        assert_eq!(standalone(&[]), None);
     }
 }

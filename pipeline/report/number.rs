@@ -41,7 +41,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// `0.42 s`, `12.3 s`, `3 min 12 s`, `2 h 05 min`.
-pub(super) fn seconds(seconds: f64) -> String {
+pub fn seconds(seconds: f64) -> String {
     let whole = seconds.round();
     match seconds {
         s if s < 9.995 => format!("{} s", fixed(s, 2)),
@@ -52,7 +52,7 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// `11.6 MB`: bytes in powers of a thousand.
-pub(super) fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     if n < 1000 { format!("{n} B") } else { format!("{}B", short(n as f64)) }
 }
 

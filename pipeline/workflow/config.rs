@@ -104,6 +104,14 @@ pub struct Override {
     pub value: Value,
 }
 
+impl std::fmt::Display for Override {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = plain(&self.value);
+        let same = yaml::parse_value(&plain) == self.value;
+        write!(f, "{}={}", self.path.join("."), if same { plain } else { self.value.to_string() })
+    }
+}
+
 impl std::str::FromStr for Override {
     type Err = String;
 
@@ -128,7 +136,16 @@ impl Workflow {
     /// Reads and checks a workflow file, with `overrides` in place of what it says; declared variables are looked up in
     /// `environment`.
     pub fn open(path: &Path, overrides: &[Override], environment: Environment) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)?;
+        Self::parse(path, fs::read_to_string(path)?, overrides, environment)
+    }
+
+    /// Checks the text of a workflow file; `path` is that of the file, which need not be there.
+    pub fn parse(
+        path: &Path,
+        text: String,
+        overrides: &[Override],
+        environment: Environment,
+    ) -> Result<Self, Error> {
         Ok(Reader::new(path, text, overrides, environment).read().map_err(Box::new)?)
     }
 

@@ -3,8 +3,6 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,10 +11,11 @@ use std::thread::Scope;
 use std::time::Instant;
 
 use super::config::Entry;
+use super::lock::lock;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Selection, Workflow};
+use super::{Decision, Error, Selection, Workflow, with_causes};
 use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
@@ -179,7 +178,10 @@ impl<'a> Run<'a> {
             let Ok((at, outcome)) = ended.recv() else { return };
             running -= 1;
             match outcome {
-                Ok(outcome) => progress.end(at, outcome),
+                Ok(outcome) => {
+                    self.tell(at, &outcome);
+                    progress.end(at, outcome);
+                }
                 Err(panic) => {
                     self.options.stop.request();
                     resume_unwind(panic);
@@ -234,17 +236,19 @@ impl<'a> Run<'a> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            let run = || self.run(entry, threads, reused);
-            let result = with_retries(entry.retries, self.options.observer, &entry.name, run);
-            result.inspect_err(|error| self.failed(entry, error))?;
+            with_retries(entry.retries, self.options.observer, &entry.name, || {
+                self.run(entry, threads, reused)
+            })?;
         }
         Ok(decision)
     }
 
     /// Tells that a stage failed, unless it was asked to stop.
-    fn failed(&self, entry: &Entry, error: &Error) {
+    fn tell(&self, at: usize, outcome: &Result<Decision, Error>) {
+        let Err(error) = outcome else { return };
         if !matches!(error, Error::Interrupted { .. }) {
-            self.options.observer.event(&Event::StageFailed { stage: entry.name.clone() });
+            let stage = self.workflow.stages[at].name.clone();
+            self.options.observer.event(&Event::StageFailed { stage, error: with_causes(error) });
         }
     }
 
@@ -445,7 +449,7 @@ impl Progress {
     }
 }
 
-fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
+pub(super) fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
     let bytes = std::fs::read(seconds_file(work)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
@@ -485,25 +489,5 @@ fn unbalanced(entry: &Entry, outcome: &Outcome) -> Error {
         bases_in: outcome.counts.bases_in,
         bases_out: outcome.counts.bases_out,
         dropped: outcome.counts.dropped_bases(),
-    }
-}
-
-/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends.
-fn lock(work: &Path) -> Result<File, Error> {
-    let path = work.join(".cache").join("lock");
-    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(fs::error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0).map_err(fs::error("write", &path))?;
-            write!(file, "process {}", std::process::id()).map_err(fs::error("write", &path))?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).map_err(fs::error("read", &path))?;
-            Err(Error::Locked { path: work.to_owned(), holder })
-        }
-        Err(TryLockError::Error(error)) => Err(fs::error("lock", &path)(error).into()),
     }
 }

@@ -1,0 +1,76 @@
+//! `genomill status`: what there is of each stage of a workflow.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Error, environment, print_json};
+use crate::report::{bytes, count, seconds};
+use crate::workflow::status::{StageStatus, State, Status};
+use crate::workflow::{Override, Workflow};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The workflow file
+    file: PathBuf,
+    /// Put VALUE in place of what the file says, as for `genomill run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<Override>,
+    /// The folder in which each workflow has its folder of artifacts
+    #[arg(long, value_name = "DIR", default_value = "work")]
+    work: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    let workflow = Workflow::open(&arguments.file, &arguments.set, &environment)?;
+    let work = arguments.work.join(&workflow.name);
+    let status = Status::new(&workflow, &work)?;
+    if arguments.json {
+        return print_json(&status);
+    }
+    let mut out = io::stdout().lock();
+    let width = status.stages.iter().map(|of| of.stage.len()).max().unwrap_or(0);
+    for of in &status.stages {
+        writeln!(out, "{:width$}  {:9}  {}", of.stage, of.uses, words(of))?;
+    }
+    let running = status.running.map_or_else(|| "not running".to_owned(), |by| format!("in use by {by}"));
+    Ok(writeln!(out, "{}: {running}", work.display())?)
+}
+
+fn words(of: &StageStatus) -> String {
+    let there = there(of);
+    let older =
+        there.as_ref().map_or_else(String::new, |there| format!("; an earlier artifact is there: {there}"));
+    match &of.state {
+        State::Done => format!("done     {}", there.unwrap_or_default()),
+        State::Running { process, told, done, total, unit } => {
+            let far = done.map_or_else(String::new, |done| {
+                let total = total.map_or_else(String::new, |total| format!(" of {}", count(total)));
+                format!(", {}{total} {}", count(done), unit.as_deref().unwrap_or_default())
+            });
+            format!("running  in process {process}{far} at {told}{older}")
+        }
+        State::Interrupted { resumes_from_bytes } => {
+            let rest = resumes_from_bytes.map_or_else(
+                || "the next run begins it anew".to_owned(),
+                |size| format!("the next run goes on from {}", bytes(size)),
+            );
+            format!("stopped  before its end; {rest}{older}")
+        }
+        State::Failed { at, error } => format!("failed   at {at}: {error}{older}"),
+        State::Unreadable { reason } => format!("unusable {reason}"),
+        State::NotMade => "not made".to_owned(),
+    }
+}
+
+/// When an artifact was made, in what time, and its size.
+fn there(of: &StageStatus) -> Option<String> {
+    let made = of.made.as_deref()?;
+    let took = of.seconds.map(|time| format!("in {}", seconds(time)));
+    let size = of.bytes.map(bytes);
+    Some([Some(made.to_owned()), took, size].into_iter().flatten().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,424 @@
+//! The log of each run: its events with their times (UTC, RFC 3339) as JSON lines in `work/<name>/.cache/runs/`.
+//!
+//! The first line is `run_started` with the workflow as written, the last one `run_finished`, `run_stopped` or
+//! `run_failed`; a run that was killed has none of these. Progress is kept once a second for each stage. The newest
+//! [`KEPT`] logs stay. A log that cannot be written is said once and never stops a run. Memory: a line.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Decision, Error, Override, Workflow, with_causes};
+use crate::observer::{Event, Observer};
+use crate::{TOOL, fs};
+
+/// The logs that stay, the new one among them.
+pub const KEPT: usize = 50;
+
+/// Between two lines of the progress of a stage.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The folder of the logs of a work folder.
+pub fn folder(work: &Path) -> PathBuf {
+    work.join(".cache").join("runs")
+}
+
+/// Keeps the events of a run, and hands them on.
+pub struct Journal<'a> {
+    next: &'a dyn Observer,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    path: PathBuf,
+    /// None when it cannot be written.
+    file: Option<File>,
+    /// When a stage's progress was last kept.
+    kept: HashMap<String, Instant>,
+}
+
+impl<'a> Journal<'a> {
+    /// Begins the log of a run that is about to start, and removes the oldest logs. `overrides` are those that the workflow
+    /// was opened with.
+    pub fn begin(work: &Path, workflow: &Workflow, overrides: &[Override], next: &'a dyn Observer) -> Self {
+        let path = folder(work).join(name(SystemTime::now(), std::process::id()));
+        let (file, problem) = match create(&path) {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let journal = Self { next, log: Mutex::new(Log { path, file, kept: HashMap::new() }) };
+        if let Some(problem) = problem {
+            journal.complain(&problem);
+        }
+        journal.keep(json!({
+            "event": "run_started",
+            "tool": TOOL,
+            "process": std::process::id(),
+            "workflow": workflow.name,
+            "file": std::path::absolute(&workflow.path).unwrap_or_else(|_| workflow.path.clone()),
+            "set": overrides.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "text": std::fs::read_to_string(&workflow.path).unwrap_or_default(),
+        }));
+        journal
+    }
+
+    /// Keeps how the run ended.
+    pub fn end(&self, result: &Result<Vec<(String, Decision)>, Error>) {
+        self.keep(match result {
+            Ok(decisions) => {
+                let ran = decisions.iter().filter(|(_, d)| matches!(d, Decision::Run(_))).count();
+                let reused = decisions.iter().filter(|(_, d)| *d == Decision::Reuse).count();
+                json!({ "event": "run_finished", "ran": ran, "reused": reused })
+            }
+            Err(error) => {
+                let stopped = matches!(error, Error::Interrupted { .. });
+                let event = if stopped { "run_stopped" } else { "run_failed" };
+                json!({ "event": event, "stage": error.stage(), "error": with_causes(error) })
+            }
+        });
+    }
+
+    /// Writes a line, with the time in front.
+    fn keep(&self, event: impl Serialize) {
+        let Ok(Value::Object(event)) = serde_json::to_value(event) else { return };
+        let mut line = serde_json::Map::from_iter([("time".to_owned(), now().into())]);
+        line.extend(event);
+        let text = format!("{}\n", Value::Object(line));
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &mut log.file else { return };
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            log.file = None;
+            let error = fs::error("write", &log.path)(error);
+            drop(log);
+            self.complain(&error.to_string());
+        }
+    }
+
+    fn complain(&self, problem: &str) {
+        let message = format!("this run keeps no log: {problem}");
+        self.next.event(&Event::Note { stage: None, message });
+    }
+
+    /// Whether progress of a stage is to be kept: the first, and then once in a while.
+    fn due(&self, stage: &str) -> bool {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = log.kept.get(stage).is_none_or(|last| last.elapsed() >= INTERVAL);
+        if due {
+            log.kept.insert(stage.to_owned(), Instant::now());
+        }
+        due
+    }
+}
+
+impl Observer for Journal<'_> {
+    fn event(&self, event: &Event) {
+        self.next.event(event);
+        match event {
+            Event::Progress { stage, .. } if !self.due(stage) => {}
+            event => self.keep(event),
+        }
+    }
+}
+
+/// `20261125T191143.123Z-4242.jsonl`: names sort by time, and no file system minds them.
+fn name(time: SystemTime, process: u32) -> String {
+    let time = humantime::format_rfc3339_millis(time).to_string();
+    let time: String = time.chars().filter(|letter| !matches!(letter, '-' | ':')).collect();
+    format!("{time}-{process}.jsonl")
+}
+
+/// This moment, as RFC 3339 has it, in UTC.
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// A new log; the oldest ones make place for it.
+fn create(path: &Path) -> Result<File, fs::Error> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let names = logs_in(folder);
+    for old in names.iter().take((names.len() + 1).saturating_sub(KEPT)) {
+        std::fs::remove_file(old).map_err(fs::error("remove", old))?;
+    }
+    File::options().create_new(true).append(true).open(path).map_err(fs::error("create", path))
+}
+
+/// The logs of a folder, oldest first; none where there is no folder.
+fn logs_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut logs: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    logs.sort();
+    logs
+}
+
+/// What the logs last say of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// When, as RFC 3339 has it.
+    pub time: String,
+    /// The process that ran it.
+    pub process: u64,
+    /// What became of it.
+    pub what: What,
+}
+
+/// What became of a stage in a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// It began; the log says no more of it, so that it runs or its process was killed. With its last progress, if any:
+    /// done, out of, and in what.
+    Started(Option<(u64, Option<u64>, String)>),
+    /// It published its artifact, after this many seconds.
+    Finished(f64),
+    /// Its artifact was used again.
+    Reused,
+    /// It was told to stop, or its run ended without it.
+    Stopped,
+    /// It failed, with this error.
+    Failed(String),
+}
+
+/// What the logs of a work folder last say of each stage. Lines that are no events, such as a last one that was cut off,
+/// are left out.
+pub fn last(work: &Path) -> BTreeMap<String, Told> {
+    let mut told = BTreeMap::new();
+    for log in logs_in(&folder(work)) {
+        read(&log, &mut told);
+    }
+    told
+}
+
+fn read(log: &Path, told: &mut BTreeMap<String, Told>) {
+    let Ok(file) = File::open(log) else { return };
+    let mut process = 0;
+    let mut started = Vec::new();
+    for line in BufReader::new(file).lines().map_while(Result::ok) {
+        let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let (event, stage, time) = (text("event"), text("stage"), text("time"));
+        let what = match event.as_str() {
+            "run_started" => {
+                process = line["process"].as_u64().unwrap_or(0);
+                continue;
+            }
+            "stage_started" => {
+                started.push(stage.clone());
+                What::Started(None)
+            }
+            "progress" => {
+                let done = line["done"].as_u64().unwrap_or(0);
+                What::Started(Some((done, line["total"].as_u64(), text("unit"))))
+            }
+            "stage_reused" => What::Reused,
+            "stage_finished" => {
+                started.retain(|other| *other != stage);
+                What::Finished(line["seconds"].as_f64().unwrap_or(0.0))
+            }
+            "stage_failed" => {
+                started.retain(|other| *other != stage);
+                What::Failed(text("error"))
+            }
+            "run_finished" | "run_stopped" | "run_failed" => {
+                let stop = Told { time: time.clone(), process, what: What::Stopped };
+                told.extend(started.drain(..).map(|stage| (stage, stop.clone())));
+                if event != "run_failed" || stage.is_empty() {
+                    continue;
+                }
+                What::Failed(text("error"))
+            }
+            _ => continue,
+        };
+        told.insert(stage, Told { time, process, what });
+    }
+}
+
+/// The first line of the newest log that has one: which file the work folder was last made from, and what it said.
+pub fn last_start(work: &Path) -> Option<Value> {
+    let first = |log: PathBuf| {
+        let mut line = String::new();
+        BufReader::new(File::open(log).ok()?).read_line(&mut line).ok()?;
+        serde_json::from_str::<Value>(&line).ok().filter(|line| line["event"] == "run_started")
+    };
+    logs_in(&folder(work)).into_iter().rev().find_map(first)
+}
+
+/// When each stage last began and ended, as RFC 3339 has it, from the runs that made what is there.
+pub fn times(work: &Path) -> BTreeMap<String, (String, String)> {
+    let mut times = BTreeMap::new();
+    for log in logs_in(&folder(work)) {
+        let Ok(file) = File::open(log) else { continue };
+        let mut begun = BTreeMap::new();
+        let lines =
+            BufReader::new(file).lines().map_while(Result::ok).filter(|line| line.contains("\"stage_"));
+        for line in lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok()) {
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            match line["event"].as_str() {
+                Some("stage_started") => drop(begun.insert(text("stage"), text("time"))),
+                Some("stage_finished") => {
+                    let start = begun.remove(&text("stage")).unwrap_or_default();
+                    times.insert(text("stage"), (start, text("time")));
+                }
+                _ => {}
+            }
+        }
+    }
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::{Silent, Unit};
+
+    fn workflow(folder: &Path) -> Workflow {
+        let path = folder.join("flow.yaml");
+        std::fs::write(&path, "name: flow\nstages: {raw: {uses: ingest, sources: [{fasta: a.fa}]}}\n")
+            .unwrap();
+        Workflow::open(&path, &[], &|_| None).unwrap()
+    }
+
+    fn started(stage: &str) -> Event {
+        Event::StageStarted { stage: stage.to_owned(), reason: "not made yet".to_owned() }
+    }
+
+    fn finished(stage: &str) -> Event {
+        Event::StageFinished { stage: stage.to_owned(), seconds: 1.5, summary: String::new() }
+    }
+
+    fn progress(stage: &str, done: u64) -> Event {
+        Event::Progress { stage: stage.to_owned(), done, total: Some(9), unit: Unit::Bases }
+    }
+
+    #[test]
+    fn a_log_has_every_event_with_its_time_and_progress_once_a_second() {
+        let work = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(work.path(), &workflow(work.path()), &[], &Silent);
+        journal.event(&started("raw"));
+        (0..9).for_each(|done| journal.event(&progress("raw", done)));
+        journal.event(&progress("other", 0));
+        journal.event(&finished("raw"));
+        journal.end(&Ok(vec![("raw".to_owned(), Decision::Run(String::new()))]));
+        let [log] = &logs_in(&folder(work.path()))[..] else { panic!("one log") };
+        let text = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(
+            events,
+            ["run_started", "stage_started", "progress", "progress", "stage_finished", "run_finished"]
+        );
+        for line in &lines {
+            let time = line["time"].as_str().unwrap();
+            assert!(humantime::parse_rfc3339(time).is_ok() && time.ends_with('Z'), "{time}");
+        }
+        assert!(lines[0]["text"].as_str().unwrap().contains("uses: ingest"));
+        assert_eq!(lines[5]["ran"], 1);
+        assert_eq!(last_start(work.path()).unwrap(), lines[0]);
+        let (began, ended) = &times(work.path())["raw"];
+        assert_eq!(
+            (began.as_str(), ended.as_str()),
+            (lines[1]["time"].as_str().unwrap(), lines[4]["time"].as_str().unwrap())
+        );
+    }
+
+    #[test]
+    fn the_last_word_on_each_stage_is_told() {
+        let work = tempfile::tempdir().unwrap();
+        let workflow = workflow(work.path());
+        let begin = || {
+            std::thread::sleep(Duration::from_millis(2));
+            Journal::begin(work.path(), &workflow, &[], &Silent)
+        };
+        let journal = begin();
+        for stage in ["done", "killed", "stopped", "failed"] {
+            journal.event(&started(stage));
+            journal.event(&finished(stage));
+        }
+        journal.end(&Ok(Vec::new()));
+        let journal = begin();
+        journal.event(&started("stopped"));
+        journal.end(&Err(Error::Interrupted { stage: "stopped".to_owned() }));
+        let journal = begin();
+        journal.event(&started("failed"));
+        let (stage, reason) = ("failed".to_owned(), "it is gone".to_owned());
+        journal.end(&Err(Error::MissingInput { stage, input: "raw".to_owned(), reason }));
+        let journal = begin();
+        journal.event(&started("killed"));
+        journal.event(&progress("killed", 4));
+        let told = last(work.path());
+        assert_eq!(told["done"].what, What::Finished(1.5));
+        assert_eq!(told["stopped"].what, What::Stopped);
+        let error = "stage `failed` needs `raw`, which is not there: it is gone";
+        assert_eq!(told["failed"].what, What::Failed(error.to_owned()));
+        assert_eq!(told["killed"].what, What::Started(Some((4, Some(9), "bases".to_owned()))));
+        assert_eq!(told["killed"].process, u64::from(std::process::id()));
+    }
+
+    #[test]
+    fn the_newest_logs_stay() {
+        let work = tempfile::tempdir().unwrap();
+        let workflow = workflow(work.path());
+        std::fs::create_dir_all(folder(work.path())).unwrap();
+        for day in 1..=60 {
+            let time = humantime::parse_rfc3339(&format!("2026-01-01T00:00:{:02}Z", day % 60)).unwrap();
+            std::fs::write(folder(work.path()).join(name(time, day)), "").unwrap();
+        }
+        drop(Journal::begin(work.path(), &workflow, &[], &Silent));
+        let logs = logs_in(&folder(work.path()));
+        assert_eq!(logs.len(), KEPT);
+        assert!(std::fs::metadata(logs.last().unwrap()).unwrap().len() > 0, "the new one is among them");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_said_once_and_stops_nothing() {
+        #[derive(Default)]
+        struct Kept(Mutex<Vec<String>>);
+        impl Observer for Kept {
+            fn event(&self, event: &Event) {
+                self.0.lock().unwrap().push(format!("{event:?}"));
+            }
+        }
+        let work = tempfile::tempdir().unwrap();
+        let workflow = workflow(work.path());
+        std::fs::create_dir(work.path().join(".cache")).unwrap();
+        std::fs::write(folder(work.path()), "no folder").unwrap();
+        let kept = Kept::default();
+        let journal = Journal::begin(work.path(), &workflow, &[], &kept);
+        journal.event(&started("raw"));
+        journal.end(&Ok(Vec::new()));
+        // A disk that is full from the beginning.
+        let full = Path::new("/dev/full");
+        if full.exists() {
+            let file = File::options().write(true).open(full).unwrap();
+            journal.log.lock().unwrap().file = Some(file);
+            journal.event(&started("clean"));
+            journal.event(&finished("clean"));
+        }
+        let kept = kept.0.lock().unwrap();
+        assert!(kept[0].contains("this run keeps no log"), "{kept:?}");
+        assert_eq!(
+            kept.iter().filter(|event| event.contains("StageStarted")).count(),
+            1 + usize::from(full.exists())
+        );
+        assert_eq!(
+            kept.iter().filter(|event| event.contains("keeps no log")).count(),
+            1 + usize::from(full.exists())
+        );
+    }
+
+    #[test]
+    fn values_of_the_command_line_are_kept_as_they_are_read_again() {
+        for text in ["a.b=12", "a.b='12'", "params.x=text", "matrix.v=[16, 'a']", "a.b=null", "a.b=x: y"] {
+            let over: Override = text.parse().unwrap();
+            assert_eq!(over.to_string().parse::<Override>().unwrap(), over, "{text} -> {over}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The lock of a work folder: one run at a time holds it.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Error;
+use crate::fs;
+
+/// How often a lock that is held is asked for: one that only looks ([`holder`]) holds it for a moment.
+const ATTEMPTS: u32 = 4;
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn file(work: &Path) -> PathBuf {
+    work.join(".cache").join("lock")
+}
+
+/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends.
+pub(super) fn lock(work: &Path) -> Result<File, Error> {
+    let path = file(work);
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(fs::error("open", &path))?;
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(fs::error("write", &path))?;
+                write!(file, "process {}", std::process::id()).map_err(fs::error("write", &path))?;
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) if left > 0 => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let holder = read(&mut file).map_err(fs::error("read", &path))?;
+                return Err(Error::Locked { path: work.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(fs::error("lock", &path)(error).into()),
+        }
+    }
+}
+
+/// Who holds the work folder, as `process 4242`; none if nobody does.
+pub fn holder(work: &Path) -> Result<Option<String>, Error> {
+    let path = file(work);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fs::error("open", &path)(error).into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(read(&mut file).map_err(fs::error("read", &path))?)),
+        Err(TryLockError::Error(error)) => Err(fs::error("lock", &path)(error).into()),
+    }
+}
+
+fn read(file: &mut File) -> std::io::Result<String> {
+    let mut holder = String::new();
+    file.read_to_string(&mut holder)?;
+    Ok(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_named_while_it_holds() {
+        let work = tempfile::tempdir().unwrap();
+        assert_eq!(holder(work.path()).unwrap(), None);
+        std::fs::create_dir(work.path().join(".cache")).unwrap();
+        let held = lock(work.path()).unwrap();
+        let us = format!("process {}", std::process::id());
+        assert_eq!(holder(work.path()).unwrap(), Some(us.clone()));
+        assert!(matches!(lock(work.path()), Err(Error::Locked { holder, .. }) if holder == us));
+        drop(held);
+        assert_eq!(holder(work.path()).unwrap(), None);
+        lock(work.path()).unwrap();
+    }
+}
