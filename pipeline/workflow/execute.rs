@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
 use super::config::Entry;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
@@ -281,13 +283,16 @@ fn unbalanced(entry: &Entry, outcome: &Outcome) -> Error {
     }
 }
 
-/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends.
+/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends. Programs that
+/// it starts inherit the lock: while one lives on that a killed run has started, no other run gets in its way.
 fn lock(work: &Path) -> Result<File, Error> {
     let path = work.join(".cache").join("lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(fs::error("open", &path))?;
     match file.try_lock() {
         Ok(()) => {
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))
+                .map_err(|code| fs::error("share the lock", &path)(code.into()))?;
             file.set_len(0).map_err(fs::error("write", &path))?;
             write!(file, "process {}", std::process::id()).map_err(fs::error("write", &path))?;
             Ok(file)

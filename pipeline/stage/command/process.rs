@@ -116,6 +116,8 @@ impl Process<'_> {
     pub fn run(&self, stop: &Stop) -> Result<(), stage::Error> {
         let mut child = self.start()?;
         let status = self.wait(&mut child, stop)?;
+        // What it left running would write on.
+        signal(&child, Signal::SIGKILL);
         if status.success() {
             return Ok(());
         }
