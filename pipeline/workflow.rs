@@ -96,7 +96,7 @@ pub enum Error {
         reason: String,
     },
     /// Another run holds the work folder.
-    #[error("`{}` is in use by {holder}", path.display())]
+    #[error("`{}` is in use by {holder}, or by a program that it started", path.display())]
     Locked {
         /// The work folder.
         path: PathBuf,

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::FdFlags;
+
 use super::Error;
 use crate::fs;
 
@@ -18,7 +20,8 @@ fn file(work: &Path) -> PathBuf {
     work.join(".cache").join("lock")
 }
 
-/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends.
+/// Takes the work folder for this process; the system lets go of it when the process ends, however it ends. Programs that
+/// it starts inherit the lock: while one lives on that a killed run has started, no other run gets in its way.
 pub(super) fn lock(work: &Path) -> Result<File, Error> {
     let path = file(work);
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -28,6 +31,8 @@ pub(super) fn lock(work: &Path) -> Result<File, Error> {
         left -= 1;
         match file.try_lock() {
             Ok(()) => {
+                rustix::io::fcntl_setfd(&file, FdFlags::empty())
+                    .map_err(|code| fs::error("share the lock", &path)(code.into()))?;
                 file.set_len(0).map_err(fs::error("write", &path))?;
                 write!(file, "process {}", std::process::id()).map_err(fs::error("write", &path))?;
                 return Ok(file);

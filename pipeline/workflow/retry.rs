@@ -15,7 +15,7 @@ pub(super) fn with_retries<T>(
         match run() {
             Err(error) if tried < times && may_pass(&error) => {
                 tried += 1;
-                let message = format!("{}; trying again ({tried} of {times})", with_causes(&error));
+                let message = format!("trying again ({tried} of {times}): {}", with_causes(&error));
                 observer.event(&Event::Note { stage: Some(stage.to_owned()), message });
             }
             result => return result,
@@ -85,7 +85,7 @@ mod tests {
             assert_eq!(notes.len(), tries - 1, "{notes:?}");
             if let Some(note) = notes.first() {
                 let expected = format!(
-                    "stage `a` failed: cannot write `x`: no storage space; trying again (1 of {times})"
+                    "trying again (1 of {times}): stage `a` failed: cannot write `x`: no storage space"
                 );
                 assert_eq!(*note, expected);
             }

@@ -234,7 +234,11 @@ fn a_stage_that_fails_is_tried_again() {
     let output = scratch.run(&["--until", "genome", "--progress", "plain"]);
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
-    for part in ["too early; trying again (1 of 2)", "too early; trying again (2 of 2)"] {
+    for part in [
+        "genome: trying again (1 of 2): stage `genome` failed: `sh` ended with exit status: 1",
+        "trying again (2 of 2)",
+        "too early",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     std::fs::remove_file(scratch.path("tries")).unwrap();
@@ -252,6 +256,59 @@ fn a_stage_that_fails_is_tried_again() {
     assert!(!stderr(&output).contains("trying again"), "{}", stderr(&output));
 }
 
+/// The last line of a file that a program writes, once it is whole.
+fn written(scratch: &Scratch, name: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(scratch.path(name)).unwrap_or_default();
+        if text.ends_with('\n') {
+            return text.trim().to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "`{name}` was never written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kill(arguments: &[&str]) {
+    assert!(std::process::Command::new("kill").args(arguments).output().unwrap().status.success());
+}
+
+fn is_gone(process: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
+fn what_a_killed_run_left_running_keeps_others_out() {
+    let whole = flow(FLOW);
+    whole.ran(&[]);
+    let scratch = flow(&FLOW.replace("./make.sh", "echo $$ > started; sleep 30; ./make.sh"));
+    let mut child = scratch.command("run", &["--progress", "none"]).spawn().unwrap();
+    let started = written(&scratch, "started");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    scratch.write(FLOW);
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("or by a program that it started") && !is_gone(&started), "{message}");
+    kill(&["-KILL", "--", &format!("-{started}")]);
+    while !is_gone(&started) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(scratch.ran(&[]).len(), 5);
+    assert_eq!(scratch.contents(), whole.contents());
+}
+
+#[test]
+fn what_a_program_leaves_running_ends_with_it() {
+    let scratch = flow(&FLOW.replace("./make.sh", "sleep 60 & echo $! > started; ./make.sh"));
+    assert_eq!(scratch.ran(&["--until", "genome"]), ["genome"]);
+    let started = written(&scratch, "started");
+    let asked = Instant::now();
+    while !is_gone(&started) {
+        assert!(asked.elapsed() < Duration::from_secs(5), "process {started} goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn an_interrupt_ends_the_program_and_those_that_it_started() {
     for signal in ["-INT", "-TERM"] {
@@ -263,28 +320,15 @@ fn an_interrupt_ends_the_program_and_those_that_it_started() {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
         let begun = Instant::now();
-        let started = loop {
-            let text = std::fs::read_to_string(scratch.path("started")).unwrap_or_default();
-            if text.ends_with('\n') {
-                break text.trim().to_owned();
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "it never began: {line}");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let kill =
-            |arguments: &[&str]| std::process::Command::new("kill").args(arguments).output().unwrap().status;
-        assert!(kill(&[signal, &child.id().to_string()]).success());
+        let started = written(&scratch, "started");
+        kill(&[signal, &child.id().to_string()]);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
         assert!(rest.contains("stopped at stage `genome`"), "{rest}");
         assert!(begun.elapsed() < Duration::from_secs(20), "it waited for the end");
-        let gone = || {
-            std::fs::read_to_string(format!("/proc/{started}/stat"))
-                .map_or(true, |stat| stat.contains(") Z "))
-        };
         let asked = Instant::now();
-        while !gone() {
+        while !is_gone(&started) {
             assert!(asked.elapsed() < Duration::from_secs(5), "process {started} goes on");
             std::thread::sleep(Duration::from_millis(20));
         }

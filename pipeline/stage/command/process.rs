@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::fs;
 use crate::observer::Stop;
@@ -116,6 +115,8 @@ impl Process<'_> {
     pub fn run(&self, stop: &Stop) -> Result<(), stage::Error> {
         let mut child = self.start()?;
         let status = self.wait(&mut child, stop)?;
+        // What it left running would write on.
+        signal(&child, Signal::KILL);
         if status.success() {
             return Ok(());
         }
@@ -182,19 +183,17 @@ impl Process<'_> {
 /// Asks a process group to end, and ends it if it does not.
 fn end(child: &mut Child) -> Result<(), std::io::Error> {
     let asked = Instant::now();
-    signal(child, Signal::SIGTERM);
+    signal(child, Signal::TERM);
     while child.try_wait()?.is_none() && asked.elapsed() < GRACE {
         std::thread::sleep(PAUSE);
     }
-    signal(child, Signal::SIGKILL);
+    signal(child, Signal::KILL);
     child.wait().map(drop)
 }
 
 /// A group that is gone already needs no signal.
 fn signal(child: &Child, signal: Signal) {
-    if let Ok(group) = i32::try_from(child.id()) {
-        killpg(Pid::from_raw(group), signal).ok();
-    }
+    kill_process_group(Pid::from_child(child), signal).ok();
 }
 
 fn last_lines(path: &Path) -> Result<Vec<String>, fs::Error> {
