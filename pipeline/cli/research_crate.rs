@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Error, environment, say};
 use crate::artifact::MANIFEST;
 use crate::fs;
+use crate::workflow::Workflow;
 use crate::workflow::research_crate::{About, METADATA, metadata};
 
 #[derive(Debug, Args)]
@@ -54,7 +55,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 /// The workflow that is asked for, or that of the last run.
 fn about(arguments: &Arguments) -> Result<About, Error> {
     if let Some(path) = &arguments.workflow {
-        return Ok(About::new(path, fs::read_to_string(path)?, Vec::new(), &environment)?);
+        let workflow = Workflow::open(path, &[], &environment)?;
+        return Ok(About::new(&workflow, fs::read_to_string(path)?));
     }
     let missing = || {
         let folder = arguments.folder.display();
@@ -62,7 +64,7 @@ fn about(arguments: &Arguments) -> Result<About, Error> {
             "no log of a run in `{folder}` keeps its workflow; give it with --workflow FILE"
         ))
     };
-    Ok(About::last_run(&arguments.folder, &environment).ok_or_else(missing)??)
+    About::last_run(&arguments.folder).ok_or_else(missing)
 }
 
 /// Says which stages have no artifact.

@@ -64,6 +64,7 @@ fn words(of: &StageStatus) -> String {
         State::Failed { at, error } => format!("failed   at {at}: {error}{older}"),
         State::Unreadable { reason } => format!("unusable {reason}"),
         State::NotMade => "not made".to_owned(),
+        State::LeftOut { reason } => format!("left out: {reason}"),
     }
 }
 

@@ -136,16 +136,7 @@ impl Workflow {
     /// Reads and checks a workflow file, with `overrides` in place of what it says; declared variables are looked up in
     /// `environment`.
     pub fn open(path: &Path, overrides: &[Override], environment: Environment) -> Result<Self, Error> {
-        Self::parse(path, fs::read_to_string(path)?, overrides, environment)
-    }
-
-    /// Checks the text of a workflow file; `path` is that of the file, which need not be there.
-    pub fn parse(
-        path: &Path,
-        text: String,
-        overrides: &[Override],
-        environment: Environment,
-    ) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)?;
         Ok(Reader::new(path, text, overrides, environment).read().map_err(Box::new)?)
     }
 

@@ -1,5 +1,6 @@
 //! What lies in a work folder and no workflow needs: artifacts of stages that are gone, and leftovers that no run would go
-//! on from. Folders without a manifest of ours are never touched. Memory: the manifests.
+//! on from. Folders without a manifest of ours are never touched. Partitions that `run-task` makes hold no lock: those of
+//! other settings than the workflow has now are leftovers too, even while they are made. Memory: the manifests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,9 @@ fn find(workflows: &[&Workflow], work: &Path) -> Result<Vec<Garbage>, Error> {
     }
     let hashes = Hashes::load(&hashes_file(work));
     for path in folders(&work.join(PARTIAL))? {
+        if left_out(workflows, name(&path)) {
+            continue;
+        }
         let owners: Vec<_> = entries().filter(|entry| Some(entry.name.as_str()) == name(&path)).collect();
         if owners.iter().all(|entry| !entry.kind().resumable) {
             add(path, "no stage goes on from it".to_owned());
@@ -76,7 +80,9 @@ fn find(workflows: &[&Workflow], work: &Path) -> Result<Vec<Garbage>, Error> {
             }
         }
     }
-    let needed = with_references(entries().map(|entry| entry.name.clone()).collect(), work);
+    let left_out = workflows.iter().flat_map(|workflow| &workflow.left_out).map(|left| left.name.clone());
+    let needed = entries().map(|entry| entry.name.clone()).chain(left_out);
+    let needed = with_references(needed.collect(), work);
     for path in folders(work)? {
         if name(&path).is_some_and(|name| !name.starts_with('.') && !needed.contains(name)) && is_ours(&path)
         {
@@ -84,6 +90,11 @@ fn find(workflows: &[&Workflow], work: &Path) -> Result<Vec<Garbage>, Error> {
         }
     }
     Ok(found)
+}
+
+/// Whether a workflow has a stage of this name that its `when` leaves out: what was made of it waits for another run.
+fn left_out(workflows: &[&Workflow], name: Option<&str>) -> bool {
+    workflows.iter().flat_map(|workflow| &workflow.left_out).any(|left| Some(left.name.as_str()) == name)
 }
 
 /// Whether a run of this stage would go on from what lies in `part`; where that cannot be told, it might.
@@ -165,7 +176,15 @@ name: flow
 stages:
   shards: {uses: fetch, shards: 's3://bucket/shards', sha256: SHA}
   model: {uses: train, from: shards, preset: olmo-300k}
+  other: {uses: train, from: shards, preset: olmo-1m, when: false}
 ";
+
+    fn workflow() -> Workflow {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flow.yaml");
+        std::fs::write(&path, WORKFLOW.replace("SHA", &"a".repeat(64))).unwrap();
+        Workflow::open(&path, &[], &|_| None).unwrap()
+    }
 
     /// An artifact without files.
     fn publish(work: &Path, stage: &str) {
@@ -192,8 +211,7 @@ stages:
     fn what_training_would_go_on_from_stays() {
         let folder = tempfile::tempdir().unwrap();
         let work = folder.path();
-        let text = WORKFLOW.replace("SHA", &"a".repeat(64));
-        let workflow = Workflow::parse(Path::new("flow.yaml"), text.clone(), &[], &|_| None).unwrap();
+        let workflow = workflow();
         let partial = |key: &str| work.join(PARTIAL).join("model").join(key);
         let found = |keep: bool| collect(&[&workflow], work, keep).unwrap();
         std::fs::create_dir_all(partial("other")).unwrap();
@@ -216,12 +234,15 @@ stages:
         publish(elsewhere.path(), "old");
         std::os::unix::fs::symlink(elsewhere.path().join("old"), work.join("linked")).unwrap();
         publish(work, "old");
+        publish(work, "other");
+        std::fs::create_dir_all(work.join(PARTIAL).join("other").join("key")).unwrap();
         std::fs::create_dir(work.join("notes")).unwrap();
-        let text = WORKFLOW.replace("SHA", &"a".repeat(64));
-        let workflow = Workflow::parse(Path::new("flow.yaml"), text.clone(), &[], &|_| None).unwrap();
+        let workflow = workflow();
         let found = collect(&[&workflow], work, false).unwrap();
         assert_eq!(found.iter().map(|one| &one.path).collect::<Vec<_>>(), [&work.join("old")]);
         assert!(!work.join("old").exists() && work.join("linked").exists() && work.join("notes").exists());
+        assert!(work.join("other").exists(), "`when` may let it run another time");
+        assert!(work.join(PARTIAL).join("other").join("key").exists());
         assert!(elsewhere.path().join("old").join(MANIFEST).exists());
     }
 }

@@ -1,8 +1,9 @@
 //! The log of each run: its events with their times (UTC, RFC 3339) as JSON lines in `work/<name>/.cache/runs/`.
 //!
-//! The first line is `run_started` with the workflow as written, the last one `run_finished`, `run_stopped` or
-//! `run_failed`; a run that was killed has none of these. Progress is kept once a second for each stage. The newest
-//! [`KEPT`] logs stay. A log that cannot be written is said once and never stops a run. Memory: a line.
+//! The first line is `run_started` with the workflow as written and its stages; the last one is `run_finished`,
+//! `run_stopped` or, for each stage that failed, `run_failed`; a run that was killed has none of these. Progress is kept once
+//! a second for each stage. The newest [`KEPT`] logs stay. A log that cannot be written is said once and never stops a run.
+//! Memory: a line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -62,26 +63,30 @@ impl<'a> Journal<'a> {
             "process": std::process::id(),
             "workflow": workflow.name,
             "file": std::path::absolute(&workflow.path).unwrap_or_else(|_| workflow.path.clone()),
+            "stages": workflow.stages.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(),
             "set": overrides.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "text": std::fs::read_to_string(&workflow.path).unwrap_or_default(),
         }));
         journal
     }
 
-    /// Keeps how the run ended.
+    /// Keeps how the run ended: each failure by itself.
     pub fn end(&self, result: &Result<Vec<(String, Decision)>, Error>) {
-        self.keep(match result {
+        match result {
             Ok(decisions) => {
                 let ran = decisions.iter().filter(|(_, d)| matches!(d, Decision::Run(_))).count();
                 let reused = decisions.iter().filter(|(_, d)| *d == Decision::Reuse).count();
-                json!({ "event": "run_finished", "ran": ran, "reused": reused })
+                self.keep(json!({ "event": "run_finished", "ran": ran, "reused": reused }));
             }
-            Err(error) => {
-                let stopped = matches!(error, Error::Interrupted { .. });
-                let event = if stopped { "run_stopped" } else { "run_failed" };
-                json!({ "event": event, "stage": error.stage(), "error": with_causes(error) })
-            }
-        });
+            Err(Error::Failed { failures, .. }) => failures.iter().for_each(|error| self.keep_failure(error)),
+            Err(error) => self.keep_failure(error),
+        }
+    }
+
+    fn keep_failure(&self, error: &Error) {
+        let stopped = matches!(error, Error::Interrupted { .. });
+        let event = if stopped { "run_stopped" } else { "run_failed" };
+        self.keep(json!({ "event": event, "stage": error.stage(), "error": with_causes(error) }));
     }
 
     /// Writes a line, with the time in front.
@@ -349,7 +354,9 @@ mod tests {
         let journal = begin();
         journal.event(&started("failed"));
         let (stage, reason) = ("failed".to_owned(), "it is gone".to_owned());
-        journal.end(&Err(Error::MissingInput { stage, input: "raw".to_owned(), reason }));
+        let error = Error::MissingInput { stage, input: "raw".to_owned(), reason };
+        let other = Error::Changed { stage: "changed".to_owned(), path: PathBuf::from("a.fa") };
+        journal.end(&Err(Error::Failed { failures: vec![error, other], held_up: vec![] }));
         let journal = begin();
         journal.event(&started("killed"));
         journal.event(&progress("killed", 4));
@@ -358,6 +365,7 @@ mod tests {
         assert_eq!(told["stopped"].what, What::Stopped);
         let error = "stage `failed` needs `raw`, which is not there: it is gone";
         assert_eq!(told["failed"].what, What::Failed(error.to_owned()));
+        assert!(matches!(&told["changed"].what, What::Failed(error) if error.contains("`a.fa` changed")));
         assert_eq!(told["killed"].what, What::Started(Some((4, Some(9), "bases".to_owned()))));
         assert_eq!(told["killed"].process, u64::from(std::process::id()));
     }

@@ -9,8 +9,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::config::Environment;
-use super::{Error, Override, Workflow, journal};
+use super::{Workflow, journal};
 use crate::TOOL;
 use crate::artifact::{self, Artifact, Counts, FileEntry, MANIFEST, Manifest, SourceFile};
 use crate::remote::is_address;
@@ -48,26 +47,33 @@ pub struct About {
 }
 
 impl About {
-    /// A workflow file as it was, or would be, run.
-    ///
-    /// # Errors
-    /// When the text, with the values of `set`, is no workflow.
-    pub fn new(path: &Path, text: String, set: Vec<String>, environment: Environment) -> Result<Self, Error> {
-        let overrides: Vec<Override> = set.iter().filter_map(|text| text.parse().ok()).collect();
-        let workflow = Workflow::parse(path, text.clone(), &overrides, environment)?;
-        let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    /// A workflow and the text of its file.
+    pub fn new(workflow: &Workflow, text: String) -> Self {
         let stages = workflow.stages.iter().map(|entry| entry.name.clone()).collect();
-        Ok(Self { file, text, workflow: workflow.name, stages, set, license: None })
+        let (file, workflow) = (name_of(&workflow.path), workflow.name.clone());
+        Self { file, text, workflow, stages, set: Vec::new(), license: None }
     }
 
     /// What the newest log of a work folder says of the workflow; none without a log.
-    pub fn last_run(work: &Path, environment: Environment) -> Option<Result<Self, Error>> {
+    pub fn last_run(work: &Path) -> Option<Self> {
         let start = journal::last_start(work)?;
-        let set = start["set"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let set = set.map(str::to_owned).collect();
-        let path = Path::new(start["file"].as_str()?);
-        Some(Self::new(path, start["text"].as_str()?.to_owned(), set, environment))
+        let texts = |key: &str| {
+            let items = start[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+            items.map(str::to_owned).collect::<Vec<_>>()
+        };
+        Some(Self {
+            file: name_of(Path::new(start["file"].as_str()?)),
+            text: start["text"].as_str()?.to_owned(),
+            workflow: start["workflow"].as_str()?.to_owned(),
+            stages: texts("stages"),
+            set: texts("set"),
+            license: None,
+        })
     }
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// The metadata of a work folder, as JSON-LD.

@@ -18,7 +18,7 @@ use crate::artifact::{Artifact, MANIFEST};
 pub struct Status {
     /// Who runs in it now, as `process 4242`.
     pub running: Option<String>,
-    /// The stages, in the order of running.
+    /// The stages, in the order of running; then those that are left out.
     pub stages: Vec<StageStatus>,
 }
 
@@ -78,6 +78,11 @@ pub enum State {
     },
     /// Nobody has made it yet.
     NotMade,
+    /// The workflow leaves it out.
+    LeftOut {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Status {
@@ -106,7 +111,15 @@ impl Status {
                 bytes: artifact.is_ok().then(|| bytes_in(&folder)),
             }
         };
-        let stages = workflow.stages.iter().map(stage).collect();
+        let left_out = workflow.left_out.iter().map(|left| StageStatus {
+            stage: left.name.clone(),
+            uses: left.kind().name,
+            state: State::LeftOut { reason: left.reason.clone() },
+            made: None,
+            seconds: None,
+            bytes: None,
+        });
+        let stages = workflow.stages.iter().map(stage).chain(left_out).collect();
         Ok(Self { running, stages })
     }
 }

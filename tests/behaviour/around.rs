@@ -166,6 +166,20 @@ fn status_tells_done_failed_stopped_running_and_not_made_apart() {
 }
 
 #[test]
+fn what_a_condition_leaves_out_is_told_and_kept() {
+    let more = "  more:    {uses: chunk, from: split, window: 500, when: \"${params.more}\"}\n";
+    let yaml = LAMBDA.replace("params: {", "params: {more: true, ") + more;
+    let scratch = Scratch::lambda();
+    scratch.write(&yaml);
+    scratch.ran(&[]);
+    scratch.write(&yaml.replace("more: true", "more: false"));
+    let text = stdout(&scratch.command("status", &[]).output().unwrap());
+    assert!(text.contains("more     chunk      left out: "), "{text}");
+    stdout(&scratch.command("gc", &[]).output().unwrap());
+    assert!(scratch.artifact("more/manifest.json").exists(), "it may be wanted again");
+}
+
+#[test]
 fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     let scratch = Scratch::lambda();
     scratch.ran(&[]);
