@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::Entry;
 use super::lock::lock;
@@ -51,6 +51,9 @@ fn seconds_file(work: &Path) -> PathBuf {
     work.join(".cache").join("seconds.json")
 }
 
+/// Between two times that the times of stages are written.
+const KEEP_SECONDS_EVERY: Duration = Duration::from_secs(1);
+
 /// Runs a workflow; returns what was decided for each stage.
 pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, Decision)>, Error> {
     let choices = choose(workflow, &options.selection)?;
@@ -60,7 +63,7 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     workflow.tell_left_out(options.observer);
     let run = Run::new(workflow, options, choices);
     let result = run.all();
-    let saved = run.hashes.save(&hashes_file(&options.work));
+    let saved = run.hashes.save(&hashes_file(&options.work)).map_err(Error::from).and(run.keep_seconds());
     let cleared = staging::clear(&options.work);
     // Why a stage failed says more than that these failed too.
     let decisions = result?;
@@ -109,6 +112,8 @@ struct Run<'a> {
     choices: Vec<Choice>,
     hashes: Hashes,
     seconds: Mutex<BTreeMap<String, f64>>,
+    /// When they were last written.
+    seconds_kept: Mutex<Instant>,
 }
 
 /// A stage that ended: its number, and what was decided, why it failed, or what it panicked with.
@@ -125,7 +130,8 @@ impl<'a> Run<'a> {
     fn new(workflow: &'a Workflow, options: &'a Options<'a>, choices: Vec<Choice>) -> Self {
         let hashes = Hashes::load(&hashes_file(&options.work));
         let seconds = Mutex::new(load_seconds(&options.work));
-        Self { workflow, options, choices, hashes, seconds }
+        let seconds_kept = Mutex::new(Instant::now());
+        Self { workflow, options, choices, hashes, seconds, seconds_kept }
     }
 
     /// Every stage, each as soon as it can run.
@@ -277,7 +283,7 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &made_from, outcome)?;
-        self.keep_seconds(entry, seconds, &parts)?;
+        self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
     }
@@ -429,12 +435,22 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn keep_seconds(&self, entry: &Entry, seconds: f64, parts: &[(String, f64)]) -> Result<(), Error> {
-        let mut all = self.seconds();
-        all.insert(entry.name.clone(), seconds);
-        all.extend(parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds)));
+    /// Notes how long a stage took; on the disk soon, since a thousand stages may end within a second.
+    fn note_seconds(&self, entry: &Entry, seconds: f64, parts: &[(String, f64)]) -> Result<(), Error> {
+        let parts = parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds));
+        let noted = parts.chain([(entry.name.clone(), seconds)]);
+        self.seconds().extend(noted);
+        let mut kept = self.seconds_kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.elapsed() < KEEP_SECONDS_EVERY {
+            return Ok(());
+        }
+        *kept = Instant::now();
+        self.keep_seconds()
+    }
+
+    fn keep_seconds(&self) -> Result<(), Error> {
         let path = seconds_file(&self.options.work);
-        let json = serde_json::to_vec_pretty(&*all).map_err(std::io::Error::other);
+        let json = serde_json::to_vec_pretty(&*self.seconds()).map_err(std::io::Error::other);
         Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)
     }
 }

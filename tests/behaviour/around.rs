@@ -115,9 +115,10 @@ fn every_run_leaves_a_log_with_times_and_reasons() {
     assert_eq!(scratch.run(&["--set", "shards.context=32"]).status.code(), Some(1));
     let lines = log(&scratch);
     assert_eq!(lines[0]["set"][0], "shards.context=32");
-    let last = lines.last().unwrap();
-    assert_eq!((&last["event"], &last["stage"]), (&"run_failed".into(), &"raw".into()));
-    let error = last["error"].as_str().unwrap();
+    assert_eq!(lines.last().unwrap()["event"], "run_failed");
+    let failed = lines.iter().find(|line| line["event"] == "stage_failed").unwrap();
+    assert_eq!(failed["stage"], "raw");
+    let error = failed["error"].as_str().unwrap();
     assert!(error.contains("stage `raw` failed: cannot read `a:2-3` of"), "{error}");
 }
 

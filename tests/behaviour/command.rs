@@ -50,7 +50,13 @@ fn manifest(scratch: &Scratch, stage: &str) -> serde_json::Value {
 #[test]
 fn what_a_command_makes_is_read_by_other_stages() {
     let scratch = flow(FLOW);
-    assert_eq!(scratch.ran(&[]), ["genome", "groups", "raw", "clean", "split"]);
+    // In an order that differs from run to run.
+    let all = || {
+        let mut ran = scratch.ran(&[]);
+        ran.sort();
+        ran
+    };
+    assert_eq!(all(), ["clean", "genome", "groups", "raw", "split"]);
     assert_eq!(scratch.ran(&[]), Vec::<String>::new());
     let split = manifest(&scratch, "split");
     assert_eq!(split["details"]["splits"]["test"]["bases"], 10, "{split}");
@@ -68,7 +74,7 @@ fn what_a_command_makes_is_read_by_other_stages() {
     script(&scratch, "make.sh", &format!("{SCRIPT}# the same\n"));
     assert_eq!(scratch.ran(&[]), ["genome"]);
     scratch.file("sequence.txt", "a ACGTACGTAC\nb GGGGCCCCAT\n");
-    assert_eq!(scratch.ran(&[]), ["genome", "groups", "raw", "clean", "split"]);
+    assert_eq!(all(), ["clean", "genome", "groups", "raw", "split"]);
     std::fs::rename(scratch.path("sequence.txt"), scratch.path("moved.txt")).unwrap();
     scratch.write(&FLOW.replace("sequence: sequence.txt", "sequence: moved.txt"));
     assert_eq!(scratch.ran(&[]), Vec::<String>::new(), "paths are no part of it");

@@ -156,6 +156,8 @@ impl Process<'_> {
     /// Waits for the end of a child; on request its whole process group is ended.
     fn wait(&self, child: &mut Child, stop: &Stop) -> Result<ExitStatus, stage::Error> {
         let failed = |source| Error::Wait { program: self.program().to_owned(), source };
+        // Short at first: many programs end at once.
+        let mut pause = PAUSE / 256;
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 return Ok(status);
@@ -164,7 +166,8 @@ impl Process<'_> {
                 end(child).map_err(failed)?;
                 return Err(stage::Error::Interrupted);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
+            pause = PAUSE.min(pause * 2);
         }
     }
 
