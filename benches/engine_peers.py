@@ -82,7 +82,7 @@ def dvc(folder: Path, tasks: int):
     (folder / "out").mkdir()
     numbers = ", ".join(map(str, range(tasks)))
     (folder / "dvc.yaml").write_text(
-        f"stages:\n  task:\n    foreach: [{numbers}]\n    do:\n      cmd: touch out/${{item}}\n      outs: [out/${{item}}]\n"
+        f"stages:\n  task:\n    foreach: [{numbers}]\n    do:\n      cmd: touch out/${{item}}\n      outs: ['out/${{item}}']\n"
     )
     return [str(BIN / "dvc"), "repro", "-q"], lambda: len([f for f in folder.glob("out/*") if f.name.isdigit()])
 

@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::WriterProperties;
 
 use crate::fs;
@@ -125,7 +126,7 @@ impl Reader {
     /// Opens a table to be read from the row number `first` on; the row groups before are not read.
     pub fn open_from(path: &Path, rows: usize, first: usize) -> Result<Self, Error> {
         let builder = builder(path)?;
-        let lengths = builder.metadata().row_groups().iter().map(|group| group.num_rows());
+        let lengths = builder.metadata().row_groups().iter().map(RowGroupMetaData::num_rows);
         let lengths: Vec<usize> = lengths.map(|rows| usize::try_from(rows).unwrap_or(0)).collect();
         let (mut group, mut left) = (0, first);
         while lengths.get(group).is_some_and(|&rows| rows <= left) {

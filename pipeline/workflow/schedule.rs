@@ -135,15 +135,15 @@ mod tests {
     fn threads_and_memory_that_stages_ask_for_are_theirs() {
         let asks = |threads, memory| Ask { threads: Some(threads), memory, ..ask(&[], Share::Many) };
         // Stages by threads and memory, of 4 threads and 10 bytes; what starts at once.
-        let cases: [(&[(usize, u64)], &[(usize, usize)]); 5] = [
-            (&[(2, 0), (2, 0), (1, 0)], &[(0, 2), (1, 2)]),
-            (&[(9, 0), (1, 0)], &[(0, 4)]),
-            (&[(1, 6), (1, 4), (1, 1)], &[(0, 1), (1, 1)]),
-            (&[(1, 6), (1, 5), (1, 1)], &[(0, 1)]),
-            (&[(1, 99), (1, 1)], &[(0, 1)]),
+        let cases = [
+            (vec![(2, 0), (2, 0), (1, 0)], vec![(0, 2), (1, 2)]),
+            (vec![(9, 0), (1, 0)], vec![(0, 4)]),
+            (vec![(1, 6), (1, 4), (1, 1)], vec![(0, 1), (1, 1)]),
+            (vec![(1, 6), (1, 5), (1, 1)], vec![(0, 1)]),
+            (vec![(1, 99), (1, 1)], vec![(0, 1)]),
         ];
         for (stages, expected) in cases {
-            let stages = stages.iter().map(|&(threads, memory)| asks(threads, memory));
+            let stages = stages.into_iter().map(|(threads, memory)| asks(threads, memory));
             assert_eq!(started(&mut Schedule::new(stages, 4, Some(10))), expected);
         }
     }

@@ -155,7 +155,9 @@ impl Region {
         self.lists[known..].iter_mut().for_each(List::shrink);
         self.found = found;
         for (listed, lists) in self.listed.iter_mut().zip(&shared.lists) {
-            lists.iter().for_each(|&(token, _)| listed[usize::from(token)] = NO_LIST);
+            for &(token, _) in lists {
+                listed[usize::from(token)] = NO_LIST;
+            }
         }
     }
 
