@@ -127,3 +127,15 @@ fn schemas_are_what_the_types_say() {
         );
     }
 }
+
+#[test]
+fn the_tests_that_the_documents_name_are_there() {
+    let text = std::fs::read_to_string(root().join("workflows/engines.md")).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let names: Vec<(&str, &str)> = quoted.filter_map(|quoted| quoted.split_once("::")).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for (file, test) in names {
+        let tests = std::fs::read_to_string(root().join(format!("tests/behaviour/{file}.rs"))).unwrap();
+        assert!(tests.contains(&format!("#[test]\nfn {test}()")), "{file}::{test}");
+    }
+}
