@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
 
+mod compare;
 mod doctor;
 mod explain;
 mod export;
@@ -61,6 +62,8 @@ enum Command {
     Graph(graph::Arguments),
     /// Tell where an artifact comes from, back to the files
     Explain(explain::Arguments),
+    /// Put two runs side by side: what differs, from settings to scores
+    Compare(compare::Arguments),
     /// Write a run as RO-Crate metadata (Provenance Run Crate)
     ExportCrate(research_crate::Arguments),
     /// Remove artifacts and leftovers that no workflow needs
@@ -164,6 +167,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::ExportCrate(arguments) => research_crate::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -3,9 +3,10 @@
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
 //! `plan` decides what runs and why, `execute` runs it in the order of `schedule`, and `retry` runs it again. `journal` keeps
-//! what happened, `status`, `lineage`, `research_crate` and `graph` tell it, `garbage` takes away what is no longer needed.
+//! what happened, `status`, `lineage`, `comparison`, `research_crate` and `graph` tell it, `garbage` takes away what is no longer needed.
 //! Memory: a workflow file and the manifests of its artifacts.
 
+pub mod comparison;
 pub mod config;
 pub mod execute;
 pub mod garbage;
@@ -111,6 +112,12 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<stage::Error>,
+    },
+    /// A folder is no work folder of a workflow.
+    #[error("`{}` holds no artifact, expected the folder of a workflow's artifacts, such as work/yeast", path.display())]
+    NoArtifacts {
+        /// The folder.
+        path: PathBuf,
     },
     /// Several stages failed, or one that others need.
     #[error("{}", failed(failures, held_up))]

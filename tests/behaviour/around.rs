@@ -408,3 +408,31 @@ fn the_doctor_says_what_is_missing() {
     );
     assert!(stderr(&output).contains("that runs need"), "{}", stderr(&output));
 }
+
+#[test]
+fn two_runs_are_put_side_by_side() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    let compare = |arguments: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(["compare", "work/flow"]).args(arguments);
+        command.output().unwrap()
+    };
+    fs::create_dir_all(scratch.path("other")).unwrap();
+    let output = compare(&["other"]);
+    assert!(
+        stderr(&output).contains("`other` holds no artifact, expected the folder"),
+        "{}",
+        stderr(&output)
+    );
+    fs::rename(scratch.path("work"), scratch.path("kept")).unwrap();
+    scratch.ran(&["--set", "shards.context=32"]);
+    fs::rename(scratch.path("work"), scratch.path("wide")).unwrap();
+    fs::rename(scratch.path("kept"), scratch.path("work")).unwrap();
+    let text = String::from_utf8(compare(&["wide/flow"]).stdout).unwrap();
+    let stages: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(stages.len(), 7, "{text}");
+    assert!(stages.iter().all(|line| line.ends_with("the same") != line.starts_with("shards")), "{text}");
+    assert!(text.contains("  config.context: 64 -> 32 (-50.0 %)"), "{text}");
+    assert!(text.contains("  counts.other.rows: "), "{text}");
+}
