@@ -381,9 +381,15 @@ pub enum Error {
     #[error("{} of {of} partitions failed, the others are kept: {}", failures.len(), each(failures))]
     Partitions {
         /// How many there are.
-        of: u32,
+        of: usize,
         /// Those that failed, and why.
         failures: Vec<(Partition, Error)>,
+    },
+    /// Its work falls into more partitions than can be counted.
+    #[error("`partition`: the work falls into {found} partitions, expected at most {}", u32::MAX)]
+    TooManyPartitions {
+        /// How many.
+        found: usize,
     },
     /// Its work has no such partition.
     #[error("no partition {at}{}: it falls into {count}, from 0 to {}", of.map_or_else(String::new, |of| format!(" of {of}")), count - 1)]
@@ -393,7 +399,7 @@ pub enum Error {
         /// Out of how many, as someone thought.
         of: Option<u32>,
         /// How many there are.
-        count: u32,
+        count: usize,
     },
     /// A file call failed.
     #[error(transparent)]

@@ -31,9 +31,23 @@ pub struct Partition {
     pub at: u32,
     /// How many there are.
     pub of: u32,
+    /// The number, among all items of the work, of the first that is its own.
+    pub start: u64,
+    /// One past its last item.
+    pub end: u64,
 }
 
 impl Partition {
+    /// All of them, between bounds; see [`Partitioned::bounds`].
+    ///
+    /// # Errors
+    /// When there are more than can be counted.
+    pub fn between(bounds: &[u64]) -> Result<Vec<Self>, Error> {
+        let found = bounds.len().saturating_sub(1);
+        let of = u32::try_from(found).map_err(|_| Error::TooManyPartitions { found })?;
+        Ok((0..of).zip(bounds.windows(2)).map(|(at, b)| Self { at, of, start: b[0], end: b[1] }).collect())
+    }
+
     /// The folder in the artifact that holds it.
     pub fn folder(self) -> String {
         format!("part-{:05}", self.at)
@@ -61,8 +75,9 @@ struct Done {
 
 /// A stage whose work falls into partitions.
 pub trait Partitioned {
-    /// How many there are, at least one: a function of the configuration and of what is read.
-    fn count(&self, task: &Task) -> Result<u32, Error>;
+    /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
+    /// numbers, a function of the configuration and of what is read.
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error>;
 
     /// Makes one, in `task.out`.
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error>;
@@ -75,10 +90,9 @@ pub trait Partitioned {
 /// being made.
 pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
     clear_abandoned(task.work)?;
-    let of = stage.count(task)?;
+    let partitions = Partition::between(&stage.bounds(task)?)?;
     let mut failures = Vec::new();
-    for at in 0..of {
-        let partition = Partition { at, of };
+    for &partition in &partitions {
         match make(stage, task, partition) {
             Ok(_) => {}
             Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -86,14 +100,13 @@ pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
         }
     }
     if !failures.is_empty() {
-        return Err(Error::Partitions { of, failures });
+        return Err(Error::Partitions { of: partitions.len(), failures });
     }
-    let parts = (0..of).map(|at| open(task.out, Partition { at, of }));
-    let parts = parts.collect::<Result<Vec<_>, Error>>()?;
     let mut files = Vec::new();
     let mut made = Vec::new();
-    for (at, (done, seconds)) in (0..).zip(parts) {
-        let folder = Partition { at, of }.folder();
+    for partition in partitions {
+        let (done, seconds) = open(task.out, partition)?;
+        let folder = partition.folder();
         let within = |entry: FileEntry| FileEntry { path: format!("{folder}/{}", entry.path), ..entry };
         files.extend(done.files.into_iter().map(within));
         made.push(Made { account: done.account, seconds });

@@ -5,7 +5,7 @@
 //! Memory: the record table (names) and a few blocks; never a contig.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -331,23 +331,24 @@ impl StretchWriter {
 /// Calls `each` for every stretch of a table, in order.
 pub fn for_each_stretch<E: From<Error>>(
     path: &Path,
-    mut each: impl FnMut(Stretch) -> Result<(), E>,
+    each: impl FnMut(Stretch) -> Result<(), E>,
 ) -> Result<(), E> {
-    for_each_stretch_until(path, |stretch| each(stretch).map(|()| ControlFlow::Continue(())))
+    for_each_stretch_of(path, 0..u64::MAX, each)
 }
 
-/// Calls `each` for the stretches of a table, in order, until it has had enough.
-pub fn for_each_stretch_until<E: From<Error>>(
+/// Calls `each` for the stretches of a table that have these numbers, in order; those before are not read.
+pub fn for_each_stretch_of<E: From<Error>>(
     path: &Path,
-    mut each: impl FnMut(Stretch) -> Result<ControlFlow<()>, E>,
+    numbers: Range<u64>,
+    mut each: impl FnMut(Stretch) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut reader = Reader::open(path, BATCH_ROWS)?;
-    while let Some(batch) = reader.next_batch()? {
-        for stretch in stretches(&batch)? {
-            if each(stretch)?.is_break() {
-                return Ok(());
-            }
-        }
+    let mut reader = Reader::open_from(path, BATCH_ROWS, index(numbers.start))?;
+    let mut left = index(numbers.end - numbers.start);
+    while left > 0
+        && let Some(batch) = reader.next_batch()?
+    {
+        stretches(&batch)?.take(left).try_for_each(&mut each)?;
+        left = left.saturating_sub(batch.rows());
     }
     Ok(())
 }

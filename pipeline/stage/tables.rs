@@ -125,6 +125,9 @@ impl Reader {
 
     /// Opens a table to be read from the row number `first` on; the row groups before are not read.
     pub fn open_from(path: &Path, rows: usize, first: usize) -> Result<Self, Error> {
+        if first == 0 {
+            return Self::open(path, rows);
+        }
         let builder = builder(path)?;
         let lengths = builder.metadata().row_groups().iter().map(RowGroupMetaData::num_rows);
         let lengths: Vec<usize> = lengths.map(|rows| usize::try_from(rows).unwrap_or(0)).collect();
@@ -178,5 +181,33 @@ impl Batch {
             column,
             expected: std::any::type_name::<A>().rsplit("::").next().unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::UInt64Array;
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_read_from_any_row_on_whatever_its_row_groups_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.parquet");
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, false)]));
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(10)).build();
+        let mut writer =
+            ArrowWriter::try_new(fs::create(&path).unwrap(), schema.clone(), Some(properties)).unwrap();
+        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..35));
+        writer.write(&RecordBatch::try_new(schema, vec![numbers]).unwrap()).unwrap();
+        writer.close().unwrap();
+        for first in [0, 1, 9, 10, 11, 29, 30, 34, 35, 40] {
+            let mut reader = Reader::open_from(&path, 7, first).unwrap();
+            let mut found = Vec::new();
+            while let Some(batch) = reader.next_batch().unwrap() {
+                found.extend_from_slice(batch.column::<UInt64Array>("n").unwrap().values());
+            }
+            assert_eq!(found, (first as u64..35).collect::<Vec<_>>(), "{first}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! Memory: a batch of windows (16 MiB of bases) and its tokens, and of each partition a count of each token for each split.
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use super::chunk::{WINDOWS, has_windows};
 use super::partition::{self, Made, Partition, Partitioned};
 use super::records::{
-    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_until, index,
+    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_of, index,
     read_records,
 };
 use super::tables::{self, Reader, Writer};
@@ -94,17 +93,24 @@ impl Stage for Config {
 }
 
 impl Partitioned for Config {
-    fn count(&self, task: &Task) -> Result<u32, Error> {
-        let (mut bases, mut last) = (0, 0);
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let (mut windows_before, mut bases, mut next) = (0, 0, 0);
+        let mut bounds = Vec::new();
         for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
-            last = bases;
+            if bases >= next {
+                bounds.push(windows_before);
+                next = (bases / self.partition() + 1) * self.partition();
+            }
+            windows_before += 1;
             bases += stretch.interval.len();
             Ok(())
         })?;
-        u32::try_from(last / self.partition() + 1).map_err(|_| Error::Config {
-            key: "partition",
-            reason: format!("{} bases fall into too many partitions of {}", bases, self.partition()),
-        })
+        // Without a window there is one partition, of none.
+        if bounds.is_empty() {
+            bounds.push(0);
+        }
+        bounds.push(windows_before);
+        Ok(bounds)
     }
 
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
@@ -112,12 +118,13 @@ impl Partitioned for Config {
         let sequence = task.referenced(windows, "sequence")?;
         let tokenizer = tokenizers::open(&task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER))?;
         let records = read_records(&sequence.path(RECORDS))?;
-        let first = u64::from(partition.at) * self.partition();
-        let mut tokenize = Tokenize::new(task, tokenizer.as_ref(), &records, first);
+        let before = u64::from(partition.at) * self.partition();
+        let mut tokenize = Tokenize::new(task, tokenizer.as_ref(), &records, before);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
         let mut reader = None;
-        for_each_between(&windows.path(WINDOWS), first..first + self.partition(), |stretch| {
+        let own = partition.start..partition.end;
+        for_each_stretch_of::<Error>(&windows.path(WINDOWS), own, |stretch| {
             let reader = match &mut reader {
                 Some(reader) => reader,
                 none => none.insert(open_at(&sequence, &stretch)?),
@@ -159,26 +166,6 @@ fn windows<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
     Err(Error::Unusable { input: windows.manifest.stage.clone(), reason })
 }
 
-/// Calls `each` for the windows before which there are so many bases of other windows.
-fn for_each_between(
-    path: &Path,
-    bases: Range<u64>,
-    mut each: impl FnMut(Stretch) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut before = 0;
-    for_each_stretch_until(path, |stretch| {
-        let here = before;
-        before += stretch.interval.len();
-        if here >= bases.end {
-            return Ok(ControlFlow::Break(()));
-        }
-        if here >= bases.start {
-            each(stretch)?;
-        }
-        Ok(ControlFlow::Continue(()))
-    })
-}
-
 fn open_at(sequence: &Artifact, first: &Stretch) -> Result<SequenceReader, Error> {
     Ok(SequenceReader::open_at(&sequence.path(SEQUENCE), first.record, first.interval.start)?)
 }
@@ -190,7 +177,7 @@ struct Tokenize<'a> {
     batch: Vec<(Stretch, Vec<u8>)>,
     pending: u64,
     tables: BTreeMap<String, Writer>,
-    /// Bases of the partitions before.
+    /// About the bases of the partitions before, for progress.
     before: u64,
     told: Told,
     /// Time in which threads encoded.

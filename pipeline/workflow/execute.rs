@@ -97,11 +97,11 @@ pub fn run_task(
     made_from.complete(&fetched);
     let out = staging::partial(&options.work, &entry.name, &made_from.action_key(entry))?;
     run.with_task(entry, &inputs, &fetched, &out, options.threads, &[], |task| {
-        let count = partitioned.count(task)?;
-        if at >= count || of.is_some_and(|of| of != count) {
-            return Err(stage::Error::NoSuchPartition { at, of, count });
-        }
-        partition::make(partitioned, task, Partition { at, of: count })
+        let partitions = Partition::between(&partitioned.bounds(task)?)?;
+        let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
+        let count = partitions.len();
+        let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
+        partition::make(partitioned, task, *wanted)
     })
 }
 
