@@ -56,11 +56,20 @@ pub fn create_dir_all(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(error("create folder", path))
 }
 
-/// Bytes that may still be written beneath a folder.
-pub fn free_bytes(folder: &Path) -> Result<u64, Error> {
-    let found =
-        rustix::fs::statvfs(folder).map_err(|errno| error("look at the disk of", folder)(errno.into()))?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+/// The room of a disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub all: u64,
+}
+
+/// The room of the disk that a folder lies on.
+pub fn room(folder: &Path) -> Result<Room, Error> {
+    let found = rustix::fs::statvfs(folder).map_err(|code| error("read the disk of", folder)(code.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Room { free: bytes(found.f_bavail), all: bytes(found.f_blocks) })
 }
 
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.

@@ -162,18 +162,16 @@ fn writable(work: &Path, place: &Path) -> Finding {
 }
 
 fn space(folder: &Path) -> Finding {
-    match rustix::fs::statvfs(folder) {
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let text =
-                format!("{} free of {}", bytes(free), bytes(disk.f_blocks.saturating_mul(disk.f_frsize)));
+    match fs::room(folder) {
+        Ok(fs::Room { free, all }) => {
+            let text = format!("{} free of {}", bytes(free), bytes(all));
             match free {
                 ..NO_SPACE => Missing(text),
                 NO_SPACE..LITTLE_SPACE => Note(format!("{text}; shards take about a byte for each base")),
                 _ => Fine(text),
             }
         }
-        Err(error) => Note(fs::error("read the disk of", folder)(error.into()).to_string()),
+        Err(error) => Note(error.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A partition is made in a folder of its own under [`TASKS`] and renamed into the folder of the stage, with
 //! `partition.json`, which says what it holds, written last. When all are there, the stage puts them together. Memory: that
-//! of one partition at a time, and what each of them says of itself.
+//! of one partition at a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// All of them, between bounds; see [`Partitioned::bounds`].
+    /// All of them, between bounds; see [`Work::bounds`].
     ///
     /// # Errors
     /// When there are more than can be counted.
@@ -57,7 +57,7 @@ impl Partition {
 /// What comes of a partition.
 #[derive(Debug)]
 pub struct Made {
-    /// What [`Partitioned::merge`] needs to know of it: the same whenever and wherever it is made.
+    /// What [`Work::merge`] needs to know of it: the same whenever and wherever it is made.
     pub account: Value,
     /// Times of parts of the work, in seconds of one thread, by name.
     pub seconds: Vec<(String, f64)>,
@@ -75,25 +75,32 @@ struct Done {
 
 /// A stage whose work falls into partitions.
 pub trait Partitioned {
+    /// Reads what every partition needs.
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error>;
+}
+
+/// Work that falls into partitions, with what all of them need.
+pub trait Work {
     /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
     /// numbers, a function of the configuration and of what is read.
-    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error>;
+    fn bounds(&self) -> Result<Vec<u64>, Error>;
 
-    /// Makes one, in `task.out`.
+    /// Makes one, in `task.out`, which is another than that of the task that the work was opened with.
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error>;
 
-    /// Puts them together, in their order; their files lie in `task.out`, each in [`Partition::folder`].
-    fn merge(&self, task: &Task, made: Vec<Made>) -> Result<Outcome, Error>;
+    /// Puts them together, in their order.
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Made, Error>>) -> Result<Outcome, Error>;
 }
 
 /// Makes all partitions that are not there yet, and puts them together. One that fails does not keep the others from
 /// being made.
 pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
     clear_abandoned(task.work)?;
-    let partitions = Partition::between(&stage.bounds(task)?)?;
+    let work = stage.open(task)?;
+    let partitions = Partition::between(&work.bounds()?)?;
     let mut failures = Vec::new();
     for &partition in &partitions {
-        match make(stage, task, partition) {
+        match make(work.as_ref(), task, partition) {
             Ok(_) => {}
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => failures.push((partition, error)),
@@ -103,15 +110,14 @@ pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
         return Err(Error::Partitions { of: partitions.len(), failures });
     }
     let mut files = Vec::new();
-    let mut made = Vec::new();
-    for partition in partitions {
+    let mut made = partitions.into_iter().map(|partition| {
         let (done, seconds) = open(task.out, partition)?;
         let folder = partition.folder();
         let within = |entry: FileEntry| FileEntry { path: format!("{folder}/{}", entry.path), ..entry };
         files.extend(done.files.into_iter().map(within));
-        made.push(Made { account: done.account, seconds });
-    }
-    let mut outcome = stage.merge(task, made)?;
+        Ok(Made { account: done.account, seconds })
+    });
+    let mut outcome = work.merge(&mut made)?;
     outcome.files.extend(files);
     outcome.volatile.push(SECONDS);
     Ok(outcome)
@@ -119,13 +125,13 @@ pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
 
 /// Makes a partition in the folder of its stage, unless it is there; tells whether it was made. Any number of processes
 /// may do so at once: the first that is done is kept.
-pub fn make(stage: &dyn Partitioned, task: &Task, partition: Partition) -> Result<bool, Error> {
+pub fn make(work: &dyn Work, task: &Task, partition: Partition) -> Result<bool, Error> {
     if open(task.out, partition).is_ok() {
         return Ok(false);
     }
     let place = task.out.join(partition.folder());
     let desk = Desk::new(task, partition)?;
-    let made = stage.make(&Task { out: &desk.folder, ..*task }, partition)?;
+    let made = work.make(&Task { out: &desk.folder, ..*task }, partition)?;
     let json = |value: Result<Vec<u8>, serde_json::Error>, path: &Path| {
         value.map_err(std::io::Error::other).map_err(fs::error("write", path))
     };

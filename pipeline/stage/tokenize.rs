@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{BinaryArray, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
+use rayon::ThreadPool;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
-use super::partition::{self, Made, Partition, Partitioned};
+use super::partition::{self, Made, Partition, Partitioned, Work};
 use super::records::{
     RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_of, index,
     read_records,
@@ -93,15 +94,43 @@ impl Stage for Config {
 }
 
 impl Partitioned for Config {
-    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
-        let (mut windows_before, mut bases, mut next) = (0, 0, 0);
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        let windows = windows(task)?;
+        let sequence = task.referenced(windows, "sequence")?;
+        let file = task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER);
+        let tokenizer = tokenizers::open(&file)?;
+        let records = read_records(&sequence.path(RECORDS))?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
+        let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
+        let partition = self.partition();
+        Ok(Box::new(Ready { task, partition, windows, sequence, file, tokenizer, records, pool }))
+    }
+}
+
+/// What every partition needs.
+struct Ready<'a> {
+    task: &'a Task<'a>,
+    /// Bases of a partition.
+    partition: u64,
+    windows: &'a Artifact,
+    sequence: Artifact,
+    /// The tokenizer's.
+    file: PathBuf,
+    tokenizer: Box<dyn Tokenizer>,
+    records: Vec<Record>,
+    pool: ThreadPool,
+}
+
+impl Work for Ready<'_> {
+    fn bounds(&self) -> Result<Vec<u64>, Error> {
+        let (mut windows, mut bases, mut next) = (0, 0, 0);
         let mut bounds = Vec::new();
-        for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
+        for_each_stretch::<Error>(&self.windows.path(WINDOWS), |stretch| {
             if bases >= next {
-                bounds.push(windows_before);
-                next = (bases / self.partition() + 1) * self.partition();
+                bounds.push(windows);
+                next = (bases / self.partition + 1) * self.partition;
             }
-            windows_before += 1;
+            windows += 1;
             bases += stretch.interval.len();
             Ok(())
         })?;
@@ -109,46 +138,41 @@ impl Partitioned for Config {
         if bounds.is_empty() {
             bounds.push(0);
         }
-        bounds.push(windows_before);
+        bounds.push(windows);
         Ok(bounds)
     }
 
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
-        let windows = windows(task)?;
-        let sequence = task.referenced(windows, "sequence")?;
-        let tokenizer = tokenizers::open(&task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER))?;
-        let records = read_records(&sequence.path(RECORDS))?;
-        let before = u64::from(partition.at) * self.partition();
-        let mut tokenize = Tokenize::new(task, tokenizer.as_ref(), &records, before);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
-        let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
+        let before = u64::from(partition.at) * self.partition;
+        let mut tokenize = Tokenize::new(task, self.tokenizer.as_ref(), &self.records, before);
         let mut reader = None;
         let own = partition.start..partition.end;
-        for_each_stretch_of::<Error>(&windows.path(WINDOWS), own, |stretch| {
+        for_each_stretch_of::<Error>(&self.windows.path(WINDOWS), own, |stretch| {
             let reader = match &mut reader {
                 Some(reader) => reader,
-                none => none.insert(open_at(&sequence, &stretch)?),
+                none => none.insert(open_at(&self.sequence, &stretch)?),
             };
             let mut bases = Vec::new();
-            fetch(reader, &stretch, &sequence, &mut bases)?;
+            fetch(reader, &stretch, &self.sequence, &mut bases)?;
             tokenize.push(stretch, bases);
-            if tokenize.pending >= BATCH_BASES { pool.install(|| tokenize.flush()) } else { Ok(()) }
+            if tokenize.pending >= BATCH_BASES { self.pool.install(|| tokenize.flush()) } else { Ok(()) }
         })?;
-        pool.install(|| tokenize.flush())?;
+        self.pool.install(|| tokenize.flush())?;
         tokenize.finish()
     }
 
-    fn merge(&self, task: &Task, made: Vec<Made>) -> Result<Outcome, Error> {
-        let file = task.input_of("tokenizer", &["tokenizer"])?.path(TOKENIZER);
-        std::fs::copy(&file, task.out.join(TOKENIZER)).map_err(fs::error("copy", &file))?;
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Made, Error>>) -> Result<Outcome, Error> {
+        let copy = self.task.out.join(TOKENIZER);
+        std::fs::copy(&self.file, copy).map_err(fs::error("copy", &self.file))?;
         let (mut whole, mut encoding) = (Told::default(), 0.0);
-        for Made { account, seconds } in made {
+        for made in made {
+            let Made { account, seconds } = made?;
             whole.add(serde_json::from_value(account).map_err(unreadable)?);
             encoding += seconds.iter().map(|(_, seconds)| seconds).sum::<f64>();
         }
-        let references = windows(task)?.manifest.references.clone();
+        let references = self.windows.manifest.references.clone();
         let seconds = vec![(ENCODE.to_owned(), encoding)];
-        Ok(Outcome { references, seconds, ..whole.outcome(tokenizers::open(&file)?.as_ref()) })
+        Ok(Outcome { references, seconds, ..whole.outcome(self.tokenizer.as_ref()) })
     }
 }
 

@@ -92,16 +92,15 @@ pub fn run_task(
     };
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options, Vec::new());
-    let (inputs, fetched) = (run.inputs(entry)?, run.fetch(entry)?);
-    let mut made_from = MadeFrom::now(entry, &options.work, &run.hashes)?;
-    made_from.complete(&fetched);
-    let out = staging::partial(&options.work, &entry.name, &made_from.action_key(entry))?;
-    run.with_task(entry, &inputs, &fetched, &out, options.threads, &[], |task| {
-        let partitions = Partition::between(&partitioned.bounds(task)?)?;
+    let reads = run.reads(entry)?;
+    let out = staging::partial(&options.work, &entry.name, &reads.made_from.action_key(entry))?;
+    run.with_task(entry, &reads, &out, options.threads, |task| {
+        let work = partitioned.open(task)?;
+        let partitions = Partition::between(&work.bounds()?)?;
         let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
         let count = partitions.len();
         let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
-        partition::make(partitioned, task, *wanted)
+        partition::make(work.as_ref(), task, *wanted)
     })
 }
 
@@ -114,6 +113,17 @@ struct Run<'a> {
     seconds: Mutex<BTreeMap<String, f64>>,
     /// When they were last written.
     seconds_kept: Mutex<Instant>,
+    /// The stages that were reused so far.
+    reused: Mutex<Vec<String>>,
+}
+
+/// What a stage reads, and what that makes it.
+struct Reads {
+    /// The artifacts, by role.
+    inputs: BTreeMap<String, Artifact>,
+    /// The objects at addresses, by what the workflow writes.
+    fetched: BTreeMap<PathBuf, Fetched>,
+    made_from: MadeFrom,
 }
 
 /// A stage that ended: its number, and what was decided, why it failed, or what it panicked with.
@@ -131,7 +141,7 @@ impl<'a> Run<'a> {
         let hashes = Hashes::load(&hashes_file(&options.work));
         let seconds = Mutex::new(load_seconds(&options.work));
         let seconds_kept = Mutex::new(Instant::now());
-        Self { workflow, options, choices, hashes, seconds, seconds_kept }
+        Self { workflow, options, choices, hashes, seconds, seconds_kept, reused: Mutex::default() }
     }
 
     /// Every stage, each as soon as it can run.
@@ -169,10 +179,9 @@ impl<'a> Run<'a> {
             while !self.options.stop.is_requested()
                 && let Some((at, threads)) = progress.schedule.start()
             {
-                let reused = self.reused(&progress.decisions);
                 let sender = sender.clone();
                 scope.spawn(move || {
-                    let stage = || self.stage(at, threads, &reused);
+                    let stage = || self.stage(at, threads);
                     // The receiver waits for every stage that was started.
                     drop(sender.send((at, catch_unwind(AssertUnwindSafe(stage)))));
                 });
@@ -196,13 +205,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The names of the stages that were reused so far.
-    fn reused(&self, decisions: &[Option<Decision>]) -> Vec<String> {
-        let reused = self.workflow.stages.iter().zip(decisions);
-        let reused = reused.filter(|(_, decision)| **decision == Some(Decision::Reuse));
-        reused.map(|(entry, _)| entry.name.clone()).collect()
-    }
-
     fn result(&self, progress: Progress) -> Result<Vec<(String, Decision)>, Error> {
         let Progress { schedule, decisions, mut failures } = progress;
         let name = |at: usize| self.workflow.stages[at].name.clone();
@@ -224,7 +226,7 @@ impl<'a> Run<'a> {
     }
 
     /// Decides for a stage, and runs it if it is to run.
-    fn stage(&self, at: usize, threads: usize, reused: &[String]) -> Result<Decision, Error> {
+    fn stage(&self, at: usize, threads: usize) -> Result<Decision, Error> {
         let entry = &self.workflow.stages[at];
         let decision = match &self.choices[at] {
             Choice::Skip => Decision::Skip,
@@ -242,9 +244,10 @@ impl<'a> Run<'a> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            with_retries(entry.retries, self.options.observer, &entry.name, || {
-                self.run(entry, threads, reused)
-            })?;
+            with_retries(entry.retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
+        }
+        if decision == Decision::Reuse {
+            locked(&self.reused).push(entry.name.clone());
         }
         Ok(decision)
     }
@@ -258,20 +261,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn run(&self, entry: &Entry, threads: usize, reused: &[String]) -> Result<(), Error> {
+    fn run(&self, entry: &Entry, threads: usize) -> Result<(), Error> {
         let started = Instant::now();
-        let inputs = self.inputs(entry)?;
-        let fetched = self.fetch(entry)?;
-        let mut made_from = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
-        made_from.complete(&fetched);
-        self.check_room(entry, &inputs)?;
+        let reads = self.reads(entry)?;
+        self.check_room(entry, &reads)?;
         let resumable = entry.kind().resumable;
         let staging = if resumable {
-            Staging::resume(&self.options.work, &entry.name, &made_from.action_key(entry))?
+            Staging::resume(&self.options.work, &entry.name, &reads.made_from.action_key(entry))?
         } else {
             Staging::begin(&self.options.work, &entry.name)?
         };
-        let outcome = match self.work(entry, &inputs, &fetched, staging.folder(), threads, reused) {
+        let outcome = self.with_task(entry, &reads, staging.folder(), threads, |task| entry.stage.run(task));
+        let outcome = match outcome.and_then(|outcome| check_account(entry, &reads.inputs, outcome)) {
             Ok(outcome) => outcome,
             Err(error) if resumable => return Err(error),
             Err(error) => {
@@ -279,17 +280,21 @@ impl<'a> Run<'a> {
                 return Err(error);
             }
         };
-        self.check_unchanged(entry, &made_from)?;
+        self.check_unchanged(entry, &reads.made_from)?;
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
-        self.publish(entry, staging, &made_from, outcome)?;
+        self.publish(entry, staging, &reads.made_from, outcome)?;
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
     }
 
-    fn seconds(&self) -> MutexGuard<'_, BTreeMap<String, f64>> {
-        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens and brings what a stage reads.
+    fn reads(&self, entry: &Entry) -> Result<Reads, Error> {
+        let (inputs, fetched) = (self.inputs(entry)?, self.fetch(entry)?);
+        let mut made_from = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
+        made_from.complete(&fetched);
+        Ok(Reads { inputs, fetched, made_from })
     }
 
     fn inputs(&self, entry: &Entry) -> Result<BTreeMap<String, Artifact>, Error> {
@@ -307,29 +312,25 @@ impl<'a> Run<'a> {
 
     /// Refuses what was made of files that changed while they were read.
     fn check_unchanged(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(), Error> {
-        let now = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
-        let changed = made_from
-            .sources
-            .iter()
-            .zip(&now.sources)
-            .find(|(before, now)| before.sha256.is_none() && before.blake3 != now.blake3);
-        match changed {
-            None => Ok(()),
-            Some((file, _)) => {
-                Err(Error::Changed { stage: entry.name.clone(), path: PathBuf::from(&file.path) })
+        for source in made_from.sources.iter().filter(|source| source.sha256.is_none()) {
+            if self.hashes.of(&entry.folder.join(&source.path))? != source.blake3 {
+                let path = PathBuf::from(&source.path);
+                return Err(Error::Changed { stage: entry.name.clone(), path });
             }
         }
+        Ok(())
     }
 
     /// Refuses to begin what cannot end for want of room.
-    fn check_room(&self, entry: &Entry, inputs: &BTreeMap<String, Artifact>) -> Result<(), Error> {
-        let needed = entry.stage.least_bytes(inputs);
-        let free = fs::free_bytes(&self.options.work)?;
-        if needed <= free {
+    fn check_room(&self, entry: &Entry, reads: &Reads) -> Result<(), Error> {
+        let (needed, path) = (entry.stage.least_bytes(&reads.inputs), self.options.work.clone());
+        if needed == 0 {
             return Ok(());
         }
-        let path = self.options.work.clone();
-        Err(Error::NoRoom { stage: entry.name.clone(), needed, free, path })
+        match fs::room(&path)?.free {
+            free if needed > free => Err(Error::NoRoom { stage: entry.name.clone(), needed, free, path }),
+            _ => Ok(()),
+        }
     }
 
     /// Brings the objects that a stage reads, by what the workflow writes.
@@ -358,36 +359,21 @@ impl<'a> Run<'a> {
         Err(Error::Unpinned { stage: entry.name.clone(), found: unpinned })
     }
 
-    fn work(
-        &self,
-        entry: &Entry,
-        inputs: &BTreeMap<String, Artifact>,
-        fetched: &BTreeMap<PathBuf, Fetched>,
-        out: &Path,
-        threads: usize,
-        reused: &[String],
-    ) -> Result<Outcome, Error> {
-        let run = |task: &Task| entry.stage.run(task);
-        check_account(entry, inputs, self.with_task(entry, inputs, fetched, out, threads, reused, run)?)
-    }
-
     /// Does something that a stage can do.
-    #[expect(clippy::too_many_arguments, reason = "a task is made of all of them")]
     fn with_task<T>(
         &self,
         entry: &Entry,
-        inputs: &BTreeMap<String, Artifact>,
-        fetched: &BTreeMap<PathBuf, Fetched>,
+        reads: &Reads,
         out: &Path,
         threads: usize,
-        reused: &[String],
         act: impl FnOnce(&Task) -> Result<T, stage::Error>,
     ) -> Result<T, Error> {
-        let fetched = fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone())).collect();
-        let seconds = self.seconds().clone();
+        let fetched = reads.fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone()));
+        let fetched = fetched.collect();
+        let (seconds, reused) = (locked(&self.seconds).clone(), locked(&self.reused).clone());
         let task = Task {
             stage: &entry.name,
-            inputs,
+            inputs: &reads.inputs,
             base: &entry.folder,
             fetched: &fetched,
             remote: self.options.remote,
@@ -398,7 +384,7 @@ impl<'a> Run<'a> {
             observer: self.options.observer,
             stop: self.options.stop,
             seconds: &seconds,
-            reused,
+            reused: &reused,
             workflow: &self.workflow.name,
         };
         act(&task).map_err(|error| match error {
@@ -439,8 +425,8 @@ impl<'a> Run<'a> {
     fn note_seconds(&self, entry: &Entry, seconds: f64, parts: &[(String, f64)]) -> Result<(), Error> {
         let parts = parts.iter().map(|(part, seconds)| (stage::part(&entry.name, part), *seconds));
         let noted = parts.chain([(entry.name.clone(), seconds)]);
-        self.seconds().extend(noted);
-        let mut kept = self.seconds_kept.lock().unwrap_or_else(PoisonError::into_inner);
+        locked(&self.seconds).extend(noted);
+        let mut kept = locked(&self.seconds_kept);
         if kept.elapsed() < KEEP_SECONDS_EVERY {
             return Ok(());
         }
@@ -450,7 +436,7 @@ impl<'a> Run<'a> {
 
     fn keep_seconds(&self) -> Result<(), Error> {
         let path = seconds_file(&self.options.work);
-        let json = serde_json::to_vec_pretty(&*self.seconds()).map_err(std::io::Error::other);
+        let json = serde_json::to_vec_pretty(&*locked(&self.seconds)).map_err(std::io::Error::other);
         Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)
     }
 }
@@ -463,6 +449,11 @@ impl Progress {
             Err(error) => self.failures.push(error),
         }
     }
+}
+
+/// What a mutex holds, after a panic elsewhere too, since that ends the run.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn load_seconds(work: &Path) -> BTreeMap<String, f64> {
