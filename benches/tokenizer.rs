@@ -176,7 +176,7 @@ fn train(genome: &[u8], size: u32, piece: usize, megabases: usize, threads: usiz
     let bases = trainer.bases();
     let bpe = trainer.finish(threads, &mut |_, _| {}, &Stop::new())?;
     println!(
-        "{bases} bases, vocabulary {size}, pieces of {piece}, {threads} threads: {:.2} CPU s, {:.2} s, {:.0} MB more than the text ({:.2} bytes a base), {} merges, {}",
+        "{bases} bases, vocabulary {size}, pieces of {piece}, {threads} threads: {:.3} CPU s, {:.3} s, {:.0} MB more than the text ({:.2} bytes a base), {} merges, {}",
         processor_seconds() - processor,
         wall.elapsed().as_secs_f64(),
         peak_memory() - before,

@@ -75,19 +75,17 @@ impl Counts {
         pairs.map(|pair| (pair, self.get(pair))).filter(|(_, count)| *count > 0)
     }
 
-    /// The most frequent pair that is allowed, of equals the smaller.
-    fn best(&self, learned: &Learned) -> Option<[u8; 2]> {
-        let end = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
-        let mut best = (0, None);
-        for left in 0..end {
-            let row = &self.0[usize::from(left) << 8..][..usize::from(end)];
-            for (right, &count) in (0..).zip(row) {
-                if count > best.0 && learned.allows([left, right].map(u32::from), count) {
-                    best = (count, Some([left, right]));
-                }
+    /// The most frequent pair of a left token that is allowed, of equals the smaller, and its count.
+    fn best_of(&self, left: u8, learned: &Learned) -> (u64, u8) {
+        let end = usize::try_from(learned.next()).unwrap_or(usize::MAX).min(usize::from(SEPARATOR));
+        let row = &self.0[usize::from(left) << 8..][..end];
+        let mut best = (0, SEPARATOR);
+        for (right, &count) in (0..).zip(row) {
+            if count > best.0 && learned.allows([left, right].map(u32::from), count) {
+                best = (count, right);
             }
         }
-        best.1
+        best
     }
 
     /// Follows a merge from what stood before and after its pairs.
@@ -107,6 +105,45 @@ impl Counts {
             *self.at(id, token) = if token == left { count - twins } else { count };
         }
         *self.at(left, right) = 0;
+    }
+}
+
+/// The most frequent pair of each left token, which a merge seldom changes.
+#[derive(Debug, Default)]
+struct Best(Vec<(u64, u8)>);
+
+impl Best {
+    /// The most frequent pair that is allowed, of equals the smaller.
+    fn pair(&self) -> Option<[u8; 2]> {
+        let mut best = (0, None);
+        for (left, &(count, right)) in (0..).zip(&self.0) {
+            if count > best.0 {
+                best = (count, Some([left, right]));
+            }
+        }
+        best.1
+    }
+
+    /// Follows the last merge. The counts of its tokens fell, and those of its result are new.
+    fn settle(&mut self, counts: &Counts, [left, right]: [u8; 2], learned: &Learned) {
+        let known = self.0.len();
+        for (token, best) in (0..).zip(&mut self.0) {
+            let newest = u8::try_from(known).unwrap_or(SEPARATOR);
+            let count = counts.get([token, newest]);
+            if token == left || token == right || best.1 == left {
+                *best = counts.best_of(token, learned);
+            } else if count > best.0 && learned.allows([token, newest].map(u32::from), count) {
+                *best = (count, newest);
+            }
+        }
+        self.add(counts, learned);
+    }
+
+    /// Takes in tokens that are new.
+    fn add(&mut self, counts: &Counts, learned: &Learned) {
+        let known = u8::try_from(self.0.len()).unwrap_or(SEPARATOR);
+        let end = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
+        self.0.extend((known..end).map(|token| counts.best_of(token, learned)));
     }
 }
 
@@ -182,12 +219,15 @@ fn lead(
     learned: &mut Learned,
     most: u32,
 ) -> Result<(), Error> {
+    let mut best = Best::default();
+    best.add(counts, learned);
     while learned.next() < most && !learned.is_complete() {
-        let Some(pair) = counts.best(learned) else { break };
+        let Some(pair) = best.pair() else { break };
         let id = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
         learned.add(pair.map(u32::from))?;
         let beside = carry_out(team, segments, Merge { pair, id });
         counts.settle(pair, id, &beside);
+        best.settle(counts, pair, learned);
     }
     Ok(())
 }

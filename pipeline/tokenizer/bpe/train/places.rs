@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::bytes;
 use super::corpus::Learned;
@@ -48,26 +48,28 @@ pub fn learn(
     let pairs = Pairs::new(counts)?;
     let known = learned.next() as usize;
     let most = known + learned.limits.merges - learned.merges.len();
-    let slots = Slots::new(&tokens, threads).map_err(|source| Error::Memory { source })?;
+    let slots = Slots::new(&tokens).map_err(|source| Error::Memory { source })?;
     drop(tokens);
     let regions = threads.clamp(1, (slots.len() / LEAST_REGION).max(1));
     let regions: Vec<_> = (0..regions).map(|_| Mutex::new(Region::new(most))).collect();
-    let shared = RwLock::new(Shared { widths: vec![1; known], lists: [Vec::new(), Vec::new()] });
+    let (widths, length) = (vec![1; known], slots.len());
+    let shared = RwLock::new(Shared { pairs, length, widths, lists: [Vec::new(), Vec::new()] });
     let work = |region: &mut Region, order: &Order| {
-        region.carry_out(&slots, &shared.read().unwrap_or_else(PoisonError::into_inner), order);
+        region.carry_out(&slots, &read(&shared), order);
     };
     team::lead(&regions, threads, &work, |team| {
         let (edges, beside) = (vec![SEPARATOR; regions.len()], [Histogram::new(most), Histogram::new(most)]);
-        let length = slots.len();
-        let mut places =
-            Places { slots: &slots, length, regions: &regions, shared: &shared, edges, pairs, beside };
+        let mut places = Places { slots: &slots, regions: &regions, shared: &shared, team, edges, beside };
         places.list();
-        places.learn(team, learned)
+        places.learn(learned)
     })
 }
 
 /// What the regions need to know; changes between their orders.
 struct Shared {
+    pairs: Pairs,
+    /// Slots in use.
+    length: usize,
     /// Slots that a token covers.
     widths: Vec<u32>,
     /// The lists of the frequent pairs of the newest token, by the token before it, and after it.
@@ -79,23 +81,22 @@ const NO_LIST: u32 = u32::MAX;
 
 struct Places<'a> {
     slots: &'a [AtomicU16],
-    /// Slots in use.
-    length: usize,
     regions: &'a [Mutex<Region>],
     shared: &'a RwLock<Shared>,
+    team: &'a Team<'a, Region, Order>,
     /// The token that stands before the first slot of each region.
     edges: Vec<u16>,
-    pairs: Pairs,
     /// What stood before, and after, the pairs of a merge.
     beside: [Histogram; 2],
 }
 
 impl Places<'_> {
-    fn learn(&mut self, team: &Team<'_, Region, Order>, learned: &mut Learned) -> Result<(), Error> {
+    fn learn(&mut self, learned: &mut Learned) -> Result<(), Error> {
         let least = u32::try_from(learned.limits.min_frequency).unwrap_or(u32::MAX);
         while !learned.is_complete() {
-            let Some(kept) = self.pairs.best(learned) else {
-                if self.pairs.lower(least) {
+            let best = write(self.shared).pairs.best(learned);
+            let Some(kept) = best else {
+                if write(self.shared).pairs.lower(least) {
                     self.recount();
                     continue;
                 }
@@ -103,31 +104,31 @@ impl Places<'_> {
             };
             let id = learned.next();
             learned.add(kept.pair.map(u32::from))?;
-            self.merge(team, kept, u16::try_from(id).unwrap_or(COVERED));
+            self.merge(kept, u16::try_from(id).unwrap_or(COVERED));
         }
         Ok(())
     }
 
-    fn merge(&mut self, team: &Team<'_, Region, Order>, Kept { pair, count, list }: Kept, id: u16) {
+    fn merge(&mut self, Kept { pair, count, list }: Kept, id: u16) {
         let widths = {
-            let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = write(self.shared);
             let widths = pair.map(|token| shared.widths[usize::from(token)]);
             shared.widths.push(widths[0] + widths[1]);
             widths.map(|width| width as usize)
         };
         let merge = Order::Merge(Merge { pair, id, widths, list });
         if self.edges.iter().any(|edge| pair.contains(edge)) {
-            team.carry_out_alone(merge);
+            self.team.carry_out_alone(merge);
             self.find_edges();
         } else if count < ALONE {
-            team.carry_out_alone(merge);
+            self.team.carry_out_alone(merge);
         } else {
-            team.carry_out(merge);
+            self.team.carry_out(merge);
         }
         if self.settle(pair, id) {
             match count {
-                0..ALONE => team.carry_out_alone(Order::List),
-                _ => team.carry_out(Order::List),
+                0..ALONE => self.team.carry_out_alone(Order::List),
+                _ => self.team.carry_out(Order::List),
             }
             self.hand_over();
         }
@@ -139,12 +140,14 @@ impl Places<'_> {
             let region = lock(region);
             self.beside.iter_mut().zip(&region.beside).for_each(|(all, part)| part.add_to(all));
         }
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let [lists_before, lists_after] = &mut shared.lists;
-        let ([before, after], pairs) = (&mut self.beside, &mut self.pairs);
+        let mut shared = write(self.shared);
+        let Shared { pairs, lists: [lists_before, lists_after], .. } = &mut *shared;
+        let [before, after] = &mut self.beside;
         pairs.remove([left, right]);
         lists_before.clear();
         lists_after.clear();
+        before.seen().iter().for_each(|&token| pairs.expect([token, left]));
+        after.seen().iter().for_each(|&token| pairs.expect([right, token]));
         // A pair right after another is counted as one with `left` after it first, then as one with `id` before it.
         let twins = before.get(id);
         before.drain(|token, count| {
@@ -184,29 +187,33 @@ impl Places<'_> {
 
     /// Counts and lists the pairs that are frequent under a lower threshold.
     fn recount(&mut self) {
-        {
-            let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-            self.regions.iter().for_each(|region| lock(region).forget());
-            self.length = slots::squeeze(&self.slots[..self.length], &shared.widths);
-            shared.widths.fill(1);
-        }
-        self.pairs.recount(&self.slots[..self.length]);
+        self.regions.iter().for_each(|region| lock(region).forget());
+        let mut shared = write(self.shared);
+        let Shared { pairs, length, widths, .. } = &mut *shared;
+        *length = slots::squeeze(&self.slots[..*length], widths);
+        widths.fill(1);
+        pairs.recount(&self.slots[..*length]);
+        drop(shared);
         self.list();
     }
 
     /// Lists the pairs that are kept. Every slot is a token.
     fn list(&mut self) {
-        let (regions, slots, pairs) = (self.regions, &self.slots[..self.length], &self.pairs);
-        let list = |(region, range): (&Mutex<Region>, Range<usize>)| lock(region).list(slots, range, pairs);
-        let list = &list;
-        std::thread::scope(|scope| {
-            let mut shares = regions.iter().zip(parts(slots.len(), regions.len()));
-            let first = shares.next();
-            shares.for_each(|share| drop(scope.spawn(move || list(share))));
-            first.map(list);
-        });
+        let length = read(self.shared).length;
+        for (region, range) in self.regions.iter().zip(parts(length, self.regions.len())) {
+            lock(region).take(range);
+        }
+        self.team.carry_out(Order::ListAll);
         self.find_edges();
     }
+}
+
+fn read(shared: &RwLock<Shared>) -> RwLockReadGuard<'_, Shared> {
+    shared.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shared: &RwLock<Shared>) -> RwLockWriteGuard<'_, Shared> {
+    shared.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `0..length` in about equal parts.

@@ -33,6 +33,11 @@ impl Histogram {
         self.counts[usize::from(token)]
     }
 
+    /// The tokens that were counted.
+    pub fn seen(&self) -> &[u16] {
+        &self.seen
+    }
+
     /// Hands out what was counted, and forgets it.
     pub fn drain(&mut self, mut each: impl FnMut(u16, u32)) {
         for token in self.seen.drain(..) {

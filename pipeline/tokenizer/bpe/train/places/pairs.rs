@@ -91,6 +91,12 @@ impl Pairs {
         Some(list)
     }
 
+    /// Asks for the memory of a pair that will be subtracted.
+    #[inline]
+    pub fn expect(&self, pair: [u16; 2]) {
+        self.table.expect(join(pair));
+    }
+
     pub fn subtract(&mut self, pair: [u16; 2], count: u32) {
         self.table.subtract(join(pair), count);
     }

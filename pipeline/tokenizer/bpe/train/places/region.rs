@@ -23,6 +23,8 @@ pub struct Merge {
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
     Merge(Merge),
+    /// List the pairs that are kept. Every slot is a token.
+    ListAll,
     /// List the frequent pairs that the last merge made.
     List,
 }
@@ -34,7 +36,7 @@ struct Found {
 }
 
 pub struct Region {
-    start: usize,
+    range: Range<usize>,
     /// By number of the list; places are counted from the start.
     lists: Vec<List>,
     /// The pairs of the last merge.
@@ -52,12 +54,17 @@ impl Region {
     pub fn new(most: usize) -> Self {
         let beside = [Histogram::new(most), Histogram::new(most)];
         let listed = [vec![NO_LIST; most], vec![NO_LIST; most]];
-        Self { start: 0, lists: Vec::new(), found: Vec::new(), beside, listed, reached: None }
+        Self { range: 0..0, lists: Vec::new(), found: Vec::new(), beside, listed, reached: None }
     }
 
     /// The first slot.
     pub const fn start(&self) -> usize {
-        self.start
+        self.range.start
+    }
+
+    /// Has these slots from now on.
+    pub fn take(&mut self, range: Range<usize>) {
+        self.range = range;
     }
 
     /// Forgets all places.
@@ -66,10 +73,14 @@ impl Region {
         self.found = Vec::new();
     }
 
-    /// Lists the pairs that begin in a range of slots. Every slot is a token.
-    pub fn list(&mut self, slots: &[AtomicU16], range: Range<usize>, pairs: &Pairs) {
-        let share = |count: u32| count as usize * range.len() / slots.len().max(1);
-        self.start = range.start;
+    /// Lists the pairs that begin here.
+    fn list(&mut self, slots: &[AtomicU16], pairs: &Pairs) {
+        let range = self.range.clone();
+        // Some more than the share, for lists that are not spread evenly: one that grows is copied.
+        let share = |count: u32| {
+            let share = count as usize * range.len() / slots.len().max(1);
+            (share + 4 * share.isqrt() + 4).min(count as usize)
+        };
         self.lists = vec![List::default(); pairs.lists() as usize];
         for (list, count) in pairs.listed() {
             self.lists[list as usize] = List::with_capacity(share(count));
@@ -88,12 +99,13 @@ impl Region {
     pub fn append(&mut self, list: u32, slot: usize) {
         let list = list as usize;
         self.lists.resize_with(self.lists.len().max(list + 1), List::default);
-        self.lists[list].push(slot - self.start);
+        self.lists[list].push(slot - self.range.start);
     }
 
     pub fn carry_out(&mut self, slots: &[AtomicU16], shared: &Shared, order: &Order) {
         match order {
             Order::Merge(merge) => self.merge(slots, merge),
+            Order::ListAll => self.list(&slots[..shared.length], &shared.pairs),
             Order::List => self.list_found(shared),
         }
     }
@@ -103,7 +115,7 @@ impl Region {
         self.found.clear();
         self.beside.iter_mut().for_each(Histogram::clear);
         let Some(list) = self.lists.get_mut(merge.list as usize).map(std::mem::take) else { return };
-        let start = self.start;
+        let start = self.start();
         let [left, right] = merge.pair;
         list.for_each(
             |place| prefetch(slots, start + place),
@@ -142,7 +154,7 @@ impl Region {
             });
             if list_before != NO_LIST {
                 let place = slot - shared.widths[usize::from(before)] as usize;
-                if place < self.start {
+                if place < self.start() {
                     self.reached = Some((list_before, place));
                 } else {
                     self.append(list_before, place);

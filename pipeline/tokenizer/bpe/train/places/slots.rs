@@ -13,31 +13,19 @@ use super::bytes;
 pub struct Slots(MmapMut);
 
 impl Slots {
-    /// From the tokens of the first phase, on some threads.
+    /// From the tokens of the first phase. On one thread: two that ask for fresh huge pages at once wait for each other.
     ///
     /// # Errors
     /// When the system has no memory left.
-    pub fn new(tokens: &[u8], threads: usize) -> io::Result<Self> {
+    pub fn new(tokens: &[u8]) -> io::Result<Self> {
         let slots = Self(MmapMut::map_anon(tokens.len() * size_of::<AtomicU16>())?);
         // A wish: without huge pages it is only slower.
         #[cfg(target_os = "linux")]
         slots.0.advise(memmap2::Advice::HugePage).ok();
-        let share = tokens.len().div_ceil(threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            let mut shares = slots.chunks(share).zip(tokens.chunks(share));
-            let first = shares.next();
-            shares.for_each(|(slots, tokens)| drop(scope.spawn(move || fill(slots, tokens))));
-            if let Some((slots, tokens)) = first {
-                fill(slots, tokens);
-            }
-        });
+        for (slot, &token) in slots.iter().zip(tokens) {
+            slot.store(if token == bytes::SEPARATOR { SEPARATOR } else { token.into() }, Ordering::Relaxed);
+        }
         Ok(slots)
-    }
-}
-
-fn fill(slots: &[AtomicU16], tokens: &[u8]) {
-    for (slot, &token) in slots.iter().zip(tokens) {
-        slot.store(if token == bytes::SEPARATOR { SEPARATOR } else { token.into() }, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
-//! Counts and lists by pair: a table with open addressing, at most three quarters full. Memory: 12 bytes an entry.
+//! Counts and lists by pair: a table with open addressing, at most half full, since most searches are for pairs that are not there. Memory: 12 bytes an entry.
 
+use super::super::slots::prefetch;
 use super::NO_LIST;
 
 /// A pair, how often it occurs, and the number of its list.
@@ -42,6 +43,12 @@ impl Table {
         at
     }
 
+    /// Asks for the memory of a pair, without waiting for it.
+    #[inline]
+    pub fn expect(&self, pair: u32) {
+        prefetch(&self.entries, spread(pair, self.entries.len().trailing_zeros()));
+    }
+
     /// A pair's entry, one that counts 0 if there is none.
     #[inline]
     pub fn get(&self, pair: u32) -> Entry {
@@ -68,7 +75,7 @@ impl Table {
     fn entry(&mut self, pair: u32, least: u32) -> &mut Entry {
         let mut at = self.find(pair);
         if self.entries[at].pair == FREE.pair {
-            if (self.used + 1) * 4 > self.entries.len() * 3 {
+            if (self.used + 1) * 2 > self.entries.len() {
                 self.forget_below(least);
                 at = self.find(pair);
             }
@@ -92,7 +99,7 @@ impl Table {
     /// Forgets rarer pairs; makes room for twice as many as are left.
     pub fn forget_below(&mut self, least: u32) {
         let living: Vec<Entry> = self.iter().filter(|entry| entry.count >= least.max(1)).copied().collect();
-        self.entries = vec![FREE; (living.len() * 2).next_power_of_two().max(LEAST_ENTRIES)];
+        self.entries = vec![FREE; (living.len() * 4).next_power_of_two().max(LEAST_ENTRIES)];
         self.used = living.len();
         for entry in living {
             let at = self.find(entry.pair);
