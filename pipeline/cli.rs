@@ -16,6 +16,7 @@ mod run;
 mod shards;
 mod shell;
 mod status;
+mod task;
 mod tokenizer;
 
 use std::io::{self, Write};
@@ -82,6 +83,9 @@ enum Command {
     /// Look into a tokenizer and use it
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Look at benchmark tasks before any model runs on them
+    #[command(subcommand)]
+    Task(task::Command),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -117,6 +121,8 @@ enum Error {
     Export(#[from] shard::export::Error),
     #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
+    #[error(transparent)]
+    Task(#[from] crate::task::Error),
     #[error(transparent)]
     Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
@@ -174,6 +180,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Task(command) => task::run(&command),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man(arguments) => shell::man(&arguments),
     }

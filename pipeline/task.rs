@@ -1,1 +1,207 @@
-//! (room task)
+//! Benchmark tasks: labelled sequences in three parts, read from the layouts that the field uses, and what can be said about
+//! them before any model runs. No tensors.
+//!
+//! A task is a folder of Genomic Benchmarks, a folder of GUE, or any CSV files with a sequence and a label; [`Task`] is how it
+//! stands in a YAML file. Lengths are in bases, coordinates 0-based and half-open on the forward strand.
+
+pub mod audit;
+mod dataset;
+mod folders;
+mod known;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use dataset::{Dataset, Example, Part, Place};
+pub use known::{KNOWN, Known};
+
+use crate::source::{contigs, table};
+
+/// What a task's score is called where it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of examples with the right class.
+    Accuracy,
+    /// Matthews correlation coefficient.
+    Mcc,
+    /// Mean of the classes' F1 scores.
+    MacroF1,
+    /// Area under the receiver operating characteristic.
+    Auroc,
+}
+
+/// A file of tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// By name.
+    pub tasks: BTreeMap<String, Task>,
+}
+
+/// A task as written: one of `genomic_benchmarks`, `gue` and `csv`. Paths start from the folder of the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Goes up when the same name comes to mean other data: scores under different versions are not compared.
+    pub version: u32,
+    /// A folder of Genomic Benchmarks: `metadata.yaml`, and `train` and `test` with a CSV file of intervals for each class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genomic_benchmarks: Option<PathBuf>,
+    /// FASTA files that the intervals of `genomic_benchmarks` lie on; without them only what intervals tell is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference: Vec<PathBuf>,
+    /// A folder of GUE: `train.csv`, `dev.csv` and `test.csv`, plain or gzip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue: Option<PathBuf>,
+    /// CSV files of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
+    /// What the score is; by default the published one of a known task, else `mcc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
+}
+
+/// CSV files (TSV if their names say so), plain or gzip, with a row for each example. The columns `region` (or `contig`), `start`,
+/// `end` and `strand` are read too where they are there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Csv {
+    /// To learn from.
+    pub train: PathBuf,
+    /// To choose by. Without it a part of `train` is held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// To score on, once.
+    pub test: PathBuf,
+    /// The column with the bases. Default `sequence`.
+    #[serde(default = "sequence")]
+    pub sequence: String,
+    /// The column with the class. Default `label`.
+    #[serde(default = "label")]
+    pub label: String,
+}
+
+fn sequence() -> String {
+    "sequence".to_owned()
+}
+
+fn label() -> String {
+    "label".to_owned()
+}
+
+/// Why a task cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that cannot be had.
+    #[error("cannot read `{}`", file.display())]
+    Read {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A YAML file that says something else than it should.
+    #[error("cannot read `{}`: {problem}", file.display())]
+    Yaml {
+        /// The file.
+        file: PathBuf,
+        /// What, and where.
+        problem: String,
+    },
+    /// A task that does not say what it is, or twice.
+    #[error("task `{task}`: found {found}, expected one of `genomic_benchmarks`, `gue` and `csv`")]
+    Kind {
+        /// Its name.
+        task: String,
+        /// What it says.
+        found: String,
+    },
+    /// A folder of no known layout.
+    #[error("`{}` is no task: {problem}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is missing.
+        problem: String,
+    },
+    /// A table.
+    #[error(transparent)]
+    Table(#[from] table::Error),
+    /// A reference.
+    #[error(transparent)]
+    Reference(#[from] contigs::Error),
+    /// An interval that the reference does not have.
+    #[error("cannot read `{}`, line {line}: {problem}", file.display())]
+    Interval {
+        /// The file with the interval.
+        file: PathBuf,
+        /// From 1.
+        line: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A part without examples.
+    #[error("task `{task}` has no example to {part} on")]
+    Empty {
+        /// Its name.
+        task: String,
+        /// What the part is for.
+        part: &'static str,
+    },
+}
+
+impl Task {
+    /// Reads the examples. `base` is the folder that paths start from.
+    ///
+    /// # Errors
+    /// [`Error`] with file and line.
+    pub fn read(&self, name: &str, base: &Path) -> Result<Dataset, Error> {
+        let under = |path: &PathBuf| base.join(path);
+        let mut dataset = match (&self.genomic_benchmarks, &self.gue, &self.csv) {
+            (Some(folder), None, None) => {
+                let reference: Vec<_> = self.reference.iter().map(under).collect();
+                folders::genomic_benchmarks(name, &under(folder), &reference)?
+            }
+            (None, Some(folder), None) => folders::gue(name, &under(folder))?,
+            (None, None, Some(csv)) => folders::csv(name, csv, base)?,
+            (None, None, None) => return Err(self.wrong_kind(name, "none")),
+            _ => return Err(self.wrong_kind(name, "several")),
+        };
+        dataset.version = self.version;
+        dataset.metric = self.metric.or(dataset.metric);
+        for (part, purpose) in [(Part::Train, "train"), (Part::Test, "test")] {
+            if dataset.part(part).is_empty() {
+                return Err(Error::Empty { task: name.to_owned(), part: purpose });
+            }
+        }
+        Ok(dataset)
+    }
+
+    fn wrong_kind(&self, task: &str, found: &str) -> Error {
+        Error::Kind { task: task.to_owned(), found: found.to_owned() }
+    }
+}
+
+/// The tasks at a path, by name: those of a YAML file, or the one that a folder holds; and the folder that their paths start from.
+///
+/// # Errors
+/// [`Error`] when it is neither.
+pub fn find(path: &Path) -> Result<(File, PathBuf), Error> {
+    if path.is_dir() {
+        let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = folders::name(&name);
+        let task = folders::recognise(path)?;
+        return Ok((File { tasks: BTreeMap::from([(name, task)]) }, PathBuf::new()));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })?;
+    let file = serde_saphyr::from_str(&text)
+        .map_err(|error| Error::Yaml { file: path.to_owned(), problem: error.to_string() })?;
+    Ok((file, path.parent().unwrap_or(Path::new("")).to_owned()))
+}

@@ -43,6 +43,8 @@ mod server;
 mod shards;
 #[path = "behaviour/statistics.rs"]
 mod statistics;
+#[path = "behaviour/task.rs"]
+mod task;
 #[path = "behaviour/windows.rs"]
 mod windows;
 #[path = "behaviour/workflow_file.rs"]

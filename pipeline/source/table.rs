@@ -8,6 +8,7 @@ use csv::{ByteRecord, ErrorKind, ReaderBuilder, Trim};
 
 use super::input::{self, Input};
 use crate::sequence::alphabet;
+use crate::units::Strand;
 
 /// Why a table is refused.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,19 @@ impl Reader {
         Ok(Self { file, inner, columns, row: ByteRecord::new() })
     }
 
+    /// The place of one more column, if there is one of this name.
+    pub fn optional(&mut self, column: &str) -> Option<usize> {
+        let headers = self.inner.byte_headers().ok()?;
+        let place = headers.iter().position(|name| name == column.as_bytes())?;
+        self.columns.push(place);
+        Some(self.columns.len() - 1)
+    }
+
+    /// The row's line, from 1.
+    pub fn line(&self) -> u64 {
+        self.row.position().map_or(0, csv::Position::line)
+    }
+
     /// Goes to the next row; false at the end.
     pub fn next_row(&mut self) -> Result<bool, Error> {
         self.inner.read_byte_record(&mut self.row).map_err(|error| refuse(&self.file, error))
@@ -99,13 +113,27 @@ impl Reader {
         }
     }
 
+    /// A column of the row: a number, not below 0.
+    pub fn number(&self, column: usize) -> Result<u64, Error> {
+        let text = self.text(column)?;
+        text.parse().map_err(|_| self.wrong(format!("found `{text}`, expected a number of bases")))
+    }
+
+    /// A column of the row: a strand, which may be empty.
+    pub fn strand(&self, column: usize) -> Result<Option<Strand>, Error> {
+        if self.field(column).is_empty() {
+            return Ok(None);
+        }
+        self.text(column)?.parse().map(Some).map_err(|problem| self.wrong(problem))
+    }
+
     fn field(&self, column: usize) -> &[u8] {
         self.columns.get(column).and_then(|&place| self.row.get(place)).unwrap_or_default()
     }
 
-    fn wrong(&self, problem: String) -> Error {
-        let line = self.row.position().map_or(0, csv::Position::line);
-        Error::Row { file: self.file.clone(), line, problem }
+    /// What is wrong with this row.
+    pub fn wrong(&self, problem: String) -> Error {
+        Error::Row { file: self.file.clone(), line: self.line(), problem }
     }
 }
 
