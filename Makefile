@@ -53,7 +53,7 @@ fuzz: ## Fuzz the readers and the encoder, SECONDS_EACH=60 (needs `cargo install
 	done
 
 schemas: ## Write schemas/*.schema.json from the Rust types
-	for of in workflow manifest shard; do \
+	for of in workflow manifest shard tasks; do \
 		$(CARGO) run --quiet -- schema $$of > schemas/$$of.schema.json.new && \
 		mv schemas/$$of.schema.json.new schemas/$$of.schema.json || exit 1; \
 	done

@@ -104,6 +104,8 @@ enum SchemaOf {
     Manifest,
     /// What the manifest of a shard folder says in `details`
     Shard,
+    /// Files of tasks
+    Tasks,
 }
 
 /// Why a command failed.
@@ -191,6 +193,7 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Workflow => workflow::schema::workflow(),
         SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
+        SchemaOf::Tasks => schemars::schema_for!(crate::task::File).into(),
     };
     print_json(&schema)
 }

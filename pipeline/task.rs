@@ -1,14 +1,15 @@
 //! Benchmark tasks: labelled sequences in three parts, read from the layouts that the field uses, and what can be said about
 //! them before any model runs. No tensors.
 //!
-//! A task is a folder of Genomic Benchmarks, a folder of GUE, or any CSV files with a sequence and a label; [`Task`] is how it
-//! stands in a YAML file. Lengths are in bases, coordinates 0-based and half-open on the forward strand.
+//! A task is a folder of Genomic Benchmarks, a folder of GUE, any CSV files with a sequence and a label, or sites on an assembly against
+//! stretches like them; [`Task`] is how it stands in a YAML file. Lengths are in bases, coordinates 0-based and half-open on the forward strand.
 
 pub mod audit;
 mod dataset;
 mod folders;
 mod known;
 mod reference;
+mod sites;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use dataset::{Dataset, Example, Part, Place};
 pub use known::{KNOWN, Known};
+pub use sites::Sites;
 
-use crate::source::{contigs, table};
+use crate::source::{columns, contigs, table};
 
 /// What a task's score is called where it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,7 +45,7 @@ pub struct File {
     pub tasks: BTreeMap<String, Task>,
 }
 
-/// A task as written: one of `genomic_benchmarks`, `gue` and `csv`. Paths start from the folder of the file.
+/// A task as written: one of `genomic_benchmarks`, `gue`, `csv` and `sites`. Paths start from the folder of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
@@ -61,6 +63,9 @@ pub struct Task {
     /// CSV files of one's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<Csv>,
+    /// Sites on an assembly, against stretches like them: protein binding from peaks, coding sequence from an annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sites: Option<Sites>,
     /// What the score is; by default the published one of a known task, else `mcc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
@@ -115,7 +120,7 @@ pub enum Error {
         problem: String,
     },
     /// A task that does not say what it is, or twice.
-    #[error("task `{task}`: found {found}, expected one of `genomic_benchmarks`, `gue` and `csv`")]
+    #[error("task `{task}`: found {found}, expected one of `genomic_benchmarks`, `gue`, `csv` and `sites`")]
     Kind {
         /// Its name.
         task: String,
@@ -133,6 +138,17 @@ pub enum Error {
     /// A table.
     #[error(transparent)]
     Table(#[from] table::Error),
+    /// Sites that do not say what is needed.
+    #[error("task `{task}`: {problem}")]
+    Sites {
+        /// Its name.
+        task: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A BED or GFF3 file.
+    #[error(transparent)]
+    Columns(#[from] columns::Error),
     /// A reference.
     #[error(transparent)]
     Reference(#[from] contigs::Error),
@@ -163,14 +179,15 @@ impl Task {
     /// [`Error`] with file and line.
     pub fn read(&self, name: &str, base: &Path) -> Result<Dataset, Error> {
         let under = |path: &PathBuf| base.join(path);
-        let mut dataset = match (&self.genomic_benchmarks, &self.gue, &self.csv) {
-            (Some(folder), None, None) => {
+        let mut dataset = match (&self.genomic_benchmarks, &self.gue, &self.csv, &self.sites) {
+            (Some(folder), None, None, None) => {
                 let reference: Vec<_> = self.reference.iter().map(under).collect();
                 folders::genomic_benchmarks(name, &under(folder), &reference)?
             }
-            (None, Some(folder), None) => folders::gue(name, &under(folder))?,
-            (None, None, Some(csv)) => folders::csv(name, csv, base)?,
-            (None, None, None) => return Err(self.wrong_kind(name, "none")),
+            (None, Some(folder), None, None) => folders::gue(name, &under(folder))?,
+            (None, None, Some(csv), None) => folders::csv(name, csv, base)?,
+            (None, None, None, Some(sites)) => sites::read(name, sites, base)?,
+            (None, None, None, None) => return Err(self.wrong_kind(name, "none")),
             _ => return Err(self.wrong_kind(name, "several")),
         };
         dataset.version = self.version;

@@ -119,6 +119,8 @@ fn text(audit: &Audit) -> String {
             classes.join(", ")
         ));
     }
+    let dropped = audit.dropped.iter();
+    lines.extend(dropped.map(|(reason, &sites)| format!("  left out: {} ({reason})", count(sites))));
     lines.push(format!("  {:26} {:>9} {:>9}", "without a model of DNA", "test set", "clean"));
     for baseline in &audit.baselines {
         let shown = |score: Score| percent(score.accuracy);

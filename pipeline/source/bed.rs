@@ -20,6 +20,8 @@ pub struct Line<'a> {
     pub name: Option<&'a str>,
     /// The sixth column, where there is one and it is no `.`.
     pub strand: Option<Strand>,
+    /// The tenth column of ten: how far from the start the summit of a narrowPeak lies, in bases; none for -1.
+    pub summit: Option<u64>,
 }
 
 /// Reads a BED file.
@@ -67,7 +69,7 @@ fn is_passed(line: &[u8]) -> bool {
 
 fn parse(line: &[u8]) -> Result<Line<'_>, Problem> {
     let line = str::from_utf8(line).map_err(|_| Problem::NotUtf8)?;
-    let mut columns = [None; 6];
+    let mut columns = [None; 10];
     let mut found = 0;
     let mut keep = |text| {
         if let Some(column) = columns.get_mut(found) {
@@ -80,7 +82,7 @@ fn parse(line: &[u8]) -> Result<Line<'_>, Problem> {
     } else {
         line.split_ascii_whitespace().for_each(&mut keep);
     }
-    let [Some(sequence), Some(start), Some(end), name, _, strand] = columns else {
+    let [Some(sequence), Some(start), Some(end), name, _, strand, _, _, _, summit] = columns else {
         return Err(Problem::Columns {
             found,
             expected: "columns, expected at least 3: sequence, start, end",
@@ -89,7 +91,10 @@ fn parse(line: &[u8]) -> Result<Line<'_>, Problem> {
     if sequence.is_empty() {
         return Err(wrong("sequence", sequence, "a name"));
     }
-    Ok(Line { sequence, interval: parse_interval(start, end)?, name, strand: parse_strand(strand)? })
+    let (interval, strand) = (parse_interval(start, end)?, parse_strand(strand)?);
+    let summit = summit.filter(|_| found == 10).and_then(|summit| summit.parse().ok());
+    let summit = summit.filter(|&summit| summit < interval.end - interval.start);
+    Ok(Line { sequence, interval, name, strand, summit })
 }
 
 fn parse_interval(start: &str, end: &str) -> Result<Interval, Problem> {

@@ -9,6 +9,8 @@ mod copies;
 mod near;
 mod overlap;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Dataset, Metric, Part};
@@ -48,6 +50,8 @@ pub struct Audit {
     pub classes: Vec<String>,
     /// What there is of each part.
     pub parts: Vec<Summary>,
+    /// What could not be used, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// Classes of the test set that training never shows.
     pub unseen_classes: Vec<String>,
     /// Of each class of the test set, what is in the training set too.
@@ -107,6 +111,7 @@ pub fn audit(dataset: &Dataset, options: &Options) -> (Audit, Vec<bool>) {
         metric: dataset.metric,
         classes: dataset.classes.clone(),
         parts: summaries(dataset),
+        dropped: dataset.dropped.clone(),
         unseen_classes: unseen(dataset),
         copies: copies::by_class(dataset, &seen, &copied),
         overlap: overlaps.map(|overlaps| overlap::by_class(dataset, &overlaps)),

@@ -72,6 +72,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The sequences that places are on.
     pub contigs: Vec<String>,
+    /// What could not be used, by reason.
+    pub dropped: std::collections::BTreeMap<&'static str, u64>,
     /// What was read.
     pub files: Vec<std::path::PathBuf>,
     pub(super) parts: [Vec<Example>; 3],

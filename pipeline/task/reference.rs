@@ -13,7 +13,7 @@ const BLOCK_BASES: usize = 1 << 20;
 
 /// Gives every example the bases of its place, on its strand.
 ///
-/// A sequence of the reference may be called as the task calls it, or without `chr` (Ensembl's genomes), or with a version (Ensembl's
+/// A sequence of the reference may be called as the task calls it, or without `chr` or with it (Ensembl's genomes and UCSC's), or with a version (Ensembl's
 /// transcripts).
 ///
 /// # Errors
@@ -21,25 +21,9 @@ const BLOCK_BASES: usize = 1 << 20;
 pub fn fill(dataset: &mut Dataset, references: &[PathBuf]) -> Result<(), Error> {
     let numbers: HashMap<String, u32> = dataset.contigs.iter().cloned().zip(0..).collect();
     let mut placed = by_contig(dataset);
-    for reference in references {
-        let mut reader = Reader::open(reference, Format::Fasta, BLOCK_BASES)?;
-        let (mut wanted, mut bases) = (None, Vec::new());
-        while let Some(event) = reader.next_event()? {
-            match event {
-                Event::Record(header) => {
-                    bases.clear();
-                    wanted = called(&header.name, &numbers);
-                }
-                Event::Bases(block) if wanted.is_some() => bases.extend_from_slice(block),
-                Event::Bases(_) => {}
-                Event::End { .. } => {
-                    if let Some(contig) = wanted {
-                        take(dataset, &std::mem::take(&mut placed[contig as usize]), &bases)?;
-                    }
-                }
-            }
-        }
-    }
+    for_each_sequence(references, &numbers, |contig, bases| {
+        take(dataset, &std::mem::take(&mut placed[contig as usize]), bases)
+    })?;
     match placed.iter().flatten().next() {
         Some(&(part, at)) => {
             let place = dataset.part(part)[at].place;
@@ -48,6 +32,34 @@ pub fn fill(dataset: &mut Dataset, references: &[PathBuf]) -> Result<(), Error> 
         }
         None => Ok(()),
     }
+}
+
+/// Calls `each` with every sequence of some FASTA files that has a number, and its bases.
+pub fn for_each_sequence(
+    references: &[PathBuf],
+    numbers: &HashMap<String, u32>,
+    mut each: impl FnMut(u32, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for reference in references {
+        let mut reader = Reader::open(reference, Format::Fasta, BLOCK_BASES)?;
+        let (mut wanted, mut bases) = (None, Vec::new());
+        while let Some(event) = reader.next_event()? {
+            match event {
+                Event::Record(header) => {
+                    bases.clear();
+                    wanted = called(&header.name, numbers);
+                }
+                Event::Bases(block) if wanted.is_some() => bases.extend_from_slice(block),
+                Event::Bases(_) => {}
+                Event::End { .. } => {
+                    if let Some(contig) = wanted {
+                        each(contig, &bases)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The examples on each contig.
@@ -66,7 +78,7 @@ fn by_contig(dataset: &Dataset) -> Vec<Vec<(Part, usize)>> {
 /// The contig that a sequence of the reference is.
 fn called(name: &str, numbers: &HashMap<String, u32>) -> Option<u32> {
     let without_version = name.rsplit_once('.').map_or(name, |(name, _)| name);
-    let names = [name, &format!("chr{name}"), without_version];
+    let names = [name, &format!("chr{name}"), name.strip_prefix("chr").unwrap_or(name), without_version];
     names.into_iter().find_map(|name| numbers.get(name).copied())
 }
 
@@ -112,13 +124,14 @@ mod tests {
     fn bases_come_from_the_strand_of_the_place() {
         let folder = tempfile::tempdir().unwrap();
         let fasta = folder.path().join("a.fa");
-        std::fs::write(&fasta, ">other\nTTTT\n>1 x\nACgta\nCC\n>ENST7.3\nGGGAT\n").unwrap();
+        std::fs::write(&fasta, ">other\nTTTT\n>1 x\nACgta\nCC\n>ENST7.3\nGGGAT\n>chrM\nGCC\n").unwrap();
         let forward = Some(Strand::Forward);
         for (contig, start, end, strand, expected) in [
             ("1", 0, 3, forward, Ok("ACG")),
             ("chr1", 1, 6, None, Ok("CGTAC")),
             ("chr1", 1, 4, Some(Strand::Reverse), Ok("ACG")),
             ("ENST7", 3, 5, forward, Ok("AT")),
+            ("M", 0, 2, forward, Ok("GC")),
             (
                 "chr1",
                 1,

@@ -101,12 +101,13 @@ fn the_library_does_not_print() {
 
 #[test]
 fn every_example_tells_editors_of_the_schema() {
-    let line = "# yaml-language-server: $schema=../schemas/workflow.schema.json";
     let mut examples = 0;
     for path in std::fs::read_dir(root().join("workflows")).unwrap().map(|entry| entry.unwrap().path()) {
         if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
             let text = std::fs::read_to_string(&path).unwrap();
-            assert_eq!(text.lines().next(), Some(line), "{}", path.display());
+            let of = if path.ends_with("tasks.yaml") { "tasks" } else { "workflow" };
+            let line = format!("# yaml-language-server: $schema=../schemas/{of}.schema.json");
+            assert_eq!(text.lines().next(), Some(line.as_str()), "{}", path.display());
             examples += 1;
         }
     }
@@ -116,7 +117,7 @@ fn every_example_tells_editors_of_the_schema() {
 
 #[test]
 fn schemas_are_what_the_types_say() {
-    for of in ["workflow", "manifest", "shard"] {
+    for of in ["workflow", "manifest", "shard", "tasks"] {
         let output = genomill().args(["schema", of]).output().unwrap();
         let path = root().join(format!("schemas/{of}.schema.json"));
         let kept = std::fs::read_to_string(&path).unwrap();

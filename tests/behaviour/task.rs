@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{genomill, stderr};
+use crate::support::{genomill, root, stderr};
 
 fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
@@ -113,4 +113,19 @@ fn what_cannot_be_audited_is_refused_with_its_place() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn the_tasks_that_come_with_genomill_can_be_audited() {
+    let output = genomill()
+        .args(["task", "audit", "workflows/tasks.yaml", "--json"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let audits: Value = serde_json::from_slice(&output.stdout).map_err(|_| stderr(&output)).unwrap();
+    assert_eq!((&audits[0]["task"], &audits[0]["near"]["examples"]), (&"tf-0".into(), &34.into()));
+    let coding = &audits[1];
+    assert_eq!(coding["classes"], serde_json::json!(["background", "site"]));
+    let test = coding["parts"][2]["by_class"].as_array().unwrap();
+    assert!(test[0] == test[1] && test[0].as_u64().unwrap() > 300, "{coding}");
 }
