@@ -1,4 +1,5 @@
-//! Reading speed beside peers: `cargo bench --bench source`.
+//! Reading speed beside peers: `cargo bench --bench source`; with `-- fasta FILE` or `-- bam FILE` one file is read once on one thread, as
+//! `benches/source_peers.py` wants it, and its records and bases are printed.
 //!
 //! Every contender first has to give the same bases. Then all of them run once a round, in turn, so that a busy machine
 //! slows them alike; what counts is the median of a round's ratios. Times are of the CPU, over all threads, where the
@@ -227,6 +228,21 @@ fn write_genomes(data: &Path, path: &Path, width: usize) -> Result<u64, Box<dyn 
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["fasta", path] => print_once(ours(Path::new(path), false)),
+        ["bam", path] => print_once(reads_on(1)(Path::new(path), false)),
+        _ => compare_all(),
+    }
+}
+
+fn print_once(outcome: Outcome) -> Result<(), Box<dyn std::error::Error>> {
+    let digest = outcome?;
+    println!("{} records, {} bases", digest.records, digest.bases);
+    Ok(())
+}
+
+fn compare_all() -> Result<(), Box<dyn std::error::Error>> {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("workflows/data");
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("genomes.fa");
