@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 pub use hashes::Hashes;
 pub use manifest::{Account, Counts, FileEntry, Input, Manifest, SourceFile};
+use serde::Deserialize;
+use serde_json::Value;
 pub use staging::{Part, Staging};
 
 use crate::fs;
@@ -95,25 +97,30 @@ impl Artifact {
 
 fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, Error> {
     let malformed = |e: serde_json::Error| Error::Manifest { path: path.to_owned(), reason: e.to_string() };
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
-    let found = value.get("schema").and_then(|s| s.as_str()).unwrap_or("none").to_owned();
+    /// What every version of the layout has.
+    #[derive(Deserialize)]
+    struct AnyVersion {
+        #[serde(default)]
+        schema: Option<Value>,
+    }
+    // The other fields are passed over: a manifest may list a hundred thousand files.
+    let any: AnyVersion = serde_json::from_slice(bytes).map_err(malformed)?;
+    let found = any.schema.as_ref().and_then(Value::as_str).unwrap_or("none").to_owned();
     if found != SCHEMA {
         return Err(Error::Schema { path: path.to_owned(), found });
     }
-    serde_json::from_value(value).map_err(malformed)
+    serde_json::from_slice(bytes).map_err(malformed)
 }
 
 fn verify_file(folder: &Path, entry: &FileEntry, hashes: &Hashes) -> Result<(), Error> {
     let path = folder.join(&entry.path);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-    let bytes = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(_) => return Err(damaged("it is missing".to_owned())),
-    };
+    let Ok(metadata) = std::fs::metadata(&path) else { return Err(damaged("it is missing".to_owned())) };
+    let bytes = metadata.len();
     if bytes != entry.bytes {
         return Err(damaged(format!("it has {bytes} bytes, its manifest says {}", entry.bytes)));
     }
-    let found = hashes.of(&path)?;
+    let found = hashes.of_seen(&path, &metadata)?;
     if found != entry.blake3 {
         return Err(damaged(format!("its blake3 is {found}, its manifest says {}", entry.blake3)));
     }

@@ -16,11 +16,11 @@ use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
 use super::{Decision, Error, Selection, Workflow, with_causes};
-use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
+use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
 use crate::stage::partition::{self, Partition};
-use crate::stage::{self, Outcome, Task};
+use crate::stage::{self, Leaves, Outcome, Task};
 use crate::{TOOL, fs};
 
 /// How to run.
@@ -93,8 +93,12 @@ pub fn run_task(
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options, Vec::new());
     let reads = run.reads(entry)?;
-    let out = staging::partial(&options.work, &entry.name, &reads.made_from.action_key(entry))?;
-    run.with_task(entry, &reads, &out, options.threads, |task| {
+    let key = reads.made_from.action_key(entry);
+    if Artifact::open(&options.work.join(&entry.name)).is_ok_and(|there| there.manifest.action_key == key) {
+        return Ok(false);
+    }
+    let parts = staging::partial(&options.work, &entry.name, &key)?;
+    run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
         let work = partitioned.open(task)?;
         let partitions = Partition::between(&work.bounds()?)?;
         let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
@@ -247,9 +251,20 @@ impl<'a> Run<'a> {
             with_retries(entry.retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
         }
         if decision == Decision::Reuse {
+            self.clear_left_parts(entry)?;
             locked(&self.reused).push(entry.name.clone());
         }
         Ok(decision)
+    }
+
+    /// Removes the partitions of an artifact that is there: the run that published it ended before it could.
+    fn clear_left_parts(&self, entry: &Entry) -> Result<(), Error> {
+        let parts = self.options.work.join(staging::PARTIAL).join(&entry.name);
+        if entry.kind().leaves != Leaves::Partitions || !parts.exists() {
+            return Ok(());
+        }
+        let key = MadeFrom::now(entry, &self.options.work, &self.hashes)?.action_key(entry);
+        clear_parts(entry, &parts.join(key))
     }
 
     /// Tells that a stage failed, unless it was asked to stop.
@@ -265,16 +280,12 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let reads = self.reads(entry)?;
         self.check_room(entry, &reads)?;
-        let resumable = entry.kind().resumable;
-        let staging = if resumable {
-            Staging::resume(&self.options.work, &entry.name, &reads.made_from.action_key(entry))?
-        } else {
-            Staging::begin(&self.options.work, &entry.name)?
-        };
-        let outcome = self.with_task(entry, &reads, staging.folder(), threads, |task| entry.stage.run(task));
+        let (staging, partitions) = self.begin(entry, &reads.made_from)?;
+        let folders = (staging.folder(), partitions.as_path());
+        let outcome = self.with_task(entry, &reads, folders, threads, |task| entry.stage.run(task));
         let outcome = match outcome.and_then(|outcome| check_account(entry, &reads.inputs, outcome)) {
             Ok(outcome) => outcome,
-            Err(error) if resumable => return Err(error),
+            Err(error) if entry.kind().leaves == Leaves::Folder => return Err(error),
             Err(error) => {
                 staging.abandon()?;
                 return Err(error);
@@ -284,9 +295,26 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &reads.made_from, outcome)?;
+        clear_parts(entry, &partitions)?;
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
+    }
+
+    /// Where a stage writes, and the folder of the partitions of its work.
+    fn begin(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(Staging, PathBuf), Error> {
+        let (work, name, key) = (&self.options.work, &entry.name, made_from.action_key(entry));
+        if entry.kind().leaves == Leaves::Folder {
+            let staging = Staging::resume(work, name, &key)?;
+            let parts = staging.folder().to_owned();
+            return Ok((staging, parts));
+        }
+        let staging = Staging::begin(work, name)?;
+        let parts = match entry.stage.partitioned() {
+            Some(_) => staging::only_partial(work, name, &key)?,
+            None => staging.folder().to_owned(),
+        };
+        Ok((staging, parts))
     }
 
     /// Opens and brings what a stage reads.
@@ -312,13 +340,19 @@ impl<'a> Run<'a> {
 
     /// Refuses what was made of files that changed while they were read.
     fn check_unchanged(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(), Error> {
-        for source in made_from.sources.iter().filter(|source| source.sha256.is_none()) {
-            if self.hashes.of(&entry.folder.join(&source.path))? != source.blake3 {
+        for source in &made_from.sources {
+            if !self.is_still(entry, source)? {
                 let path = PathBuf::from(&source.path);
                 return Err(Error::Changed { stage: entry.name.clone(), path });
             }
         }
         Ok(())
+    }
+
+    /// Whether a file is what it was when it was looked at; what is pinned is.
+    fn is_still(&self, entry: &Entry, source: &SourceFile) -> Result<bool, fs::Error> {
+        let now = || self.hashes.of(&entry.folder.join(&source.path));
+        Ok(source.sha256.is_some() || now()? == source.blake3)
     }
 
     /// Refuses to begin what cannot end for want of room.
@@ -359,18 +393,22 @@ impl<'a> Run<'a> {
         Err(Error::Unpinned { stage: entry.name.clone(), found: unpinned })
     }
 
-    /// Does something that a stage can do.
+    /// Does something that a stage can do, in a folder to write into, beside one of the partitions of its work.
     fn with_task<T>(
         &self,
         entry: &Entry,
         reads: &Reads,
-        out: &Path,
+        (out, parts): (&Path, &Path),
         threads: usize,
         act: impl FnOnce(&Task) -> Result<T, stage::Error>,
     ) -> Result<T, Error> {
         let fetched = reads.fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone()));
         let fetched = fetched.collect();
         let (seconds, reused) = (locked(&self.seconds).clone(), locked(&self.reused).clone());
+        let still = |path: &Path| {
+            let source = reads.made_from.sources.iter().find(|source| Path::new(&source.path) == path);
+            source.map_or(Ok(true), |source| self.is_still(entry, source))
+        };
         let task = Task {
             stage: &entry.name,
             inputs: &reads.inputs,
@@ -379,6 +417,9 @@ impl<'a> Run<'a> {
             remote: self.options.remote,
             work: &self.options.work,
             out,
+            parts,
+            before: 0,
+            still: &still,
             threads,
             jobs: self.options.threads,
             observer: self.options.observer,
@@ -389,6 +430,7 @@ impl<'a> Run<'a> {
         };
         act(&task).map_err(|error| match error {
             stage::Error::Interrupted => Error::Interrupted { stage: entry.name.clone() },
+            stage::Error::Changed { path } => Error::Changed { stage: entry.name.clone(), path },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
         })
     }
@@ -436,9 +478,18 @@ impl<'a> Run<'a> {
 
     fn keep_seconds(&self) -> Result<(), Error> {
         let path = seconds_file(&self.options.work);
-        let json = serde_json::to_vec_pretty(&*locked(&self.seconds)).map_err(std::io::Error::other);
-        Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)
+        Ok(fs::write_json(&path, serde_json::to_vec_pretty(&*locked(&self.seconds)))?)
     }
+}
+
+/// Removes the partitions of an artifact that is published, and the folder around them if it is empty.
+fn clear_parts(entry: &Entry, parts: &Path) -> Result<(), Error> {
+    if entry.stage.partitioned().is_some() {
+        staging::remove(parts)?;
+        // Other settings may have partitions there.
+        parts.parent().map_or(Ok(()), std::fs::remove_dir).ok();
+    }
+    Ok(())
 }
 
 impl Progress {

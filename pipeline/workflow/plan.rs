@@ -172,10 +172,8 @@ fn made_already(entry: &Entry, work: &Path, hashes: &Hashes) -> String {
     }
     let Ok(made_from) = MadeFrom::now(entry, work, hashes) else { return String::new() };
     let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
-    match partition::made(&folder) {
-        0 => String::new(),
-        made => format!("; {made} of its partitions are there"),
-    }
+    let made = partition::made(&folder);
+    made.iter().map(|(of, at)| format!("; {} of its {of} partitions are there", at.len())).collect()
 }
 
 fn absence(folder: &Path) -> String {

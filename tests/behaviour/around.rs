@@ -186,7 +186,8 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     scratch.ran(&[]);
     scratch.write(&LAMBDA.replace("shards: ", "rows: "));
     scratch.ran(&[]);
-    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/model/4567"] {
+    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/clean/0123", ".partial/model/4567"]
+    {
         fs::create_dir_all(scratch.artifact(folder)).unwrap();
         fs::write(scratch.artifact(folder).join("file"), "x").unwrap();
     }
@@ -195,7 +196,8 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     for part in [
         "work/flow/shards: no stage of this name",
         ".staging/raw: ",
-        ".partial/raw: ",
+        ".partial/raw/0123: made from other things",
+        ".partial/clean: ",
         ".partial/model: ",
         "would be removed",
     ] {
@@ -213,7 +215,7 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     fs::write(scratch.path("old.yaml"), LAMBDA).unwrap();
     let both = stdout(&scratch.command("gc", &["old.yaml"]).output().unwrap());
     assert!(!both.contains("shards") && scratch.artifact("shards").exists(), "{both}");
-    assert!(!scratch.artifact(".partial/raw").exists() && !scratch.artifact(".staging").exists());
+    assert!(!scratch.artifact(".partial/raw/0123").exists() && !scratch.artifact(".staging").exists());
     let text = stdout(&scratch.command("gc", &[]).output().unwrap());
     assert!(text.contains("work/flow/shards: no stage of this name"), "{text}");
     assert!(!scratch.artifact("shards").exists() && scratch.artifact("notes/file").exists());

@@ -76,7 +76,7 @@ fn partitions_give_the_same_shards_wherever_and_however_often_they_are_made() {
     assert!(stderr(&output).contains("partition 1 of `tokens` was there"), "{}", stderr(&output));
     let plan = scratch.command("plan", &[]).output().unwrap();
     let plan = String::from_utf8(plan.stdout).unwrap();
-    assert!(plan.contains("runs: not made yet; 1 of its partitions are there"), "{plan}");
+    assert!(plan.contains("runs: not made yet; 1 of its 5 partitions are there"), "{plan}");
     assert_eq!(scratch.ran(&[]), ["tokens", "shards"]);
     let shards = |scratch: &Scratch| {
         let mut all = scratch.contents();
@@ -84,7 +84,10 @@ fn partitions_give_the_same_shards_wherever_and_however_often_they_are_made() {
         all
     };
     assert_eq!(shards(&scratch), shards(&whole));
-    assert!(scratch.artifact("tokens/part-00004/partition.json").exists());
+    assert!(scratch.artifact("tokens/train/part-00003.parquet").exists());
+    assert!(!scratch.artifact(".partial/tokens").exists(), "what was put together is gone");
+    let output = task("1/5").wait_with_output().unwrap();
+    assert!(stderr(&output).contains("partition 1 of `tokens` was there"), "{}", stderr(&output));
     let left: Vec<_> = fs::read_dir(scratch.artifact(".tasks")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -100,7 +103,7 @@ fn a_partition_that_is_not_whole_is_made_again_and_a_wrong_number_is_refused() {
     };
     assert_eq!(task("tokens", "0").0, Some(0));
     let partial = fs::read_dir(scratch.artifact(".partial/tokens")).unwrap().next().unwrap().unwrap().path();
-    let table = partial.join("part-00000/train.parquet");
+    let table = partial.join("part-00000-of-00005/train.parquet");
     let bytes = fs::read(&table).unwrap();
     fs::write(&table, &bytes[..bytes.len() / 2]).unwrap();
     let (code, said) = task("tokens", "0");
@@ -116,4 +119,91 @@ fn a_partition_that_is_not_whole_is_made_again_and_a_wrong_number_is_refused() {
         assert!(code == Some(1) && said.contains(expected), "{stage} {partition}: {said}");
     }
     assert_eq!(task("tokens", "x").0, Some(2));
+}
+
+/// Some files, and what is equal or nearly so in them: bases drawn by a rule, one file a piece of another, a read of each.
+fn many_files() -> Scratch {
+    let scratch = Scratch::new("");
+    let draw = |seed: u32, bases: u32| -> String {
+        let state = |at: u32| (at ^ seed).wrapping_mul(0x9E37_79B1) ^ (at.wrapping_mul(0x85EB_CA6B) >> 7);
+        (0..bases).map(|at| char::from(b"ACGT"[(state(at) >> 13 & 3) as usize])).collect()
+    };
+    for file in 0..7_u32 {
+        let (own, shared) = (draw(file, 3000 + 700 * file), draw(file / 2 + 100, 2500));
+        scratch.file(&format!("in/g{file}.fa"), &format!(">own\n{own}\n>n\nNNNNN\n>shared\n{shared}\n"));
+    }
+    let read = |at: u32| format!("@r{at}\n{0}\n+\n{1}\n", draw(at % 5, 80), "I".repeat(80));
+    scratch.file("reads.fq", &(0..40).map(read).collect::<String>());
+    scratch.file("bad.fa", ">ok\nACGT\n>bad\nAC!T\n>end\nGGCC\n");
+    scratch
+}
+
+const MANY: &str = "
+name: flow
+stages:
+  raw:     {uses: ingest, on_bad_record: skip, sources: [{fasta: in/}, {fastq: reads.fq}, {fasta: bad.fa}], partition: RAW}
+  clean:   {uses: clean, from: raw}
+  once:    {uses: dedup, from: clean, window: 500, near: {jaccard: 0.8}, partition: ONCE}
+  exact:   {uses: dedup, from: clean, partition: ONCE}
+";
+
+#[test]
+fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
+    let scratch = many_files();
+    let mut whole = None;
+    for (raw, once, jobs, expected) in
+        [("null", "null", "2", (1, 1)), ("1", "1", "1", (9, 148)), ("8kB", "5kb", "2", (8, 12))]
+    {
+        scratch.write(&MANY.replace("RAW", raw).replace("ONCE", once));
+        drop(fs::remove_dir_all(scratch.path("work")));
+        // A partition of each that is made beforehand, and of which the run is none the wiser.
+        let task = |stage: &str, (at, of): (u32, usize)| {
+            let partition = format!("{at}/{of}");
+            let output = scratch.command("run-task", &[stage, "--partition", &partition]).output().unwrap();
+            assert!(output.status.success(), "{raw}: {}", stderr(&output));
+        };
+        task("raw", (expected.0 as u32 - 1, expected.0));
+        scratch.ran(&["--until", "clean"]);
+        task("once", (expected.1 as u32 / 2, expected.1));
+        let mut ran = scratch.ran(&["--jobs", jobs]);
+        ran.sort();
+        assert_eq!(ran, ["exact", "once"]);
+        let manifest = |stage: &str| -> serde_json::Value {
+            let text = fs::read(scratch.artifact(stage).join("manifest.json")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        let said = ["raw", "clean", "once", "exact"].map(manifest);
+        assert_eq!(said[0]["details"]["skipped"].as_array().unwrap().len(), 1);
+        assert_eq!(said[2]["counts"]["other"]["near duplicates"], 1);
+        assert!(said[2]["counts"]["dropped"]["exact duplicate"].as_u64().unwrap() > 5000);
+        let found = (scratch.contents(), said);
+        let whole = whole.get_or_insert_with(|| found.clone());
+        assert_eq!(found.0, whole.0, "{raw}, {once}");
+        assert_eq!(found.1, whole.1, "manifests: {raw}, {once}");
+        let left = |folder: &str| fs::read_dir(scratch.artifact(folder)).map_or(0, Iterator::count);
+        assert_eq!((left(".partial"), left(".tasks"), left(".staging")), (0, 0, 0));
+    }
+    assert_eq!(scratch.ran(&["--set", "raw.partition=9kB", "--set", "once.partition=1Mb"]), [""; 0]);
+}
+
+#[test]
+fn a_file_at_fault_keeps_no_other_from_being_read_and_partitions_of_another_run_are_not_taken() {
+    let scratch = many_files();
+    let yaml = MANY.replace("on_bad_record: skip, ", "").replace("ONCE", "null");
+    scratch.write(&yaml.replace("RAW", "1"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(
+        message.contains("1 of 9 partitions failed, the others are kept: 8: cannot read `bad:2-3`"),
+        "{message}"
+    );
+    let plan = |sets: &[&str]| scratch.plan(sets)[0]["reason"].as_str().unwrap().to_owned();
+    assert!(plan(&[]).ends_with("; 8 of its 9 partitions are there"), "{}", plan(&[]));
+    scratch.file("in/g3.fa", ">other\nACGTACGT\n");
+    assert_eq!(plan(&[]), "not made yet");
+    scratch.file("bad.fa", ">good\nACGT\n");
+    assert!(scratch.ran(&[]).contains(&"raw".to_owned()));
+    let text = fs::read_to_string(scratch.artifact("raw/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(manifest["details"]["sources"][3]["bases"], 8);
+    assert!(!scratch.artifact(".partial/raw").exists(), "what was made of other files is gone");
 }
