@@ -27,6 +27,7 @@ pub mod train;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -36,7 +37,7 @@ use serde_json::Value;
 use self::Share::{Many, One};
 pub use self::origin::Origin;
 use self::partition::{Partition, Partitioned};
-use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
+use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part, SourceFile};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::remote::{Address, Remote, Watch, is_address};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
@@ -65,8 +66,8 @@ pub trait Stage: Send + Sync + Debug {
     /// The configuration with every default filled in.
     fn resolved(&self) -> Value;
 
-    /// Bytes that its artifact takes at least, as far as what it reads can tell.
-    fn least_bytes(&self, _inputs: &BTreeMap<String, Artifact>) -> u64 {
+    /// Bytes that its artifact takes at least, as far as what it reads can tell: artifacts, and files from outside.
+    fn least_bytes(&self, _inputs: &BTreeMap<String, Artifact>, _files: &[SourceFile]) -> u64 {
         0
     }
 
@@ -410,6 +411,12 @@ pub enum Error {
     /// Someone asked to stop.
     #[error("stopped on request")]
     Interrupted,
+    /// Its time was up.
+    #[error("it was stopped after {}, the `time` of its `resources`", humantime::format_duration(*limit))]
+    OutOfTime {
+        /// What it was given.
+        limit: Duration,
+    },
     /// A file is another than it was when the stage began.
     #[error("`{}` changed while it was read; run again", path.display())]
     Changed {

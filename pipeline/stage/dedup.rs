@@ -129,9 +129,21 @@ impl Stage for Config {
     }
 }
 
+/// Cleaned records, or what is left of them.
+fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    task.input_of("from", &["clean", "dedup"])
+}
+
 impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        let units = self.units(&input(task)?.path(INTERVALS))?;
+        units.iter().for_each(|unit| bounds.push(unit.interval.len()));
+        Ok(bounds.finish())
+    }
+
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
-        let input = task.input_of("from", &["clean", "dedup"])?;
+        let input = input(task)?;
         let sequence = sequence_of(task, input)?;
         let units = self.units(&input.path(INTERVALS))?;
         Ok(Box::new(Ready { config: self, task, sequence, units }))
@@ -147,12 +159,6 @@ struct Ready<'a> {
 }
 
 impl Work for Ready<'_> {
-    fn bounds(&self) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.config.partition.unwrap_or(PARTITION));
-        self.units.iter().for_each(|unit| bounds.push(unit.interval.len()));
-        Ok(bounds.finish())
-    }
-
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
         let units = &self.units[index(partition.start)..index(partition.end)];
         let near = self.config.near;

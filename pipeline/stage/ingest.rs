@@ -5,7 +5,7 @@ mod describe;
 mod files;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::slice::SliceIndex;
 
@@ -18,7 +18,7 @@ use self::read::{Ingest, LISTED, Skipped};
 use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
 use super::records::{Joined, RECORDS, SEQUENCE, index};
 use super::{Error, Origin, Outcome, Stage, Task, problem, to_json};
-use crate::artifact::{Counts, FileEntry};
+use crate::artifact::{Artifact, Counts, FileEntry, SourceFile};
 use crate::source::alignment::{self, consensus};
 use crate::source::fastq;
 use crate::source::input::STDIN;
@@ -344,6 +344,25 @@ impl Stage for Config {
         })
     }
 
+    /// A sixteenth of the files that are taken whole: text of bases becomes a fourth of it, compressed text is a third of
+    /// itself or more, and of FASTQ half of it is qualities.
+    fn least_bytes(&self, _: &BTreeMap<String, Artifact>, files: &[SourceFile]) -> u64 {
+        let whole = |source: &&Source| {
+            source.regions.is_none()
+                && source.reads.is_none()
+                && source.consensus.is_none()
+                && source.quality.is_none()
+                && source.table.is_none()
+        };
+        let paths = self
+            .sources
+            .iter()
+            .filter(whole)
+            .filter_map(|source| source.origin().1.outside().map(Path::to_owned));
+        let paths: HashSet<PathBuf> = paths.collect();
+        files.iter().filter(|file| paths.contains(Path::new(&file.path))).map(|file| file.bytes / 16).sum()
+    }
+
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         match self.partitioned() {
             Some(partitioned) => partition::run(partitioned, task),
@@ -358,6 +377,14 @@ impl Stage for Config {
 }
 
 impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        for (_, file) in self.expanded(task.base)? {
+            bounds.push(bytes(task, &file)?);
+        }
+        Ok(bounds.finish())
+    }
+
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
         Ok(Box::new(Files::of(self, task)?))
     }
@@ -368,15 +395,11 @@ struct Files<'a> {
     task: &'a Task<'a>,
     files: Vec<(&'a Source, File)>,
     on_bad_record: OnBadRecord,
-    /// Bytes of a partition.
-    partition: u64,
 }
 
 impl<'a> Files<'a> {
     fn of(config: &'a Config, task: &'a Task) -> Result<Self, Error> {
-        let partition = config.partition.unwrap_or(PARTITION);
-        let files = config.expanded(task.base)?;
-        Ok(Self { task, files, on_bad_record: config.on_bad_record, partition })
+        Ok(Self { task, files: config.expanded(task.base)?, on_bad_record: config.on_bad_record })
     }
 
     /// Reads some of the files into the folder of the task.
@@ -391,26 +414,18 @@ impl<'a> Files<'a> {
         let (counts, skipped) = ingest.finish()?;
         Ok(Told { counts, sources, skipped })
     }
+}
 
-    /// The size of a file, with its mates; in bytes.
-    fn bytes(&self, file: &File) -> Result<u64, Error> {
-        let size = |origin: &Origin| {
-            let path = self.task.locate(origin)?;
-            Ok(std::fs::metadata(&path).map_err(fs::error("read", &path))?.len())
-        };
-        Ok(size(&file.origin)? + file.mates.as_ref().map_or(Ok::<_, Error>(0), size)?)
-    }
+/// The size of a file, with its mates; in bytes.
+fn bytes(task: &Task, file: &File) -> Result<u64, Error> {
+    let size = |origin: &Origin| {
+        let path = task.locate(origin)?;
+        Ok::<_, Error>(std::fs::metadata(&path).map_err(fs::error("read", &path))?.len())
+    };
+    Ok(size(&file.origin)? + file.mates.as_ref().map_or(Ok(0), size)?)
 }
 
 impl Work for Files<'_> {
-    fn bounds(&self) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.partition);
-        for (_, file) in &self.files {
-            bounds.push(self.bytes(file)?);
-        }
-        Ok(bounds.finish())
-    }
-
     fn reads(&self, partition: Partition) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for (source, file) in &self.files[index(partition.start)..index(partition.end)] {

@@ -6,7 +6,8 @@
 //! them together, and they go when the artifact is published. Memory: that of one partition at a time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -37,7 +38,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// All of them, between bounds; see [`Work::bounds`].
+    /// All of them, between bounds; see [`Partitioned::bounds`].
     ///
     /// # Errors
     /// When there are more than can be counted.
@@ -79,7 +80,7 @@ impl Bounds {
         self.before += weight;
     }
 
-    /// See [`Work::bounds`]; without an item there is one partition, of none.
+    /// See [`Partitioned::bounds`]; without an item there is one partition, of none.
     pub fn finish(mut self) -> Vec<u64> {
         if self.bounds.is_empty() {
             self.bounds.push(0);
@@ -151,16 +152,16 @@ impl Finished {
 
 /// A stage whose work falls into partitions.
 pub trait Partitioned {
+    /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
+    /// numbers, a function of the configuration and of what is read. Nothing is written.
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error>;
+
     /// Reads what every partition needs.
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error>;
 }
 
 /// Work that falls into partitions, with what all of them need.
 pub trait Work {
-    /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
-    /// numbers, a function of the configuration and of what is read.
-    fn bounds(&self) -> Result<Vec<u64>, Error>;
-
     /// The files from outside that one reads, as the workflow writes them.
     fn reads(&self, _partition: Partition) -> Vec<PathBuf> {
         Vec::new()
@@ -177,8 +178,8 @@ pub trait Work {
 /// being made.
 pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
     clear_abandoned(task.work)?;
+    let partitions = Partition::between(&stage.bounds(task)?)?;
     let work = stage.open(task)?;
-    let partitions = Partition::between(&work.bounds()?)?;
     let (mut before, mut failures) = (0, Vec::new());
     for &partition in &partitions {
         match make_or_open(work.as_ref(), &Task { before, ..*task }, partition) {
@@ -226,8 +227,56 @@ fn make_or_open(work: &dyn Work, task: &Task, partition: Partition) -> Result<(F
     }
 }
 
+/// How many partitions some work falls into, and which of them are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// How many it falls into.
+    pub of: u32,
+    /// How many are there.
+    pub made: u32,
+    /// The numbers of the others: `3-5,7`.
+    pub missing: String,
+}
+
+impl Standing {
+    /// Of work that falls into `of` partitions, which lie in the folder `parts`.
+    pub fn new(parts: &Path, of: u32) -> Self {
+        Self::with(&made(parts).remove(&of).unwrap_or_default(), of)
+    }
+
+    /// Of what lies in the folder `parts`, as far as its names tell.
+    pub fn of_all(parts: &Path) -> Vec<Self> {
+        made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
+    }
+
+    /// `made` ascends.
+    fn with(made: &[u32], of: u32) -> Self {
+        let (mut missing, mut next) = (Vec::new(), 0);
+        for &at in made.iter().chain([&of]) {
+            match at.saturating_sub(next) {
+                0 => {}
+                1 => missing.push(next.to_string()),
+                _ => missing.push(format!("{next}-{}", at - 1)),
+            }
+            next = at + 1;
+        }
+        Self { of, made: u32::try_from(made.len()).unwrap_or(of), missing: missing.join(",") }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, made, missing } = self;
+        match made {
+            0 => write!(f, "{of} partitions, none of them there"),
+            made if made == of => write!(f, "all of its {of} partitions are there"),
+            made => write!(f, "{made} of its {of} partitions are there, missing {missing}"),
+        }
+    }
+}
+
 /// The partitions that a folder holds: their numbers, by how many there were to be.
-pub fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
+fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
     let mut made: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir(parts).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -294,15 +343,29 @@ impl Drop for Desk {
     }
 }
 
+/// The locks of partitions in the making, held or left.
+fn locks(work: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(work.join(TASKS)).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).collect()
+}
+
+/// The partitions that processes make now, of all stages of a work folder: stage and number.
+pub fn in_the_making(work: &Path) -> Vec<(String, u32)> {
+    let held = |lock: &PathBuf| {
+        File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    };
+    let parse = |lock: PathBuf| {
+        let (name, _) = lock.file_stem()?.to_str()?.rsplit_once('-')?;
+        let (stage, numbers) = name.rsplit_once("-part-")?;
+        Some((stage.to_owned(), numbers.split_once("-of-")?.0.parse().ok()?))
+    };
+    locks(work).into_iter().filter(held).filter_map(parse).collect()
+}
+
 /// Removes what processes that are gone left unfinished.
 pub fn clear_abandoned(work: &Path) -> Result<(), Error> {
-    let tasks = work.join(TASKS);
-    let Ok(entries) = std::fs::read_dir(&tasks) else { return Ok(()) };
-    for entry in entries {
-        let lock = entry.map_err(fs::error("list", &tasks))?.path();
-        if lock.extension().is_none_or(|extension| extension != "lock") {
-            continue;
-        }
+    for lock in locks(work) {
         let Ok(held) = File::open(&lock) else { continue };
         if held.try_lock().is_ok() {
             staging::remove(&lock.with_extension(""))?;
@@ -344,6 +407,13 @@ mod tests {
         }
         let expected = BTreeMap::from([(2, vec![1]), (12, vec![0, 3]), (100_001, vec![100_000])]);
         assert_eq!(made(parts.path()), expected);
+        let of_twelve = Standing::new(parts.path(), 12);
+        assert_eq!(of_twelve.to_string(), "2 of its 12 partitions are there, missing 1-2,4-11");
+        assert_eq!(Standing::new(parts.path(), 3).to_string(), "3 partitions, none of them there");
+        assert_eq!(Standing::of_all(parts.path()).len(), 3);
+        for (made, of, missing) in [(&[][..], 1, "0"), (&[0], 1, ""), (&[0, 2, 3], 6, "1,4-5")] {
+            assert_eq!(Standing::with(made, of).missing, missing);
+        }
         assert_eq!(made(&parts.path().join("none")), BTreeMap::new());
     }
 }

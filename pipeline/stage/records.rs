@@ -30,8 +30,8 @@ pub const MASKS: &str = "masks.parquet";
 pub const BLOCK_BASES: usize = 1 << 20;
 /// Bases gathered before a batch is written.
 const BATCH_BASES: usize = 8 << 20;
-/// Blocks read at once.
-const READ_BLOCKS: usize = 16;
+/// Blocks read at once: no more than one, since a partition may want some bases of it alone.
+const READ_BLOCKS: usize = 1;
 /// Rows gathered before a batch is written.
 const BATCH_ROWS: usize = 65_536;
 
@@ -393,8 +393,8 @@ pub fn for_each_stretch_of<E: From<Error>>(
     numbers: Range<u64>,
     mut each: impl FnMut(Stretch) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut reader = Reader::open_from(path, BATCH_ROWS, index(numbers.start))?;
     let mut left = index(numbers.end - numbers.start);
+    let mut reader = Reader::open_from(path, BATCH_ROWS.min(left.max(1)), index(numbers.start))?;
     while left > 0
         && let Some(batch) = reader.next_batch()?
     {

@@ -23,7 +23,7 @@ use super::records::{
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::{Account, Artifact, Counts};
+use crate::artifact::{Account, Artifact, Counts, SourceFile};
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
@@ -83,6 +83,11 @@ impl Stage for Config {
         to_json(self)
     }
 
+    /// Half a bit for each base: random bases take two in whatever tokens, and repeats less.
+    fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>, _: &[SourceFile]) -> u64 {
+        inputs.get("from").map_or(0, |windows| windows.manifest.counts.bases_out / 16)
+    }
+
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
         partition::run(self, task)
     }
@@ -93,6 +98,15 @@ impl Stage for Config {
 }
 
 impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition());
+        for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
+            bounds.push(stretch.interval.len());
+            Ok(())
+        })?;
+        Ok(bounds.finish())
+    }
+
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
         let windows = windows(task)?;
         let sequence = task.referenced(windows, "sequence")?;
@@ -101,16 +115,13 @@ impl Partitioned for Config {
         let records = read_records(&sequence.path(RECORDS))?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
-        let partition = self.partition();
-        Ok(Box::new(Ready { task, partition, windows, sequence, file, tokenizer, records, pool }))
+        Ok(Box::new(Ready { task, windows, sequence, file, tokenizer, records, pool }))
     }
 }
 
 /// What every partition needs.
 struct Ready<'a> {
     task: &'a Task<'a>,
-    /// Bases of a partition.
-    partition: u64,
     windows: &'a Artifact,
     sequence: Artifact,
     /// The tokenizer's.
@@ -121,15 +132,6 @@ struct Ready<'a> {
 }
 
 impl Work for Ready<'_> {
-    fn bounds(&self) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.partition);
-        for_each_stretch::<Error>(&self.windows.path(WINDOWS), |stretch| {
-            bounds.push(stretch.interval.len());
-            Ok(())
-        })?;
-        Ok(bounds.finish())
-    }
-
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
         let mut tokenize = Tokenize::new(task, self.tokenizer.as_ref(), &self.records);
         let mut reader = None;

@@ -15,11 +15,11 @@ use super::lock::lock;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Selection, Workflow, with_causes};
+use super::{Decision, Error, Selection, Workflow, journal, with_causes};
 use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
-use crate::stage::partition::{self, Partition};
+use crate::stage::partition::{self, Partition, Partitioned, Standing};
 use crate::stage::{self, Leaves, Outcome, Task};
 use crate::{TOOL, fs};
 
@@ -81,15 +81,7 @@ pub fn run_task(
     at: u32,
     of: Option<u32>,
 ) -> Result<bool, Error> {
-    let positions = workflow.positions(stage)?;
-    let [position] = positions[..] else {
-        let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
-        return Err(Error::SeveralStages { stage: stage.to_owned(), names });
-    };
-    let entry = &workflow.stages[position];
-    let Some(partitioned) = entry.stage.partitioned() else {
-        return Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name });
-    };
+    let (entry, partitioned) = one_partitioned(workflow, stage)?;
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options, Vec::new());
     let reads = run.reads(entry)?;
@@ -99,13 +91,52 @@ pub fn run_task(
     }
     let parts = staging::partial(&options.work, &entry.name, &key)?;
     run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
-        let work = partitioned.open(task)?;
-        let partitions = Partition::between(&work.bounds()?)?;
+        let partitions = Partition::between(&partitioned.bounds(task)?)?;
         let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
         let count = partitions.len();
         let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
-        partition::make(work.as_ref(), task, *wanted)
+        partition::make(partitioned.open(task)?.as_ref(), task, *wanted)
     })
+}
+
+/// The one stage that a name stands for, whose work must fall into partitions.
+fn one_partitioned<'a>(
+    workflow: &'a Workflow,
+    stage: &str,
+) -> Result<(&'a Entry, &'a dyn Partitioned), Error> {
+    let positions = workflow.positions(stage)?;
+    let [position] = positions[..] else {
+        let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
+        return Err(Error::SeveralStages { stage: stage.to_owned(), names });
+    };
+    let entry = &workflow.stages[position];
+    match entry.stage.partitioned() {
+        Some(partitioned) => Ok((entry, partitioned)),
+        None => Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name }),
+    }
+}
+
+/// The name of the stage that [`run_task`] would take for this one.
+///
+/// # Errors
+/// When there is none, or several, or its work does not fall into partitions.
+pub fn task_stage<'a>(workflow: &'a Workflow, stage: &str) -> Result<&'a str, Error> {
+    one_partitioned(workflow, stage).map(|(entry, _)| entry.name.as_str())
+}
+
+/// How the work of a stage falls into partitions, and which of them are there; nothing if it does not, or if that cannot be
+/// told: what it reads is not there, or not on this machine. Changes nothing.
+pub(super) fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option<Standing> {
+    let partitioned = entry.stage.partitioned()?;
+    if files(entry).ok()?.iter().any(|file| file.address.is_some()) {
+        return None;
+    }
+    let run = Run::new(workflow, options, Vec::new());
+    let reads = run.reads(entry).ok()?;
+    let key = reads.made_from.action_key(entry);
+    let parts = options.work.join(staging::PARTIAL).join(&entry.name).join(key);
+    let bounds = run.with_task(entry, &reads, (&parts, &parts), 1, |task| partitioned.bounds(task)).ok()?;
+    Some(Standing::new(&parts, u32::try_from(bounds.len() - 1).ok()?))
 }
 
 struct Run<'a> {
@@ -151,8 +182,8 @@ impl<'a> Run<'a> {
     /// Every stage, each as soon as it can run.
     fn all(&self) -> Result<Vec<(String, Decision)>, Error> {
         let stages = &self.workflow.stages;
-        let asks = stages.iter().map(|entry| Ask {
-            needs: self.needs(entry),
+        let asks = stages.iter().zip(self.workflow.reads()).map(|(entry, reads)| Ask {
+            needs: reads.into_iter().map(|(place, _)| place).collect(),
             share: entry.kind().share,
             threads: entry.resources.threads.map(|threads| threads.get() as usize),
             memory: entry.resources.memory.unwrap_or(0),
@@ -162,12 +193,6 @@ impl<'a> Run<'a> {
         let (sender, ended) = channel();
         std::thread::scope(|scope| self.drive(scope, &mut progress, &sender, &ended));
         self.result(progress)
-    }
-
-    /// The places of the stages that one reads from.
-    fn needs(&self, entry: &Entry) -> Vec<usize> {
-        let place = |(_, input): (String, String)| self.workflow.stages.iter().position(|e| e.name == input);
-        entry.stage.inputs().into_iter().filter_map(place).collect()
     }
 
     /// Starts stages and waits for them, until none runs and none can start.
@@ -264,7 +289,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let key = MadeFrom::now(entry, &self.options.work, &self.hashes)?.action_key(entry);
-        clear_parts(entry, &parts.join(key))
+        clear_parts(&self.options.work, entry, &parts.join(key))
     }
 
     /// Tells that a stage failed, unless it was asked to stop.
@@ -295,7 +320,7 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &reads.made_from, outcome)?;
-        clear_parts(entry, &partitions)?;
+        clear_parts(&self.options.work, entry, &partitions)?;
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
@@ -357,7 +382,8 @@ impl<'a> Run<'a> {
 
     /// Refuses to begin what cannot end for want of room.
     fn check_room(&self, entry: &Entry, reads: &Reads) -> Result<(), Error> {
-        let (needed, path) = (entry.stage.least_bytes(&reads.inputs), self.options.work.clone());
+        let (needed, path) =
+            (entry.stage.least_bytes(&reads.inputs, &reads.made_from.sources), self.options.work.clone());
         if needed == 0 {
             return Ok(());
         }
@@ -409,6 +435,7 @@ impl<'a> Run<'a> {
             let source = reads.made_from.sources.iter().find(|source| Path::new(&source.path) == path);
             source.map_or(Ok(true), |source| self.is_still(entry, source))
         };
+        let stop = self.options.stop.within(entry.resources.time);
         let task = Task {
             stage: &entry.name,
             inputs: &reads.inputs,
@@ -423,16 +450,25 @@ impl<'a> Run<'a> {
             threads,
             jobs: self.options.threads,
             observer: self.options.observer,
-            stop: self.options.stop,
+            stop: &stop,
             seconds: &seconds,
             reused: &reused,
             workflow: &self.workflow.name,
         };
         act(&task).map_err(|error| match error {
-            stage::Error::Interrupted => Error::Interrupted { stage: entry.name.clone() },
+            stage::Error::Interrupted => self.interrupted(entry),
             stage::Error::Changed { path } => Error::Changed { stage: entry.name.clone(), path },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
         })
+    }
+
+    /// Why a stage stopped before its end: it was asked to, or its time was up.
+    fn interrupted(&self, entry: &Entry) -> Error {
+        let stage = entry.name.clone();
+        match entry.resources.time.filter(|_| !self.options.stop.is_requested()) {
+            Some(limit) => Error::Stage { stage, source: Box::new(stage::Error::OutOfTime { limit }) },
+            None => Error::Interrupted { stage },
+        }
     }
 
     fn publish(
@@ -482,10 +518,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Removes the partitions of an artifact that is published, and the folder around them if it is empty.
-fn clear_parts(entry: &Entry, parts: &Path) -> Result<(), Error> {
+/// Removes the partitions of an artifact that is published, with their logs, and the folder around them if it is empty.
+fn clear_parts(work: &Path, entry: &Entry, parts: &Path) -> Result<(), Error> {
     if entry.stage.partitioned().is_some() {
         staging::remove(parts)?;
+        staging::remove(&journal::tasks_folder(work, &entry.name))?;
         // Other settings may have partitions there.
         parts.parent().map_or(Ok(()), std::fs::remove_dir).ok();
     }

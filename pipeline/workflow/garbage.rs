@@ -1,6 +1,6 @@
 //! What lies in a work folder and no workflow needs: artifacts of stages that are gone, and leftovers that no run would go
-//! on from. Folders without a manifest of ours are never touched. Partitions that `run-task` makes hold no lock: those of
-//! other settings than the workflow has now are leftovers too, even while they are made. Memory: the manifests.
+//! on from. Folders without a manifest of ours are never touched. The partitions of a
+//! stage stay, of whatever settings, while `run-task` makes one of them. Memory: the manifests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,10 @@ fn find(workflows: &[&Workflow], work: &Path) -> Result<Vec<Garbage>, Error> {
         add(path, "left by a run that ended early".to_owned());
     }
     let hashes = Hashes::load(&hashes_file(work));
+    let making = partition::in_the_making(work);
     for path in folders(&work.join(PARTIAL))? {
-        if left_out(workflows, name(&path)) {
+        let is_made = making.iter().any(|(stage, _)| Some(stage.as_str()) == name(&path));
+        if is_made || left_out(workflows, name(&path)) {
             continue;
         }
         let owners: Vec<_> = entries().filter(|entry| Some(entry.name.as_str()) == name(&path)).collect();

@@ -302,6 +302,42 @@ fn a_run_is_exported_as_a_crate_whose_parts_are_all_there() {
     );
 }
 
+#[test]
+fn a_crate_has_the_files_that_its_workflow_includes() {
+    let scratch = Scratch::lambda();
+    let (raw, rest) = LAMBDA.split_once("  clean:").unwrap();
+    let (head, raw) = raw.split_once("stages:").unwrap();
+    let above = tempfile::tempdir().unwrap();
+    let elsewhere = above.path().join("clean.yaml");
+    fs::write(&elsewhere, "stages: {clean: {uses: clean, from: raw, min_length: 100}}\n").unwrap();
+    scratch.file("parts/raw.yaml", &format!("stages:{}", raw.replace("lambda.fa.gz", "../lambda.fa.gz")));
+    let rest = rest.split_once('\n').unwrap().1;
+    let include = format!("include: [parts/raw.yaml, {}]", elsewhere.display());
+    scratch.write(&format!("{head}\n{include}\nstages:\n{rest}"));
+    scratch.ran(&[]);
+    for arguments in [
+        &["export-crate", "work/flow", "-o", "a"][..],
+        &["export-crate", "work/flow", "-o", "b", "--workflow", "flow.yaml"],
+    ] {
+        stdout(&call(&scratch, arguments));
+        let folder = scratch.path(arguments[3]);
+        let metadata = fs::read(folder.join("ro-crate-metadata.json")).unwrap();
+        let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+        let graph = metadata["@graph"].as_array().unwrap();
+        let by_id = |id: &str| graph.iter().find(|entity| entity["@id"] == id).unwrap();
+        for (name, original) in
+            [("parts/raw.yaml", &scratch.path("parts/raw.yaml")), ("included/2-clean.yaml", &elsewhere)]
+        {
+            let text = fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(text, fs::read_to_string(original).unwrap());
+            assert_eq!(by_id(name)["identifier"], format!("blake3:{}", blake3::hash(text.as_bytes())));
+            for whole in ["./", "flow.yaml"] {
+                assert!(by_id(whole)["hasPart"].to_string().contains(name), "{whole}");
+            }
+        }
+    }
+}
+
 /// Every `@id` that something within an entity names.
 fn references(value: &Value) -> BTreeSet<String> {
     match value {
