@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Error, environment, print_json};
 use crate::report::{bytes, count, seconds};
+use crate::stage::partition::Standing;
 use crate::workflow::status::{StageStatus, State, Status, TaskState, TaskStatus};
 use crate::workflow::{Override, Workflow};
 
@@ -35,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let width = status.stages.iter().map(|of| of.stage.len()).max().unwrap_or(0);
     for of in &status.stages {
-        let standing: String = of.partitions.iter().map(|standing| format!("; {standing}")).collect();
+        let standing = Standing::listed(&of.partitions);
         writeln!(out, "{:width$}  {:9}  {}{standing}", of.stage, of.uses, words(of))?;
         for TaskStatus { partition, state, log } in &of.tasks {
             let state = match state {

@@ -137,8 +137,9 @@ fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
 impl Partitioned for Config {
     fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
         let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
-        let units = self.units(&input(task)?.path(INTERVALS))?;
-        units.iter().for_each(|unit| bounds.push(unit.interval.len()));
+        for unit in self.units(&input(task)?.path(INTERVALS))? {
+            bounds.push(unit.interval.len());
+        }
         Ok(bounds.finish())
     }
 

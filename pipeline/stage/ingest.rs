@@ -393,13 +393,13 @@ impl Partitioned for Config {
 /// Every file, in the order of reading: the items of the work.
 struct Files<'a> {
     task: &'a Task<'a>,
-    files: Vec<(&'a Source, File)>,
+    all: Vec<(&'a Source, File)>,
     on_bad_record: OnBadRecord,
 }
 
 impl<'a> Files<'a> {
     fn of(config: &'a Config, task: &'a Task) -> Result<Self, Error> {
-        Ok(Self { task, files: config.expanded(task.base)?, on_bad_record: config.on_bad_record })
+        Ok(Self { task, all: config.expanded(task.base)?, on_bad_record: config.on_bad_record })
     }
 
     /// Reads some of the files into the folder of the task.
@@ -409,7 +409,7 @@ impl<'a> Files<'a> {
         which: impl SliceIndex<[(&'a Source, File)], Output = [(&'a Source, File)]>,
     ) -> Result<Told, Error> {
         let mut ingest = Ingest::new(task, self.on_bad_record)?;
-        let files = self.files[which].iter();
+        let files = self.all[which].iter();
         let sources = files.map(|(source, file)| ingest.file(source, file)).collect::<Result<_, _>>()?;
         let (counts, skipped) = ingest.finish()?;
         Ok(Told { counts, sources, skipped })
@@ -428,7 +428,7 @@ fn bytes(task: &Task, file: &File) -> Result<u64, Error> {
 impl Work for Files<'_> {
     fn reads(&self, partition: Partition) -> Vec<PathBuf> {
         let mut paths = Vec::new();
-        for (source, file) in &self.files[index(partition.start)..index(partition.end)] {
+        for (source, file) in &self.all[index(partition.start)..index(partition.end)] {
             let origins = [Some(&file.origin), file.mates.as_ref()].into_iter().flatten();
             paths.extend(origins.filter_map(Origin::outside).map(Path::to_owned));
             paths.extend(source.other_files());

@@ -61,19 +61,19 @@ pub struct Bounds {
     before: u64,
     next: u64,
     items: u64,
-    bounds: Vec<u64>,
+    found: Vec<u64>,
 }
 
 impl Bounds {
     /// Of partitions of about `size`, at least 1, in whatever items are weighed by.
     pub fn new(size: u64) -> Self {
-        Self { size, before: 0, next: 0, items: 0, bounds: Vec::new() }
+        Self { size, before: 0, next: 0, items: 0, found: Vec::new() }
     }
 
     /// Takes the next item.
     pub fn push(&mut self, weight: u64) {
         if self.before >= self.next {
-            self.bounds.push(self.items);
+            self.found.push(self.items);
             self.next = (self.before / self.size + 1) * self.size;
         }
         self.items += 1;
@@ -82,11 +82,11 @@ impl Bounds {
 
     /// See [`Partitioned::bounds`]; without an item there is one partition, of none.
     pub fn finish(mut self) -> Vec<u64> {
-        if self.bounds.is_empty() {
-            self.bounds.push(0);
+        if self.found.is_empty() {
+            self.found.push(0);
         }
-        self.bounds.push(self.items);
-        self.bounds
+        self.found.push(self.items);
+        self.found
     }
 }
 
@@ -249,6 +249,11 @@ impl Standing {
         made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
     }
 
+    /// Some of them, to be written behind something else.
+    pub fn listed(all: &[Self]) -> String {
+        all.iter().fold(String::new(), |text, standing| format!("{text}; {standing}"))
+    }
+
     /// `made` ascends.
     fn with(made: &[u32], of: u32) -> Self {
         let (mut missing, mut next) = (Vec::new(), 0);
@@ -287,7 +292,9 @@ fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
             made.entry(of).or_default().push(at);
         }
     }
-    made.values_mut().for_each(|at| at.sort_unstable());
+    for at in made.values_mut() {
+        at.sort_unstable();
+    }
     made
 }
 
@@ -391,7 +398,9 @@ mod tests {
             (1, vec![1, 1, 1], vec![0, 1, 2, 3]),
         ] {
             let mut bounds = Bounds::new(size);
-            weights.iter().for_each(|&weight| bounds.push(weight));
+            for weight in &weights {
+                bounds.push(*weight);
+            }
             assert_eq!(bounds.finish(), expected, "{weights:?} by {size}");
         }
     }

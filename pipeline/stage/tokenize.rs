@@ -295,7 +295,9 @@ pub fn tables(tokens: &Artifact) -> BTreeMap<String, Vec<PathBuf>> {
         }
     }
     // The number of a partition above 99,999 has more digits.
-    tables.values_mut().for_each(|paths| paths.sort_by_key(|path| (path.len(), *path)));
+    for paths in tables.values_mut() {
+        paths.sort_by_key(|path| (path.len(), *path));
+    }
     let path = |path: &str| tokens.path(path);
     tables
         .into_iter()

@@ -133,13 +133,14 @@ impl<'a> Journal<'a> {
 
     /// Keeps why a partition was not made; of one that was made, or is none, no log stays.
     pub fn end_task(self, result: &Result<bool, Error>) {
-        match result {
-            Err(error) if !error.is_no_such_partition() => self.keep_failure(error),
-            // It is of use to nobody; one that cannot be removed tells no failure.
-            _ => {
-                drop(std::fs::remove_file(self.log.into_inner().unwrap_or_else(PoisonError::into_inner).path))
-            }
+        if let Err(error) = result
+            && !error.is_no_such_partition()
+        {
+            return self.keep_failure(error);
         }
+        let log = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // It is of use to nobody; one that cannot be removed tells no failure.
+        drop(std::fs::remove_file(log.path));
     }
 
     fn keep_failure(&self, error: &Error) {

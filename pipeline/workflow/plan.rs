@@ -188,7 +188,7 @@ fn made_already(entry: &Entry, work: &Path, hashes: &Hashes) -> String {
     }
     let Ok(made_from) = MadeFrom::now(entry, work, hashes) else { return String::new() };
     let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
-    Standing::of_all(&folder).iter().map(|standing| format!("; {standing}")).collect()
+    Standing::listed(&Standing::of_all(&folder))
 }
 
 fn absence(folder: &Path) -> String {

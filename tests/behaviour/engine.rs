@@ -228,14 +228,14 @@ fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
         scratch.write(&MANY.replace("RAW", raw).replace("ONCE", once));
         drop(fs::remove_dir_all(scratch.path("work")));
         // A partition of each that is made beforehand, and of which the run is none the wiser.
-        let task = |stage: &str, (at, of): (u32, usize)| {
+        let task = |stage: &str, at: u32, of: u32| {
             let partition = format!("{at}/{of}");
             let output = scratch.command("run-task", &[stage, "--partition", &partition]).output().unwrap();
             assert!(output.status.success(), "{raw}: {}", stderr(&output));
         };
-        task("raw", (expected.0 as u32 - 1, expected.0));
+        task("raw", expected.0 - 1, expected.0);
         scratch.ran(&["--until", "clean"]);
-        task("once", (expected.1 as u32 / 2, expected.1));
+        task("once", expected.1 / 2, expected.1);
         let mut ran = scratch.ran(&["--jobs", jobs]);
         ran.sort();
         assert_eq!(ran, ["exact", "once"]);
