@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 pub use hashes::Hashes;
 pub use manifest::{Account, Counts, FileEntry, Input, Manifest, SourceFile};
+use serde::Deserialize;
+use serde_json::Value;
 pub use staging::{Part, Staging};
 
 use crate::fs;
@@ -69,12 +71,17 @@ pub struct Artifact {
 impl Artifact {
     /// Opens an artifact by reading its manifest; the data files are not touched.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(MANIFEST);
-        if !path.is_file() {
-            return Err(Error::Missing(folder.to_owned()));
-        }
-        let manifest = parse_manifest(&path, &fs::read(&path)?)?;
+        let (path, bytes) = read_manifest(folder)?;
+        let manifest = parse_manifest(&path, &bytes)?;
         Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// The [`Manifest::content`] of an artifact, without the rest of its manifest, which may list a hundred thousand files.
+    pub fn content(folder: &Path) -> Result<String, Error> {
+        let (path, bytes) = read_manifest(folder)?;
+        let Known { content, .. } = parse_known(&path, &bytes)?;
+        let missing = || Error::Manifest { path, reason: "missing field `content`".to_owned() };
+        content.ok_or_else(missing)
     }
 
     /// The path of one of its files.
@@ -93,27 +100,51 @@ impl Artifact {
     }
 }
 
-fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, Error> {
-    let malformed = |e: serde_json::Error| Error::Manifest { path: path.to_owned(), reason: e.to_string() };
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
-    let found = value.get("schema").and_then(|s| s.as_str()).unwrap_or("none").to_owned();
-    if found != SCHEMA {
-        return Err(Error::Schema { path: path.to_owned(), found });
+fn read_manifest(folder: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
+    let path = folder.join(MANIFEST);
+    if !path.is_file() {
+        return Err(Error::Missing(folder.to_owned()));
     }
-    serde_json::from_value(value).map_err(malformed)
+    let bytes = fs::read(&path)?;
+    Ok((path, bytes))
+}
+
+/// The fields of a manifest that are read without the others.
+#[derive(Deserialize)]
+struct Known {
+    schema: Option<Value>,
+    content: Option<String>,
+}
+
+/// Reads these, and refuses another schema than ours.
+fn parse_known(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
+    let known: Known = serde_json::from_slice(bytes).map_err(malformed(path))?;
+    let found = known.schema.as_ref().and_then(Value::as_str).unwrap_or("none");
+    if found == SCHEMA {
+        return Ok(known);
+    }
+    Err(Error::Schema { path: path.to_owned(), found: found.to_owned() })
+}
+
+fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, Error> {
+    parse_known(path, bytes)?;
+    serde_json::from_slice(bytes).map_err(malformed(path))
+}
+
+fn malformed(path: &Path) -> impl FnOnce(serde_json::Error) -> Error {
+    let path = path.to_owned();
+    move |error| Error::Manifest { path, reason: error.to_string() }
 }
 
 fn verify_file(folder: &Path, entry: &FileEntry, hashes: &Hashes) -> Result<(), Error> {
     let path = folder.join(&entry.path);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-    let bytes = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(_) => return Err(damaged("it is missing".to_owned())),
-    };
+    let Ok(metadata) = std::fs::metadata(&path) else { return Err(damaged("it is missing".to_owned())) };
+    let bytes = metadata.len();
     if bytes != entry.bytes {
         return Err(damaged(format!("it has {bytes} bytes, its manifest says {}", entry.bytes)));
     }
-    let found = hashes.of(&path)?;
+    let found = hashes.of_seen(&path, &metadata)?;
     if found != entry.blake3 {
         return Err(damaged(format!("its blake3 is {found}, its manifest says {}", entry.blake3)));
     }

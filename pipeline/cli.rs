@@ -122,6 +122,8 @@ enum Error {
     #[error(transparent)]
     Export(#[from] shard::export::Error),
     #[error(transparent)]
+    Report(#[from] crate::report::Error),
+    #[error(transparent)]
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
     Task(#[from] crate::task::Error),
@@ -169,7 +171,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
-        Command::Plan(arguments) => run::plan(&arguments),
+        Command::Plan(arguments) => run::plan(&arguments, remote),
         Command::RunTask(arguments) => run::task(&arguments, remote),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -72,6 +72,11 @@ pub fn room(folder: &Path) -> Result<Room, Error> {
     Ok(Room { free: bytes(found.f_bavail), all: bytes(found.f_blocks) })
 }
 
+/// Writes what was serialised, as [`write_atomic`] does.
+pub fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), Error> {
+    write_atomic(path, &json.map_err(io::Error::other).map_err(error("write", path))?)
+}
+
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,6 +1,8 @@
 //! Typed progress events. The library emits them; whoever runs it decides what they look like.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -98,21 +100,37 @@ impl Observer for Silent {
 
 /// A request to stop, shared by every worker of a run.
 #[derive(Debug, Default)]
-pub struct Stop(AtomicBool);
+pub struct Stop {
+    requested: OnceLock<Arc<AtomicBool>>,
+    /// When the time is up.
+    deadline: Option<Instant>,
+}
 
 impl Stop {
     /// A request not yet made.
     pub const fn new() -> Self {
-        Self(AtomicBool::new(false))
+        Self { requested: OnceLock::new(), deadline: None }
+    }
+
+    fn requested(&self) -> &Arc<AtomicBool> {
+        self.requested.get_or_init(Arc::default)
+    }
+
+    /// The same request, which also counts as made once this much time has passed.
+    #[must_use]
+    pub fn within(&self, time: Option<Duration>) -> Self {
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        Self { requested: Arc::clone(self.requested()).into(), deadline }
     }
 
     /// Asks everyone to stop at the next safe point.
     pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.requested().store(true, Ordering::Relaxed);
     }
 
-    /// Whether someone asked to stop.
+    /// Whether someone asked to stop, or the time is up.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.requested().load(Ordering::Relaxed)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }

@@ -231,8 +231,7 @@ impl Remote {
         let known =
             Known { name: name.unwrap_or_default(), bytes: fetched.bytes, blake3: fetched.blake3.clone() };
         let path = self.account(&fetched.sha256);
-        let json = serde_json::to_vec_pretty(&known).map_err(std::io::Error::other);
-        fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?;
+        fs::write_json(&path, serde_json::to_vec_pretty(&known))?;
         Ok(fetched)
     }
 

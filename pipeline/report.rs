@@ -1,10 +1,12 @@
-//! The report: one HTML file that shows what a workflow did, with nothing to load from elsewhere.
+//! The report: one HTML file that shows what a workflow did, with nothing to load from elsewhere; and another that puts two
+//! runs side by side, [`Comparison`].
 //!
 //! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
 //! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
 
 mod axis;
 mod chart;
+mod comparison;
 mod dag;
 mod data;
 mod figure;
@@ -22,6 +24,7 @@ use crate::metric::interval::Estimate;
 
 use view::View;
 
+pub use comparison::{Comparison, PairState, StagePair, ValuePair, render_comparison};
 pub use dag::standalone as graph;
 pub use data::*;
 pub use histogram::{Bin, Histogram};
@@ -39,6 +42,11 @@ pub enum Error {
 
 /// The report as one HTML page.
 pub fn render(data: &Data) -> Result<String, Error> {
+    Ok(environment()?.get_template("page.html")?.render(Serde(View::new(data)))?)
+}
+
+/// The templates of all pages, and what they print numbers with.
+fn environment() -> Result<minijinja::Environment<'static>, Error> {
     let mut templates = minijinja::Environment::new();
     templates.add_filter("count", number::count);
     templates.add_filter("fixed", number::fixed);
@@ -49,8 +57,10 @@ pub fn render(data: &Data) -> Result<String, Error> {
     templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     // The name's ending turns escaping on.
+    templates.add_template("head.html", include_str!("report/head.html"))?;
     templates.add_template("page.html", include_str!("report/page.html"))?;
-    Ok(templates.get_template("page.html")?.render(Serde(View::new(data)))?)
+    templates.add_template("comparison.html", include_str!("report/comparison.html"))?;
+    Ok(templates)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod train;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -36,7 +37,7 @@ use serde_json::Value;
 use self::Share::{Many, One};
 pub use self::origin::Origin;
 use self::partition::{Partition, Partitioned};
-use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part};
+use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part, SourceFile};
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::remote::{Address, Remote, Watch, is_address};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
@@ -65,8 +66,8 @@ pub trait Stage: Send + Sync + Debug {
     /// The configuration with every default filled in.
     fn resolved(&self) -> Value;
 
-    /// Bytes that its artifact takes at least, as far as what it reads can tell.
-    fn least_bytes(&self, _inputs: &BTreeMap<String, Artifact>) -> u64 {
+    /// Bytes that its artifact takes at least, as far as what it reads can tell: artifacts, and files from outside.
+    fn least_bytes(&self, _inputs: &BTreeMap<String, Artifact>, _files: &[SourceFile]) -> u64 {
         0
     }
 
@@ -120,6 +121,17 @@ pub enum Share {
     Many,
 }
 
+/// What a run of a stage that ends early leaves to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing: it begins anew.
+    Nothing,
+    /// The folder that it wrote into.
+    Folder,
+    /// Partitions of its work, which are no part of the artifact.
+    Partitions,
+}
+
 /// A kind of stage: what `uses` may name.
 pub struct Kind {
     /// The word after `uses:`.
@@ -130,8 +142,8 @@ pub struct Kind {
     pub algorithm: u32,
     /// How many threads it can use.
     pub share: Share,
-    /// Whether an interrupted run leaves something from which the next one goes on.
-    pub resumable: bool,
+    /// What a run that ends early leaves to the next one.
+    pub leaves: Leaves,
     /// Reads the configuration.
     pub parse: fn(Value) -> Result<Box<dyn Stage>, ParseError>,
     /// Its JSON Schema.
@@ -143,19 +155,25 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 
 /// Every kind of stage, in the order of the usual flow.
 pub const KINDS: &[Kind] = &[
-    kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4, One),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4, One)
+    },
     kind::<clean::Config>(
         "clean",
         "Upper-cases, settles IUPAC codes and N runs, drops what is too short",
         3,
         One,
     ),
-    kind::<dedup::Config>(
-        "dedup",
-        "Drops intervals or windows that have been seen before, on either strand",
-        2,
-        One,
-    ),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<dedup::Config>(
+            "dedup",
+            "Drops intervals or windows that have been seen before, on either strand",
+            2,
+            One,
+        )
+    },
     kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many),
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2, One),
     kind::<decontaminate::Config>(
@@ -166,7 +184,10 @@ pub const KINDS: &[Kind] = &[
     ),
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many),
     kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2, Many),
-    Kind { resumable: true, ..kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 4, Many) },
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 5, Many)
+    },
     kind::<fetch::Config>("fetch", "Takes over shards from an address", 1, One),
     kind::<shard::Config>("shard", "Packs tokens into memory-mapped Parquet shards", 4, Many),
     Kind {
@@ -174,7 +195,7 @@ pub const KINDS: &[Kind] = &[
         summary: "Trains a language model on shards",
         algorithm: 1,
         share: Many,
-        resumable: true,
+        leaves: Leaves::Folder,
         parse: train::parse,
         schema: train::schema,
     },
@@ -192,7 +213,7 @@ where
         summary,
         algorithm,
         share,
-        resumable: false,
+        leaves: Leaves::Nothing,
         parse: parse::<C>,
         schema: |generator| C::json_schema(generator),
     }
@@ -234,6 +255,12 @@ pub struct Task<'a> {
     pub work: &'a Path,
     /// The folder to write into.
     pub out: &'a Path,
+    /// The folder of the partitions of its work, if it falls into some.
+    pub parts: &'a Path,
+    /// What was done before this task, for progress.
+    pub before: u64,
+    /// Whether a file from outside, as the workflow writes it, is what it was when the stage began.
+    pub still: &'a (dyn Fn(&Path) -> Result<bool, fs::Error> + Sync),
     /// Worker threads.
     pub threads: usize,
     /// Worker threads of the run, which stages that run side by side share.
@@ -298,7 +325,13 @@ impl Task<'_> {
 
     /// Tells how far the stage is.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: Unit) {
+        let done = self.before + done;
         self.observer.event(&Event::Progress { stage: self.stage.to_owned(), done, total, unit });
+    }
+
+    /// Refuses what was made of a file from outside that changed since the stage began.
+    fn check_unchanged(&self, path: PathBuf) -> Result<(), Error> {
+        if (self.still)(&path)? { Ok(()) } else { Err(Error::Changed { path }) }
     }
 
     /// Tells something a person should know.
@@ -359,14 +392,15 @@ fn reference(role: &str, artifact: &Artifact) -> Input {
 
 impl Error {
     /// Whether the workflow is at fault, so that another try would fail as well.
-    pub const fn is_configuration(&self) -> bool {
-        matches!(
-            self,
+    pub fn is_configuration(&self) -> bool {
+        match self {
             Self::Config { .. }
-                | Self::Unusable { .. }
-                | Self::NoTrainer
-                | Self::Command(command::Error::NoProgram { .. })
-        )
+            | Self::Unusable { .. }
+            | Self::NoTrainer
+            | Self::Command(command::Error::NoProgram { .. }) => true,
+            Self::Partitions { failures, .. } => failures.iter().all(|(_, error)| error.is_configuration()),
+            _ => false,
+        }
     }
 }
 
@@ -377,6 +411,18 @@ pub enum Error {
     /// Someone asked to stop.
     #[error("stopped on request")]
     Interrupted,
+    /// Its time was up.
+    #[error("it was stopped after {}, the `time` of its `resources`", humantime::format_duration(*limit))]
+    OutOfTime {
+        /// What it was given.
+        limit: Duration,
+    },
+    /// A file is another than it was when the stage began.
+    #[error("`{}` changed while it was read; run again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Some partitions of its work failed.
     #[error("{} of {of} partitions failed, the others are kept: {}", failures.len(), each(failures))]
     Partitions {

@@ -28,7 +28,7 @@ mod yaml;
 use std::path::PathBuf;
 
 pub use config::{Override, Workflow};
-pub use execute::{Options, execute, run_task};
+pub use execute::{Options, execute, run_task, task_stage};
 pub use plan::{Decision, Plan, Selection};
 
 use crate::{artifact, fs, remote, stage};
@@ -234,6 +234,11 @@ pub fn held_up(names: &[String]) -> Option<String> {
 }
 
 impl Error {
+    /// Whether a partition was asked for that the work of the stage does not have.
+    fn is_no_such_partition(&self) -> bool {
+        matches!(self, Self::Stage { source, .. } if matches!(**source, stage::Error::NoSuchPartition { .. }))
+    }
+
     /// The stage at which it happened, where there is one.
     pub fn stage(&self) -> Option<&str> {
         match self {

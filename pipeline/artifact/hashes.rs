@@ -1,6 +1,7 @@
 //! blake3 of files, remembered by (path, size, modification time, inode), so that an unchanged terabyte is not read twice.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,14 @@ const READ_BYTES: u64 = if cfg!(test) { 64 } else { 16 << 20 };
 /// The memory of hashes; safe to share between threads.
 #[derive(Debug, Default)]
 pub struct Hashes {
-    known: Mutex<BTreeMap<PathBuf, Known>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    known: HashMap<PathBuf, Known>,
+    /// Whether there is more, or other, than in the file that it was read from.
+    changed: bool,
 }
 
 /// What a file looked like when it was hashed.
@@ -32,48 +40,72 @@ impl Hashes {
     /// Reads the memory kept in `path`; an absent or unreadable one is empty, since it only saves time.
     pub fn load(path: &Path) -> Self {
         let known = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { known: Mutex::new(known.unwrap_or_default()) }
+        let memory = Memory { known: known.unwrap_or_default(), changed: false };
+        Self { memory: Mutex::new(memory) }
     }
 
-    /// Keeps the memory in `path`, without files that are gone.
+    /// Keeps the memory in `path`, from which it was read, without files that are gone; if it is still the same, nothing is
+    /// written.
     pub fn save(&self, path: &Path) -> Result<(), fs::Error> {
-        let mut known = self.lock().clone();
-        known.retain(|file, _| file.exists());
-        let json = serde_json::to_vec_pretty(&known).map_err(std::io::Error::other);
-        fs::write_atomic(path, &json.map_err(fs::error("write", path))?)
+        let mut memory = self.lock();
+        if !memory.changed {
+            return Ok(());
+        }
+        memory.known.retain(|file, _| file.exists());
+        fs::write_json(path, serde_json::to_vec(&memory.known))?;
+        memory.changed = false;
+        Ok(())
     }
 
     /// The blake3 of a file, in hexadecimal.
     pub fn of(&self, path: &Path) -> Result<String, fs::Error> {
+        self.of_seen(path, &std::fs::metadata(path).map_err(fs::error("read", path))?)
+    }
+
+    /// The same where the file was just looked at.
+    pub fn of_seen(&self, path: &Path, metadata: &Metadata) -> Result<String, fs::Error> {
         let key = std::path::absolute(path).map_err(fs::error("find", path))?;
-        let before = look(path)?;
-        if let Some(known) = self.lock().get(&key)
-            && (known.bytes, known.modified, known.inode) == before
+        let now = Known::of(metadata, String::new());
+        if let Some(known) = self.lock().known.get(&key)
+            && known.is_like(&now)
         {
             return Ok(known.blake3.clone());
         }
         let blake3 = hash_file(path)?;
-        let (bytes, modified, inode) = before;
-        self.lock().insert(key, Known { bytes, modified, inode, blake3: blake3.clone() });
+        self.lock().insert(key, Known { blake3: blake3.clone(), ..now });
         Ok(blake3)
     }
 
     /// Remembers a hash that was just computed.
     pub fn remember(&self, path: &Path, blake3: &str) -> Result<(), fs::Error> {
         let key = std::path::absolute(path).map_err(fs::error("find", path))?;
-        let (bytes, modified, inode) = look(path)?;
-        self.lock().insert(key, Known { bytes, modified, inode, blake3: blake3.to_owned() });
+        let metadata = std::fs::metadata(path).map_err(fs::error("read", path))?;
+        self.lock().insert(key, Known::of(&metadata, blake3.to_owned()));
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Known>> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-fn look(path: &Path) -> Result<(u64, (i64, i64), u64), fs::Error> {
-    let metadata = std::fs::metadata(path).map_err(fs::error("read", path))?;
-    Ok((metadata.len(), (metadata.mtime(), metadata.mtime_nsec()), metadata.ino()))
+impl Memory {
+    fn insert(&mut self, path: PathBuf, known: Known) {
+        self.known.insert(path, known);
+        self.changed = true;
+    }
+}
+
+impl Known {
+    fn of(metadata: &Metadata, blake3: String) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { bytes: metadata.len(), modified, inode: metadata.ino(), blake3 }
+    }
+
+    /// Whether a file that looked so once and so now is the same one.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.bytes, self.modified, self.inode) == (other.bytes, other.modified, other.inode)
+    }
 }
 
 /// The blake3 of a file's content, in hexadecimal; reads it whole, and hashes on every core. Memory: [`READ_BYTES`]. It is
@@ -94,6 +126,28 @@ pub fn hash_file(path: &Path) -> Result<String, fs::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_is_written_only_when_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (memory, file) = (folder.path().join("hashes.json"), folder.path().join("file"));
+        std::fs::write(&file, "x").unwrap();
+        let inode = || std::fs::metadata(&memory).unwrap().ino();
+        let hashes = Hashes::load(&memory);
+        hashes.of(&file).unwrap();
+        hashes.save(&memory).unwrap();
+        let first = inode();
+        for (text, written) in [("x", false), ("longer", true), ("longer", false)] {
+            if written {
+                std::fs::write(&file, text).unwrap();
+            }
+            let (before, hashes) = (inode(), Hashes::load(&memory));
+            assert_eq!(hashes.of(&file).unwrap(), blake3::hash(text.as_bytes()).to_hex().as_str());
+            hashes.save(&memory).unwrap();
+            assert_eq!(inode() != before, written, "{text}");
+        }
+        assert_ne!(inode(), first);
+    }
 
     #[test]
     fn a_file_has_the_hash_of_its_content_however_often_it_is_read() {

@@ -3,6 +3,7 @@
 //! A reader sees the old artifact, none, or the new one whole; never a part of one. What a killed process leaves behind
 //! lies in the staging folder, which the next run clears.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -45,17 +46,9 @@ impl Staging {
         Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
     }
 
-    /// Goes on in what an interrupted run of the same action left behind, or makes an empty folder. What runs of the same
-    /// stage with other action keys left is removed.
+    /// Goes on in what an interrupted run of the same action left behind, or makes an empty folder; see [`only_partial`].
     pub fn resume(work: &Path, stage: &str, action_key: &str) -> Result<Self, Error> {
-        let parts = work.join(PARTIAL).join(stage);
-        let folder = partial(work, stage, action_key)?;
-        for entry in std::fs::read_dir(&parts).map_err(fs::error("list", &parts))? {
-            let path = entry.map_err(fs::error("list", &parts))?.path();
-            if path != folder {
-                remove(&path)?;
-            }
-        }
+        let folder = only_partial(work, stage, action_key)?;
         Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
     }
 
@@ -130,6 +123,19 @@ pub fn partial(work: &Path, stage: &str, action_key: &str) -> Result<PathBuf, Er
     Ok(folder)
 }
 
+/// The same, and removes what runs of the stage with other action keys left.
+pub fn only_partial(work: &Path, stage: &str, action_key: &str) -> Result<PathBuf, Error> {
+    let folder = partial(work, stage, action_key)?;
+    let parts = work.join(PARTIAL).join(stage);
+    for entry in std::fs::read_dir(&parts).map_err(fs::error("list", &parts))? {
+        let path = entry.map_err(fs::error("list", &parts))?.path();
+        if path != folder {
+            remove(&path)?;
+        }
+    }
+    Ok(folder)
+}
+
 /// Removes what earlier, interrupted runs left in the staging folder.
 pub fn clear(work: &Path) -> Result<(), Error> {
     remove(&work.join(STAGING))
@@ -149,15 +155,25 @@ pub fn sync_and_hash(folder: &Path, volatile: &[&str], known: &[FileEntry]) -> R
     let mut names = Vec::new();
     list(folder, folder, &mut names)?;
     names.sort();
-    names.into_iter().map(|name| seal(folder, name, volatile, known)).collect()
+    let known: HashMap<&str, &FileEntry> = known.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+    let seal = |name: String| {
+        let known = known.get(name.as_str()).copied();
+        seal(folder, name, volatile, known)
+    };
+    names.into_iter().map(seal).collect()
 }
 
-fn seal(folder: &Path, name: String, volatile: &[&str], known: &[FileEntry]) -> Result<FileEntry, Error> {
+fn seal(
+    folder: &Path,
+    name: String,
+    volatile: &[&str],
+    known: Option<&FileEntry>,
+) -> Result<FileEntry, Error> {
     let path = folder.join(&name);
     let file = fs::open(&path)?;
     file.sync_all().map_err(fs::error("sync", &path))?;
     let bytes = file.metadata().map_err(fs::error("read", &path))?.len();
-    let known = known.iter().find(|known| known.path == name && known.bytes == bytes);
+    let known = known.filter(|known| known.bytes == bytes);
     let blake3 = known.map_or_else(|| hashes::hash_file(&path), |known| Ok(known.blake3.clone()))?;
     let volatile = volatile.iter().any(|volatile| path.ends_with(volatile));
     Ok(FileEntry { path: name, bytes, blake3, volatile })
@@ -177,8 +193,7 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<(), Error
 
 fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
     let path = folder.join(MANIFEST);
-    let json = serde_json::to_vec_pretty(manifest).map_err(std::io::Error::other);
-    fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?;
+    fs::write_json(&path, serde_json::to_vec_pretty(manifest))?;
     sync_folder(folder)
 }
 

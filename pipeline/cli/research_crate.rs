@@ -15,7 +15,7 @@ use crate::workflow::research_crate::{About, METADATA, metadata};
 pub struct Arguments {
     /// The folder of a workflow's artifacts, such as work/yeast
     folder: PathBuf,
-    /// A folder for ro-crate-metadata.json and the workflow file, or a name for the former that ends in .json; by default the
+    /// A folder for ro-crate-metadata.json, the workflow file and those that it includes, or a name for the former that ends in .json; by default the
     /// work folder, which then is a whole crate
     #[arg(short, long, value_name = "DIR_OR_FILE")]
     output: Option<PathBuf>,
@@ -39,12 +39,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let workflow = folder.join(&about.file);
-    if workflow.exists() && fs::read(&workflow)? != about.text.as_bytes() && arguments.output.is_some() {
-        let reason = "it exists already, with other content";
-        return Err(Error::Other(format!("cannot write `{}`: {reason}", workflow.display())));
+    let included = about.included.iter().map(|(name, text)| (name, text));
+    for (name, text) in [(&about.file, &about.text)].into_iter().chain(included) {
+        let path = folder.join(name);
+        if path.exists() && fs::read(&path)? != text.as_bytes() && arguments.output.is_some() {
+            let reason = "it exists already, with other content";
+            return Err(Error::Other(format!("cannot write `{}`: {reason}", path.display())));
+        }
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write_atomic(&path, text.as_bytes())?;
     }
-    fs::write_atomic(&workflow, about.text.as_bytes())?;
     fs::write_atomic(&file, format!("{metadata:#}\n").as_bytes())?;
     if !is_same(folder, &arguments.folder) {
         say(&format!("the paths in it start from {}", arguments.folder.display()));

@@ -10,11 +10,13 @@ use serde_json::json;
 use super::progress::{self, Style};
 use super::{Error, environment, say};
 use crate::artifact::Hashes;
-use crate::observer::Stop;
+use crate::observer::{Silent, Stop};
 use crate::remote::Remote;
 use crate::units::parse_bytes;
 use crate::workflow::journal::Journal;
-use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task};
+use crate::workflow::{
+    self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task, task_stage,
+};
 
 /// What both commands take.
 #[derive(Debug, Args)]
@@ -89,16 +91,18 @@ pub struct PlanArguments {
 
 pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     if arguments.dry_run {
-        return show_plan(&arguments.common, false);
+        return show_plan(&arguments.common, false, remote);
     }
     let (workflow, work) = arguments.common.open()?;
+    let selection = arguments.common.selection();
+    selection.check(&workflow)?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
     let journal = Journal::begin(&work, &workflow, &arguments.common.set, observer.as_ref());
     let options = Options {
         work: work.clone(),
-        selection: arguments.common.selection(),
+        selection,
         threads: threads(arguments.jobs),
         memory: arguments.memory,
         observer: &journal,
@@ -161,7 +165,12 @@ pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
         remote,
     };
     let (at, of) = arguments.partition;
-    let made = run_task(&workflow, &options, &arguments.stage, at, of)?;
+    let stage = task_stage(&workflow, &arguments.stage)?;
+    let journal = Journal::of_task(&options.work, (stage, at), &workflow, &arguments.set, observer.as_ref());
+    let options = Options { observer: &journal, ..options };
+    let made = run_task(&workflow, &options, stage, at, of);
+    journal.end_task(&made);
+    let made = made?;
     if !matches!(arguments.progress, Style::Json | Style::None) {
         say(&format!(
             "partition {at} of `{}` {}",
@@ -196,20 +205,33 @@ fn closing(decisions: &[(String, Decision)], work: &Path) -> String {
     format!("done: {ran} ran, {reused} reused; artifacts in {}", work.display())
 }
 
-pub fn plan(arguments: &PlanArguments) -> Result<(), Error> {
-    show_plan(&arguments.common, arguments.json)
+pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
+    show_plan(&arguments.common, arguments.json, remote)
 }
 
-fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
+fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> {
     let (workflow, work) = common.open()?;
     let hashes = Hashes::load(&workflow::execute::hashes_file(&work));
     let plan = Plan::new(&workflow, &work, &common.selection(), &hashes)?;
+    let options = Options {
+        work,
+        selection: common.selection(),
+        threads: 1,
+        memory: None,
+        observer: &Silent,
+        stop: &Stop::new(),
+        remote,
+    };
+    let standing = plan.standing(&workflow, &options);
     let mut out = io::stdout().lock();
     if json {
         let stages = plan.stages.iter().map(|(stage, decision)| {
             let mut value = serde_json::to_value(decision).unwrap_or_default();
             value["stage"] = stage.clone().into();
             value["uses"] = workflow::plan::kind_name(&workflow, stage).into();
+            if let Some(standing) = standing.get(stage) {
+                value["partitions"] = serde_json::to_value(standing).unwrap_or_default();
+            }
             if let Some(entry) = workflow.stages.iter().find(|entry| entry.name == *stage) {
                 value["base"] = entry.base.clone().into();
                 value["matrix"] = entry.at.clone().into_iter().collect();
@@ -233,7 +255,10 @@ fn show_plan(common: &Common, json: bool) -> Result<(), Error> {
     for (stage, decision) in &plan.stages {
         let words = match decision {
             Decision::Reuse => "reuse".to_owned(),
-            Decision::Run(reason) => format!("runs: {reason}"),
+            Decision::Run(reason) => match standing.get(stage).filter(|standing| standing.made == 0) {
+                Some(standing) if standing.of > 1 => format!("runs: {reason}; {standing}"),
+                _ => format!("runs: {reason}"),
+            },
             Decision::Skip => "left out".to_owned(),
         };
         writeln!(out, "{stage:width$}  {:9}  {words}", workflow::plan::kind_name(&workflow, stage))?;

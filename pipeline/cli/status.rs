@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{Error, environment, print_json};
 use crate::report::{bytes, count, seconds};
-use crate::workflow::status::{StageStatus, State, Status};
+use crate::stage::partition::Standing;
+use crate::workflow::status::{StageStatus, State, Status, TaskState, TaskStatus};
 use crate::workflow::{Override, Workflow};
 
 #[derive(Debug, Args)]
@@ -35,7 +36,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let width = status.stages.iter().map(|of| of.stage.len()).max().unwrap_or(0);
     for of in &status.stages {
-        writeln!(out, "{:width$}  {:9}  {}", of.stage, of.uses, words(of))?;
+        let standing = Standing::listed(&of.partitions);
+        writeln!(out, "{:width$}  {:9}  {}{standing}", of.stage, of.uses, words(of))?;
+        for TaskStatus { partition, state, log } in &of.tasks {
+            let state = match state {
+                TaskState::Running => "is being made".to_owned(),
+                TaskState::Failed { error } => format!("failed: {error}"),
+                TaskState::Interrupted => "was stopped".to_owned(),
+            };
+            writeln!(out, "{:width$}    partition {partition} {state}; log {}", "", log.display())?;
+        }
     }
     let running = status.running.map_or_else(|| "not running".to_owned(), |by| format!("in use by {by}"));
     Ok(writeln!(out, "{}: {running}", work.display())?)

@@ -27,6 +27,18 @@ pub struct Canonical {
     value: [u64; 2],
 }
 
+impl Canonical {
+    /// As three numbers, to be written.
+    pub const fn to_numbers(self) -> [u64; 3] {
+        [self.bases, self.value[0], self.value[1]]
+    }
+
+    /// Out of the numbers of [`Self::to_numbers`].
+    pub const fn from_numbers([bases, first, second]: [u64; 3]) -> Self {
+        Self { bases, value: [first, second] }
+    }
+}
+
 impl Default for Fingerprint {
     fn default() -> Self {
         Self { bases: 0, forward: [0; 2], reverse: [0; 2], power: [1; 2] }

@@ -30,6 +30,16 @@ impl Sketch {
         Self(vec![EMPTY; bins])
     }
 
+    /// With these values in its bins, as [`Self::values`] has them.
+    pub const fn of_values(values: Vec<u32>) -> Self {
+        Self(values)
+    }
+
+    /// The least value of each bin.
+    pub fn values(&self) -> &[u32] {
+        &self.0
+    }
+
     /// Adds the k-mers of `bases`, those that begin in the first `own` of them.
     pub fn add(&mut self, bases: &[u8], own: usize, k: usize) {
         let bits = self.0.len().trailing_zeros();

@@ -1,5 +1,6 @@
 //! Drops what has been seen before, on either strand: equal intervals or windows, and with `near` those that share most
-//! of their k-mers with an earlier one. The first one stays.
+//! of their k-mers with an earlier one. The first one stays. What tells each from others is made partition by partition, and
+//! compared when all of it is there.
 //!
 //! Memory: 90 bytes an interval or window; with `near` 4 bytes a bin and some 25 bytes a band for each that is kept, about
 //! 1.3 kB with 128 bins and 32 bands (a threshold of 0.8); and some tiles of bases.
@@ -9,22 +10,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, StringArray, UInt64Array};
+use arrow::array::{BinaryArray, BooleanArray, Float64Array, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
 use super::records::{
     INTERVALS, RECORDS, Record, Stretch, StretchWriter, for_each_stretch, index, read_records, sequence_of,
 };
 use super::tiles::{Part, Tile, for_each_tile};
 use super::{Error, Outcome, Stage, Task, from, reference, tables, to_json};
-use crate::artifact::{Account, Counts};
+use crate::artifact::{Account, Artifact, Counts};
 use crate::sequence::fingerprint::{Canonical, Fingerprint};
 use crate::sequence::kmer::MAX_K;
 use crate::sequence::sketch::{Kept, Sketch};
-use crate::units::{Interval, Strand};
+use crate::units::{self, Interval, Strand};
+
+/// What a partition keeps of each of its intervals or windows.
+const LOOKS: &str = "looks.parquet";
+
+/// Rows of that table that are written or read at once.
+const BATCH_LOOKS: usize = 8192;
 
 /// The table of what was dropped and in favour of what.
 pub const DUPLICATES: &str = "duplicates.parquet";
@@ -44,7 +52,15 @@ pub struct Config {
     /// Drops near duplicates too. Default: equal ones alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     near: Option<Near>,
+    /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early; what comes out is
+    /// the same for every number. Default 256Mb.
+    #[serde(default, deserialize_with = "units::bases", skip_serializing)]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
 }
+
+/// Bases of a partition, unless the workflow says another number.
+const PARTITION: u64 = 256_000_000;
 
 /// What counts as a near duplicate.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +112,7 @@ impl Stage for Config {
             problems.push(("window", "is 0, expected at least 1 base".to_owned()));
         }
         problems.extend(self.near.and_then(Near::problem).map(|problem| ("near", problem)));
+        problems.extend(partition::problem(self.partition));
         problems
     }
 
@@ -104,32 +121,84 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["clean", "dedup"])?;
+        partition::run(self, task)
+    }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        Some(self)
+    }
+}
+
+/// Cleaned records, or what is left of them.
+fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    task.input_of("from", &["clean", "dedup"])
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        for unit in self.units(&input(task)?.path(INTERVALS))? {
+            bounds.push(unit.interval.len());
+        }
+        Ok(bounds.finish())
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        let input = input(task)?;
         let sequence = sequence_of(task, input)?;
         let units = self.units(&input.path(INTERVALS))?;
-        let mut seen = Seen::new(self.near, units.len());
-        let work = |(): &mut (), tile: &Tile| Looks::of(tile, self.near);
-        let reach = self.near.map_or(0, |near| index(near.k) - 1);
-        for_each_tile(
-            task,
-            &sequence,
-            units.iter().copied(),
-            reach,
-            || (),
-            work,
-            |tile, looks| {
-                seen.add(tile, looks);
-                Ok(())
-            },
-        )?;
+        Ok(Box::new(Ready { config: self, task, sequence, units }))
+    }
+}
+
+/// What every partition needs; the items are the intervals or windows that are compared.
+struct Ready<'a> {
+    config: &'a Config,
+    task: &'a Task<'a>,
+    sequence: Artifact,
+    units: Vec<Part>,
+}
+
+impl Work for Ready<'_> {
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let units = &self.units[index(partition.start)..index(partition.end)];
+        let near = self.config.near;
+        let mut looks = LooksWriter::create(&task.out.join(LOOKS))?;
+        let work = |(): &mut (), tile: &Tile| Looks::of(tile, near);
+        let reach = near.map_or(0, |near| index(near.k) - 1);
+        let take = |tile: &Tile, of: Looks| looks.push(tile, of);
+        for_each_tile(task, &self.sequence, units.iter().copied(), reach, || (), work, take)?;
+        looks.finish()?;
+        let bases = units.iter().map(|unit| unit.interval.len()).sum();
+        Ok(Made { account: Value::Null, bases, seconds: Vec::new() })
+    }
+
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let mut seen = Seen::new(self.config.near, self.units.len());
+        for kept in made {
+            for_each_whole(&kept?.path(LOOKS), self.config.near, |looks| seen.decide(looks))?;
+            self.task.check()?;
+        }
         let (fates, missed) = seen.finish();
+        if fates.len() != self.units.len() {
+            let reason = format!("its partitions hold {} intervals of {}", fates.len(), self.units.len());
+            return Err(Error::Unusable { input: self.task.stage.to_owned(), reason });
+        }
+        self.outcome(&fates, missed)
+    }
+}
+
+impl Ready<'_> {
+    /// Writes what stays and what does not.
+    fn outcome(&self, fates: &[Fate], missed: Option<f64>) -> Result<Outcome, Error> {
+        let Self { task, sequence, units, config } = self;
         let records = read_records(&sequence.path(RECORDS))?;
-        write_duplicates(&task.out.join(DUPLICATES), &records, &units, &fates)?;
-        let mut counts = write_kept(&task.out.join(INTERVALS), &units, &fates)?;
-        let found = by_source(&records, &units, &fates, &mut counts);
+        write_duplicates(&task.out.join(DUPLICATES), &records, units, fates)?;
+        let mut counts = write_kept(&task.out.join(INTERVALS), units, fates)?;
+        let found = by_source(&records, units, fates, &mut counts);
         let dropped = |kind: fn(&Fate) -> bool| fates.iter().filter(|fate| kind(fate)).count() as u64;
         let (exact, near) = (dropped(Fate::is_exact), dropped(Fate::is_near));
-        let unit = if self.window.is_some() { "windows" } else { "intervals compared" };
+        let unit = if config.window.is_some() { "windows" } else { "intervals compared" };
         counts.set(unit, units.len() as u64);
         counts.set("exact duplicates", exact);
         counts.set("near duplicates", near);
@@ -139,7 +208,7 @@ impl Stage for Config {
             counts.dropped_bases()
         );
         let details = json!({ "missed_at_threshold": missed, "sources": found });
-        let references = vec![reference("sequence", &sequence)];
+        let references = vec![reference("sequence", sequence)];
         Ok(Outcome { counts, references, details, summary, ..Outcome::default() })
     }
 }
@@ -196,6 +265,95 @@ impl Looks {
     }
 }
 
+/// What all tiles of an interval or window come to: what is kept of it until it is compared.
+struct Whole {
+    canonical: Canonical,
+    turned: bool,
+    sketch: Option<Sketch>,
+}
+
+impl From<Looks> for Whole {
+    fn from(Looks { fingerprint, sketch }: Looks) -> Self {
+        Self { canonical: fingerprint.canonical(), turned: fingerprint.is_turned(), sketch }
+    }
+}
+
+/// Writes what is kept of each interval or window of a partition.
+struct LooksWriter {
+    writer: tables::Writer,
+    open: Option<Looks>,
+    rows: Vec<Whole>,
+}
+
+impl LooksWriter {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let numbers = ["bases", "first", "second"].map(|name| (name, DataType::UInt64));
+        let others = [("turned", DataType::Boolean), ("sketch", DataType::Binary)];
+        let columns = [&numbers[..], &others[..]].concat();
+        Ok(Self { writer: tables::Writer::create(path, &columns)?, open: None, rows: Vec::new() })
+    }
+
+    /// Takes the next tile; the first one of an interval or window ends the one before.
+    fn push(&mut self, tile: &Tile, looks: Looks) -> Result<(), Error> {
+        let goes_on = tile.start > tile.part.interval.start;
+        match self.open.take() {
+            Some(before) if goes_on => self.open = Some(before.then(looks)),
+            before => {
+                self.rows.extend(before.map(Whole::from));
+                self.open = Some(looks);
+            }
+        }
+        if self.rows.len() >= BATCH_LOOKS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let rows = std::mem::take(&mut self.rows);
+        let number = |which: usize| {
+            let numbers = rows.iter().map(|row| row.canonical.to_numbers()[which]);
+            Arc::new(UInt64Array::from_iter_values(numbers)) as Arc<_>
+        };
+        let sketch = |row: &Whole| -> Vec<u8> {
+            let values = row.sketch.as_ref().map_or(&[][..], Sketch::values);
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        };
+        Ok(self.writer.write(vec![
+            number(0),
+            number(1),
+            number(2),
+            Arc::new(rows.iter().map(|row| Some(row.turned)).collect::<BooleanArray>()),
+            Arc::new(BinaryArray::from_iter_values(rows.iter().map(sketch))),
+        ])?)
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        self.rows.extend(self.open.take().map(Whole::from));
+        self.flush()?;
+        Ok(self.writer.finish()?)
+    }
+}
+
+/// Calls `each` for what is kept of each interval or window of a partition, in order.
+fn for_each_whole(path: &Path, near: Option<Near>, mut each: impl FnMut(&Whole)) -> Result<(), Error> {
+    let mut reader = tables::Reader::open(path, BATCH_LOOKS)?;
+    while let Some(batch) = reader.next_batch()? {
+        let bases = batch.column::<UInt64Array>("bases")?;
+        let (first, second) = (batch.column::<UInt64Array>("first")?, batch.column::<UInt64Array>("second")?);
+        let (turned, sketch) =
+            (batch.column::<BooleanArray>("turned")?, batch.column::<BinaryArray>("sketch")?);
+        for i in 0..batch.rows() {
+            let values = sketch.value(i).as_chunks().0.iter().map(|&value| u32::from_le_bytes(value));
+            let values: Vec<u32> = values.collect();
+            if near.is_some_and(|near| values.len() != index(near.bins)) {
+                return Err(batch.damaged("sketch").into());
+            }
+            let canonical = Canonical::from_numbers([bases.value(i), first.value(i), second.value(i)]);
+            let sketch = near.map(|_| Sketch::of_values(values));
+            each(&Whole { canonical, turned: turned.value(i), sketch });
+        }
+    }
+    Ok(())
+}
+
 /// What becomes of an interval or window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
@@ -236,35 +394,20 @@ impl Fate {
 struct Seen {
     exact: HashMap<Canonical, (u32, bool)>,
     near: Option<Kept>,
-    open: Option<(Part, Looks)>,
     fates: Vec<Fate>,
 }
 
 impl Seen {
     fn new(near: Option<Near>, units: usize) -> Self {
         let near = near.map(|near| Kept::new(index(near.bins), near.jaccard));
-        Self { exact: HashMap::new(), near, open: None, fates: Vec::with_capacity(units) }
+        Self { exact: HashMap::new(), near, fates: Vec::with_capacity(units) }
     }
 
-    /// Takes the next tile; a unit is decided when the next one begins.
-    fn add(&mut self, tile: &Tile, looks: Looks) {
-        match self.open.take() {
-            Some((part, before)) if tile.start > tile.part.interval.start => {
-                self.open = Some((part, before.then(looks)));
-            }
-            before => {
-                if let Some((_, looks)) = before {
-                    self.decide(&looks);
-                }
-                self.open = Some((tile.part, looks));
-            }
-        }
-    }
-
-    fn decide(&mut self, looks: &Looks) {
+    /// Decides for the next one.
+    fn decide(&mut self, looks: &Whole) {
         let own = u32::try_from(self.fates.len()).unwrap_or(u32::MAX);
-        let turned = looks.fingerprint.is_turned();
-        let fate = match self.exact.entry(looks.fingerprint.canonical()) {
+        let turned = looks.turned;
+        let fate = match self.exact.entry(looks.canonical) {
             Entry::Occupied(entry) => {
                 let (of, other) = *entry.get();
                 let strand = if other == turned { Strand::Forward } else { Strand::Reverse };
@@ -284,10 +427,7 @@ impl Seen {
     }
 
     /// The fate of every unit, and the share of pairs at the threshold that are missed.
-    fn finish(mut self) -> (Vec<Fate>, Option<f64>) {
-        if let Some((_, looks)) = self.open.take() {
-            self.decide(&looks);
-        }
+    fn finish(self) -> (Vec<Fate>, Option<f64>) {
         (self.fates, self.near.map(|kept| kept.missed()))
     }
 }
@@ -424,7 +564,9 @@ mod tests {
 
     /// The fates of sequences, whose tiles have three bases.
     fn fates(near: Option<Near>, sequences: &[&str]) -> Vec<Fate> {
-        let mut seen = Seen::new(near, sequences.len());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOOKS);
+        let mut writer = LooksWriter::create(&path).unwrap();
         for bases in sequences {
             let interval = Interval::new(0, bases.len() as u64);
             let part = Part { record: 0, interval, label: 0 };
@@ -434,9 +576,12 @@ mod tests {
                 let bases = bases.as_bytes()[start..(start + own + reach).min(bases.len())].to_vec();
                 let tile = Tile { part, start: start as u64, own, bases };
                 let looks = Looks::of(&tile, near);
-                seen.add(&tile, looks);
+                writer.push(&tile, looks).unwrap();
             }
         }
+        writer.finish().unwrap();
+        let mut seen = Seen::new(near, sequences.len());
+        for_each_whole(&path, near, |looks| seen.decide(looks)).unwrap();
         seen.finish().0
     }
 

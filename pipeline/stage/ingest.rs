@@ -1,24 +1,28 @@
-//! Reads sequence files into records. Memory: a block of bases or a read, the regions (24 bytes each), the record
+//! Reads sequence files into records, partition by partition: a partition is a file, or several small ones. Memory: a block of bases or a read, the regions (24 bytes each), the record
 //! table (names), and a count for each length of records.
 
 mod describe;
 mod files;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::slice::SliceIndex;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::files::File;
-use self::read::Ingest;
+use self::read::{Ingest, LISTED, Skipped};
+use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
+use super::records::{Joined, RECORDS, SEQUENCE, index};
 use super::{Error, Origin, Outcome, Stage, Task, problem, to_json};
+use crate::artifact::{Artifact, Counts, FileEntry, SourceFile};
 use crate::source::alignment::{self, consensus};
 use crate::source::fastq;
 use crate::source::input::STDIN;
-use crate::{remote, stage};
+use crate::{fs, remote, stage, units};
 
 /// What to read.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +36,15 @@ pub struct Config {
     /// Damage after which no next record can be found always fails. FASTA and GenBank files are then read twice.
     #[serde(default)]
     on_bad_record: OnBadRecord,
+    /// Bytes of a partition, the part of the work that is done at a time and kept when the run ends early: a file, or
+    /// several small ones. What comes out is the same for every number. Default 256MB.
+    #[serde(default, deserialize_with = "units::bytes", skip_serializing)]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
 }
+
+/// Bytes of a partition, unless the workflow says another number.
+const PARTITION: u64 = 256_000_000;
 
 /// What happens to a record that is wrong in itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -305,6 +317,7 @@ impl Stage for Config {
 
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
+        problems.extend(partition::problem(self.partition));
         if self.sources.is_empty() {
             problems.push(("sources", "there is none, expected at least one".to_owned()));
         }
@@ -327,23 +340,157 @@ impl Stage for Config {
         to_json(&Self {
             sources: self.sources.iter().map(with_name).collect(),
             on_bad_record: self.on_bad_record,
+            partition: None,
         })
     }
 
+    /// A sixteenth of the files that are taken whole: text of bases becomes a fourth of it, compressed text is a third of
+    /// itself or more, and of FASTQ half of it is qualities.
+    fn least_bytes(&self, _: &BTreeMap<String, Artifact>, files: &[SourceFile]) -> u64 {
+        let whole = |source: &&Source| {
+            source.regions.is_none()
+                && source.reads.is_none()
+                && source.consensus.is_none()
+                && source.quality.is_none()
+                && source.table.is_none()
+        };
+        let paths = self
+            .sources
+            .iter()
+            .filter(whole)
+            .filter_map(|source| source.origin().1.outside().map(Path::to_owned));
+        let paths: HashSet<PathBuf> = paths.collect();
+        files.iter().filter(|file| paths.contains(Path::new(&file.path))).map(|file| file.bytes / 16).sum()
+    }
+
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let mut ingest = Ingest::new(task, self.on_bad_record)?;
-        let mut sources = Vec::new();
-        for (source, file) in self.expanded(task.base)? {
-            sources.push(ingest.file(source, &file)?);
+        match self.partitioned() {
+            Some(partitioned) => partition::run(partitioned, task),
+            None => Ok(Files::of(self, task)?.read(task, ..)?.outcome()),
         }
+    }
+
+    /// What comes from standard input comes once.
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        self.once().is_none().then_some(self as &dyn Partitioned)
+    }
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        for (_, file) in self.expanded(task.base)? {
+            bounds.push(bytes(task, &file)?);
+        }
+        Ok(bounds.finish())
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        Ok(Box::new(Files::of(self, task)?))
+    }
+}
+
+/// Every file, in the order of reading: the items of the work.
+struct Files<'a> {
+    task: &'a Task<'a>,
+    all: Vec<(&'a Source, File)>,
+    on_bad_record: OnBadRecord,
+}
+
+impl<'a> Files<'a> {
+    fn of(config: &'a Config, task: &'a Task) -> Result<Self, Error> {
+        Ok(Self { task, all: config.expanded(task.base)?, on_bad_record: config.on_bad_record })
+    }
+
+    /// Reads some of the files into the folder of the task.
+    fn read(
+        &self,
+        task: &Task,
+        which: impl SliceIndex<[(&'a Source, File)], Output = [(&'a Source, File)]>,
+    ) -> Result<Told, Error> {
+        let mut ingest = Ingest::new(task, self.on_bad_record)?;
+        let files = self.all[which].iter();
+        let sources = files.map(|(source, file)| ingest.file(source, file)).collect::<Result<_, _>>()?;
         let (counts, skipped) = ingest.finish()?;
+        Ok(Told { counts, sources, skipped })
+    }
+}
+
+/// The size of a file, with its mates; in bytes.
+fn bytes(task: &Task, file: &File) -> Result<u64, Error> {
+    let size = |origin: &Origin| {
+        let path = task.locate(origin)?;
+        Ok::<_, Error>(std::fs::metadata(&path).map_err(fs::error("read", &path))?.len())
+    };
+    Ok(size(&file.origin)? + file.mates.as_ref().map_or(Ok(0), size)?)
+}
+
+impl Work for Files<'_> {
+    fn reads(&self, partition: Partition) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for (source, file) in &self.all[index(partition.start)..index(partition.end)] {
+            let origins = [Some(&file.origin), file.mates.as_ref()].into_iter().flatten();
+            paths.extend(origins.filter_map(Origin::outside).map(Path::to_owned));
+            paths.extend(source.other_files());
+        }
+        paths
+    }
+
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let told = self.read(task, index(partition.start)..index(partition.end))?;
+        Ok(Made { account: to_json(&told), bases: told.counts.bases_in, seconds: Vec::new() })
+    }
+
+    /// The tables of all partitions become one, whose records are numbered on; that of the only one is taken as it is.
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let (mut whole, mut files) = (Told::default(), Vec::new());
+        let mut joined = None;
+        for kept in made {
+            let kept = kept?;
+            if kept.partition.of == 1 {
+                let place = |entry: &FileEntry| kept.place(entry, self.task.out, entry.path.clone());
+                files = kept.files.iter().map(place).collect::<Result<_, _>>()?;
+            } else {
+                let joined = match &mut joined {
+                    Some(joined) => joined,
+                    none => none.insert(Joined::create(self.task.out)?),
+                };
+                joined.append(&kept.path(SEQUENCE), &kept.path(RECORDS))?;
+            }
+            whole.add(kept.account()?);
+            self.task.check()?;
+        }
+        joined.map_or(Ok(()), Joined::finish)?;
+        Ok(Outcome { files, ..whole.outcome() })
+    }
+}
+
+/// What a partition, or all of them, say of themselves.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    counts: Counts,
+    /// What the report says of each file.
+    sources: Vec<Value>,
+    skipped: Vec<Skipped>,
+}
+
+impl Told {
+    fn add(&mut self, other: Self) {
+        self.counts.add(&other.counts);
+        self.sources.extend(other.sources);
+        self.skipped.extend(other.skipped);
+        self.skipped.truncate(LISTED);
+    }
+
+    fn outcome(self) -> Outcome {
+        let Self { counts, sources, skipped } = self;
         let records = counts.other.get("records").copied().unwrap_or_default();
         let summary = format!("{records} records, {} bases", counts.bases_out);
         let mut details = json!({ "sources": sources });
         if !skipped.is_empty() {
             details["skipped"] = json!(skipped);
         }
-        Ok(Outcome { counts, details, summary, ..Outcome::default() })
+        Outcome { counts, details, summary, ..Outcome::default() }
     }
 }
 

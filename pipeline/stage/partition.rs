@@ -1,13 +1,16 @@
 //! Stages whose work falls into partitions by what they read: each is done by itself, kept when the run ends early, and
 //! done again alone when it failed. Where a partition is done, and how often, changes nothing.
 //!
-//! A partition is made in a folder of its own under [`TASKS`] and renamed into the folder of the stage, with
-//! `partition.json`, which says what it holds, written last. When all are there, the stage puts them together. Memory: that
-//! of one partition at a time.
+//! A partition is made in a folder of its own under [`TASKS`] and renamed to where all partitions of the work lie
+//! ([`Task::parts`]), with `partition.json`, which says what it holds, written last. When all are there, the stage puts
+//! them together, and they go when the artifact is published. Memory: that of one partition at a time.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,11 +24,8 @@ pub const TASKS: &str = ".tasks";
 /// What a partition says of itself; the last file to be written.
 const DONE: &str = "partition.json";
 
-/// How long the parts of its work took, in seconds.
-const SECONDS: &str = "seconds.json";
-
 /// One of the partitions of a stage's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// Its number, from 0.
     pub at: u32,
@@ -38,7 +38,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// All of them, between bounds; see [`Work::bounds`].
+    /// All of them, between bounds; see [`Partitioned::bounds`].
     ///
     /// # Errors
     /// When there are more than can be counted.
@@ -48,17 +48,60 @@ impl Partition {
         Ok((0..of).zip(bounds.windows(2)).map(|(at, b)| Self { at, of, start: b[0], end: b[1] }).collect())
     }
 
-    /// The folder in the artifact that holds it.
-    pub fn folder(self) -> String {
-        format!("part-{:05}", self.at)
+    /// The name of the folder that it lies in.
+    fn folder(self) -> String {
+        format!("part-{:05}-of-{:05}", self.at, self.of)
     }
 }
 
-/// What comes of a partition.
+/// Finds where partitions begin: each with the first item before which all items reach the next multiple of a size.
 #[derive(Debug)]
+pub struct Bounds {
+    size: u64,
+    before: u64,
+    next: u64,
+    items: u64,
+    found: Vec<u64>,
+}
+
+impl Bounds {
+    /// Of partitions of about `size`, at least 1, in whatever items are weighed by.
+    pub fn new(size: u64) -> Self {
+        Self { size, before: 0, next: 0, items: 0, found: Vec::new() }
+    }
+
+    /// Takes the next item.
+    pub fn push(&mut self, weight: u64) {
+        if self.before >= self.next {
+            self.found.push(self.items);
+            self.next = (self.before / self.size + 1) * self.size;
+        }
+        self.items += 1;
+        self.before += weight;
+    }
+
+    /// See [`Partitioned::bounds`]; without an item there is one partition, of none.
+    pub fn finish(mut self) -> Vec<u64> {
+        if self.found.is_empty() {
+            self.found.push(0);
+        }
+        self.found.push(self.items);
+        self.found
+    }
+}
+
+/// What is wrong with the size of partitions that a workflow gives.
+pub fn problem(size: Option<u64>) -> Option<(&'static str, String)> {
+    (size == Some(0)).then(|| ("partition", "is 0, expected at least 1".to_owned()))
+}
+
+/// What comes of a partition.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Made {
     /// What [`Work::merge`] needs to know of it: the same whenever and wherever it is made.
     pub account: Value,
+    /// Bases that were worked on.
+    pub bases: u64,
     /// Times of parts of the work, in seconds of one thread, by name.
     pub seconds: Vec<(String, f64)>,
 }
@@ -66,114 +109,210 @@ pub struct Made {
 /// A partition that is done.
 #[derive(Debug, Serialize, Deserialize)]
 struct Done {
-    /// How many partitions there are.
-    of: u32,
-    account: Value,
-    /// Its other lasting files, relative to its folder.
+    partition: Partition,
+    made: Made,
+    /// Its other files, relative to its folder.
     files: Vec<FileEntry>,
+}
+
+/// A partition that is done, to be put together with the others.
+#[derive(Debug)]
+pub struct Finished {
+    /// Which one.
+    pub partition: Partition,
+    /// What came of it.
+    pub made: Made,
+    /// Its files.
+    pub files: Vec<FileEntry>,
+    folder: PathBuf,
+}
+
+impl Finished {
+    /// The path of one of its files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What its maker wrote as [`Made::account`].
+    pub fn account<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let account = T::deserialize(&self.made.account);
+        account.map_err(|error| fs::error("read", &self.path(DONE))(error.into()).into())
+    }
+
+    /// Puts one of its files into an artifact, as `name`; it is not copied where the disk can do without. Returns what is
+    /// known of it there.
+    pub fn place(&self, entry: &FileEntry, out: &Path, name: String) -> Result<FileEntry, Error> {
+        let (from, to) = (self.path(&entry.path), out.join(&name));
+        if std::fs::hard_link(&from, &to).is_err() {
+            std::fs::copy(&from, &to).map_err(fs::error("copy", &from))?;
+        }
+        Ok(FileEntry { path: name, ..entry.clone() })
+    }
 }
 
 /// A stage whose work falls into partitions.
 pub trait Partitioned {
+    /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
+    /// numbers, a function of the configuration and of what is read. Nothing is written.
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error>;
+
     /// Reads what every partition needs.
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error>;
 }
 
 /// Work that falls into partitions, with what all of them need.
 pub trait Work {
-    /// Where they begin, by the numbers of the items that are worked on, and at last how many items there are: at least two
-    /// numbers, a function of the configuration and of what is read.
-    fn bounds(&self) -> Result<Vec<u64>, Error>;
+    /// The files from outside that one reads, as the workflow writes them.
+    fn reads(&self, _partition: Partition) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Makes one, in `task.out`, which is another than that of the task that the work was opened with.
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error>;
 
-    /// Puts them together, in their order.
-    fn merge(&self, made: &mut dyn Iterator<Item = Result<Made, Error>>) -> Result<Outcome, Error>;
+    /// Puts them together, in their order, in the `out` of the task that the work was opened with.
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error>;
 }
 
 /// Makes all partitions that are not there yet, and puts them together. One that fails does not keep the others from
 /// being made.
 pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
     clear_abandoned(task.work)?;
+    let partitions = Partition::between(&stage.bounds(task)?)?;
     let work = stage.open(task)?;
-    let partitions = Partition::between(&work.bounds()?)?;
-    let mut failures = Vec::new();
+    let (mut before, mut failures) = (0, Vec::new());
     for &partition in &partitions {
-        match make(work.as_ref(), task, partition) {
-            Ok(_) => {}
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
+        match make_or_open(work.as_ref(), &Task { before, ..*task }, partition) {
+            Ok((kept, _)) => before += kept.made.bases,
+            Err(error) if partitions.len() == 1 || matches!(error, Error::Interrupted) => return Err(error),
             Err(error) => failures.push((partition, error)),
         }
     }
     if !failures.is_empty() {
         return Err(Error::Partitions { of: partitions.len(), failures });
     }
-    let mut files = Vec::new();
-    let mut made = partitions.into_iter().map(|partition| {
-        let (done, seconds) = open(task.out, partition)?;
-        let folder = partition.folder();
-        let within = |entry: FileEntry| FileEntry { path: format!("{folder}/{}", entry.path), ..entry };
-        files.extend(done.files.into_iter().map(within));
-        Ok(Made { account: done.account, seconds })
-    });
-    let mut outcome = work.merge(&mut made)?;
-    outcome.files.extend(files);
-    outcome.volatile.push(SECONDS);
-    Ok(outcome)
+    work.merge(&mut partitions.into_iter().map(|partition| open(task.parts, partition)))
 }
 
-/// Makes a partition in the folder of its stage, unless it is there; tells whether it was made. Any number of processes
-/// may do so at once: the first that is done is kept.
+/// Makes a partition where a run finds it, unless it is there; tells whether it was made. Any number of processes may do
+/// so at once: the first that is done is kept.
 pub fn make(work: &dyn Work, task: &Task, partition: Partition) -> Result<bool, Error> {
-    if open(task.out, partition).is_ok() {
-        return Ok(false);
+    make_or_open(work, task, partition).map(|(_, made)| made)
+}
+
+fn make_or_open(work: &dyn Work, task: &Task, partition: Partition) -> Result<(Finished, bool), Error> {
+    if let Ok(kept) = open(task.parts, partition) {
+        return Ok((kept, false));
     }
-    let place = task.out.join(partition.folder());
+    let folder = task.parts.join(partition.folder());
     let desk = Desk::new(task, partition)?;
     let made = work.make(&Task { out: &desk.folder, ..*task }, partition)?;
-    let json = |value: Result<Vec<u8>, serde_json::Error>, path: &Path| {
-        value.map_err(std::io::Error::other).map_err(fs::error("write", path))
+    work.reads(partition).into_iter().try_for_each(|path| task.check_unchanged(path))?;
+    let files = staging::sync_and_hash(&desk.folder, &[], &[])?;
+    let done = Done { partition, made, files };
+    fs::write_json(&desk.folder.join(DONE), serde_json::to_vec(&done))?;
+    // A run that published meanwhile may have taken it away.
+    fs::create_dir_all(task.parts)?;
+    // What is there without being whole is of no use.
+    if folder.exists() && open(task.parts, partition).is_err() {
+        staging::remove(&folder)?;
+    }
+    let Err(error) = std::fs::rename(&desk.folder, &folder) else {
+        let Done { partition, made, files } = done;
+        return Ok((Finished { partition, made, files, folder }, true));
     };
-    let path = desk.folder.join(SECONDS);
-    fs::write_atomic(&path, &json(serde_json::to_vec(&made.seconds), &path)?)?;
-    let files = staging::sync_and_hash(&desk.folder, &[SECONDS], &[])?;
-    let files = files.into_iter().filter(|entry| !entry.volatile).collect();
-    let done = Done { of: partition.of, account: made.account, files };
-    let path = desk.folder.join(DONE);
-    fs::write_atomic(&path, &json(serde_json::to_vec(&done), &path)?)?;
-    // What is there without being whole, or of another number of partitions, is of no use.
-    if place.exists() && open(task.out, partition).is_err() {
-        staging::remove(&place)?;
-    }
-    match std::fs::rename(&desk.folder, &place) {
-        Ok(()) => Ok(true),
-        Err(_) if open(task.out, partition).is_ok() => Ok(false),
-        Err(error) => Err(fs::error("rename to", &place)(error).into()),
+    match open(task.parts, partition) {
+        Ok(kept) => Ok((kept, false)),
+        Err(_) => Err(fs::error("rename to", &folder)(error).into()),
     }
 }
 
-/// How many partitions a folder holds.
-pub fn made(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().join(DONE).exists()).count()
+/// How many partitions some work falls into, and which of them are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// How many it falls into.
+    pub of: u32,
+    /// How many are there.
+    pub made: u32,
+    /// The numbers of the others: `3-5,7`.
+    pub missing: String,
 }
 
-/// A partition that is done, and how long its parts took.
-fn open(out: &Path, partition: Partition) -> Result<(Done, Vec<(String, f64)>), Error> {
-    let folder = out.join(partition.folder());
+impl Standing {
+    /// Of work that falls into `of` partitions, which lie in the folder `parts`.
+    pub fn new(parts: &Path, of: u32) -> Self {
+        Self::with(&made(parts).remove(&of).unwrap_or_default(), of)
+    }
+
+    /// Of what lies in the folder `parts`, as far as its names tell.
+    pub fn of_all(parts: &Path) -> Vec<Self> {
+        made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
+    }
+
+    /// Some of them, to be written behind something else.
+    pub fn listed(all: &[Self]) -> String {
+        all.iter().fold(String::new(), |text, standing| format!("{text}; {standing}"))
+    }
+
+    /// `made` ascends.
+    fn with(made: &[u32], of: u32) -> Self {
+        let (mut missing, mut next) = (Vec::new(), 0);
+        for &at in made.iter().chain([&of]) {
+            match at.saturating_sub(next) {
+                0 => {}
+                1 => missing.push(next.to_string()),
+                _ => missing.push(format!("{next}-{}", at - 1)),
+            }
+            next = at + 1;
+        }
+        Self { of, made: u32::try_from(made.len()).unwrap_or(of), missing: missing.join(",") }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, made, missing } = self;
+        match made {
+            0 => write!(f, "{of} partitions, none of them there"),
+            made if made == of => write!(f, "all of its {of} partitions are there"),
+            made => write!(f, "{made} of its {of} partitions are there, missing {missing}"),
+        }
+    }
+}
+
+/// The partitions that a folder holds: their numbers, by how many there were to be.
+fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
+    let mut made: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in std::fs::read_dir(parts).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let numbers = name.to_str().and_then(|name| name.strip_prefix("part-")?.split_once("-of-"));
+        if let Some((at, of)) = numbers
+            && let (Ok(at), Ok(of)) = (at.parse(), of.parse())
+        {
+            made.entry(of).or_default().push(at);
+        }
+    }
+    for at in made.values_mut() {
+        at.sort_unstable();
+    }
+    made
+}
+
+/// A partition that is done.
+fn open(parts: &Path, partition: Partition) -> Result<Finished, Error> {
+    let folder = parts.join(partition.folder());
     let path = folder.join(DONE);
     let damaged = |error: serde_json::Error| fs::error("read", &path)(error.into());
     let done: Done = serde_json::from_slice(&fs::read(&path)?).map_err(damaged)?;
     let whole = |entry: &FileEntry| {
         std::fs::metadata(folder.join(&entry.path)).is_ok_and(|found| found.len() == entry.bytes)
     };
-    if done.of != partition.of || !done.files.iter().all(whole) {
+    if done.partition != partition || !done.files.iter().all(whole) {
         let reason = std::io::Error::other("it is not the partition that is wanted, or not whole");
         return Err(fs::error("use", &path)(reason).into());
     }
-    let seconds = fs::read(&folder.join(SECONDS))?;
-    Ok((done, serde_json::from_slice(&seconds).unwrap_or_default()))
+    let Done { partition, made, files } = done;
+    Ok(Finished { partition, made, files, folder })
 }
 
 /// Where a partition is made: a folder that is this process's own while it holds the lock beside it. Gone when dropped.
@@ -211,15 +350,29 @@ impl Drop for Desk {
     }
 }
 
+/// The locks of partitions in the making, held or left.
+fn locks(work: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(work.join(TASKS)).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).collect()
+}
+
+/// The partitions that processes make now, of all stages of a work folder: stage and number.
+pub fn in_the_making(work: &Path) -> Vec<(String, u32)> {
+    let held = |lock: &PathBuf| {
+        File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    };
+    let parse = |lock: PathBuf| {
+        let (name, _) = lock.file_stem()?.to_str()?.rsplit_once('-')?;
+        let (stage, numbers) = name.rsplit_once("-part-")?;
+        Some((stage.to_owned(), numbers.split_once("-of-")?.0.parse().ok()?))
+    };
+    locks(work).into_iter().filter(held).filter_map(parse).collect()
+}
+
 /// Removes what processes that are gone left unfinished.
 pub fn clear_abandoned(work: &Path) -> Result<(), Error> {
-    let tasks = work.join(TASKS);
-    let Ok(entries) = std::fs::read_dir(&tasks) else { return Ok(()) };
-    for entry in entries {
-        let lock = entry.map_err(fs::error("list", &tasks))?.path();
-        if lock.extension().is_none_or(|extension| extension != "lock") {
-            continue;
-        }
+    for lock in locks(work) {
         let Ok(held) = File::open(&lock) else { continue };
         if held.try_lock().is_ok() {
             staging::remove(&lock.with_extension(""))?;
@@ -227,4 +380,49 @@ pub fn clear_abandoned(work: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_begin_where_their_size_is_reached() {
+        for (size, weights, expected) in [
+            (10, vec![], vec![0, 0]),
+            (10, vec![0], vec![0, 1]),
+            (10, vec![3, 3, 3], vec![0, 3]),
+            (10, vec![5, 5, 5, 5, 5], vec![0, 2, 4, 5]),
+            (10, vec![9, 9, 9, 9], vec![0, 2, 3, 4]),
+            (10, vec![35, 1, 1, 4, 1], vec![0, 1, 4, 5]),
+            (1, vec![1, 1, 1], vec![0, 1, 2, 3]),
+        ] {
+            let mut bounds = Bounds::new(size);
+            for weight in &weights {
+                bounds.push(*weight);
+            }
+            assert_eq!(bounds.finish(), expected, "{weights:?} by {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_shows_in_the_names_of_its_folders() {
+        let parts = tempfile::tempdir().unwrap();
+        let folder = |at, of| Partition { at, of, start: 0, end: 0 }.folder();
+        for name in
+            [folder(3, 12), folder(0, 12), folder(100_000, 100_001), folder(1, 2), "part-x-of-2".into()]
+        {
+            std::fs::create_dir(parts.path().join(name)).unwrap();
+        }
+        let expected = BTreeMap::from([(2, vec![1]), (12, vec![0, 3]), (100_001, vec![100_000])]);
+        assert_eq!(made(parts.path()), expected);
+        let of_twelve = Standing::new(parts.path(), 12);
+        assert_eq!(of_twelve.to_string(), "2 of its 12 partitions are there, missing 1-2,4-11");
+        assert_eq!(Standing::new(parts.path(), 3).to_string(), "3 partitions, none of them there");
+        assert_eq!(Standing::of_all(parts.path()).len(), 3);
+        for (made, of, missing) in [(&[][..], 1, "0"), (&[0], 1, ""), (&[0, 2, 3], 6, "1,4-5")] {
+            assert_eq!(Standing::with(made, of).missing, missing);
+        }
+        assert_eq!(made(&parts.path().join("none")), BTreeMap::new());
+    }
 }

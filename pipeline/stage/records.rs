@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, UInt64Array, UInt64Builder};
@@ -30,8 +30,8 @@ pub const MASKS: &str = "masks.parquet";
 pub const BLOCK_BASES: usize = 1 << 20;
 /// Bases gathered before a batch is written.
 const BATCH_BASES: usize = 8 << 20;
-/// Blocks read at once.
-const READ_BLOCKS: usize = 16;
+/// Blocks read at once: no more than one, since a partition may want some bases of it alone.
+const READ_BLOCKS: usize = 1;
 /// Rows gathered before a batch is written.
 const BATCH_ROWS: usize = 65_536;
 
@@ -144,14 +144,36 @@ impl SequenceWriter {
 
     /// Appends a block that starts `start` bases into its record.
     pub fn push(&mut self, record: u64, start: u64, bases: &[u8]) -> Result<(), Error> {
-        self.record.append_value(record);
-        self.start.append_value(start);
-        self.bases.append_value(bases.len() as u64);
         let Packed { bits, others, small } = Packed::new(bases);
-        self.bits.append_value(bits);
-        self.others.append_value(packed::others_to_bytes(&others));
-        self.small.append_value(packed::small_to_bytes(&small));
-        self.pending += bases.len();
+        let (others, small) = (packed::others_to_bytes(&others), packed::small_to_bytes(&small));
+        self.push_packed([record, start, bases.len() as u64], [&bits, &others, &small])
+    }
+
+    /// Appends all blocks of another table, whose records have the numbers from `first` on here: the same bytes come of it
+    /// as of pushing the blocks one by one.
+    pub fn append(&mut self, path: &Path, first: u64) -> Result<(), Error> {
+        let mut reader = Reader::open(path, READ_BLOCKS)?;
+        while let Some(batch) = reader.next_batch()? {
+            let (record, start) =
+                (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
+            let (bases, bits) = (batch.column::<UInt64Array>("bases")?, batch.column::<BinaryArray>("bits")?);
+            let (others, small) =
+                (batch.column::<BinaryArray>("others")?, batch.column::<BinaryArray>("small")?);
+            for i in 0..batch.rows() {
+                let numbers = [first + record.value(i), start.value(i), bases.value(i)];
+                self.push_packed(numbers, [bits.value(i), others.value(i), small.value(i)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a block: its record, start and length in bases; its bits, other codes and lower case.
+    fn push_packed(&mut self, numbers: [u64; 3], packed: [&[u8]; 3]) -> Result<(), Error> {
+        let columns = [&mut self.record, &mut self.start, &mut self.bases];
+        columns.into_iter().zip(numbers).for_each(|(column, number)| column.append_value(number));
+        let columns = [&mut self.bits, &mut self.others, &mut self.small];
+        columns.into_iter().zip(packed).for_each(|(column, bytes)| column.append_value(bytes));
+        self.pending += index(numbers[2]);
         if self.pending >= BATCH_BASES { self.flush() } else { Ok(()) }
     }
 
@@ -168,6 +190,35 @@ impl SequenceWriter {
     pub fn finish(mut self) -> Result<(), Error> {
         self.flush()?;
         self.writer.finish()
+    }
+}
+
+/// Record tables and sequences, one behind the other: the same files as if all had been read at once. Memory: the record
+/// table.
+pub struct Joined {
+    out: PathBuf,
+    records: Vec<Record>,
+    sequence: SequenceWriter,
+}
+
+impl Joined {
+    /// Of none so far, to be in the folder `out`.
+    pub fn create(out: &Path) -> Result<Self, Error> {
+        let sequence = SequenceWriter::create(&out.join(SEQUENCE))?;
+        Ok(Self { out: out.to_owned(), records: Vec::new(), sequence })
+    }
+
+    /// Appends a sequence and its record table.
+    pub fn append(&mut self, sequence: &Path, records: &Path) -> Result<(), Error> {
+        self.sequence.append(sequence, self.records.len() as u64)?;
+        self.records.extend(read_records(records)?);
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub fn finish(self) -> Result<(), Error> {
+        self.sequence.finish()?;
+        write_records(&self.out.join(RECORDS), &self.records)
     }
 }
 
@@ -342,8 +393,8 @@ pub fn for_each_stretch_of<E: From<Error>>(
     numbers: Range<u64>,
     mut each: impl FnMut(Stretch) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut reader = Reader::open_from(path, BATCH_ROWS, index(numbers.start))?;
     let mut left = index(numbers.end - numbers.start);
+    let mut reader = Reader::open_from(path, BATCH_ROWS.min(left.max(1)), index(numbers.start))?;
     while left > 0
         && let Some(batch) = reader.next_batch()?
     {

@@ -21,7 +21,7 @@ use self::weights::{LossWeight, Masks};
 use super::tokenize::{Document, for_each_document, tables};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
-use crate::artifact::{Account, Artifact, Counts, FileEntry, MANIFEST, Part};
+use crate::artifact::{Account, Artifact, Counts, FileEntry, MANIFEST, Part, SourceFile};
 use crate::fs;
 use crate::observer::Unit;
 use crate::shard::contexts::{self, Contexts};
@@ -134,7 +134,7 @@ impl Stage for Config {
         to_json(self)
     }
 
-    fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>) -> u64 {
+    fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>, _: &[SourceFile]) -> u64 {
         // A mixture may leave windows out; an archive is compressed.
         if self.mixture.is_some() || !self.profile.is_mapped() {
             return 0;

@@ -122,7 +122,9 @@ pub fn for_each_tile<S, R: Send>(
     mut take: impl FnMut(&Tile, R) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let pool = pool(task)?;
-    let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
+    let mut parts = parts.into_iter().peekable();
+    let (record, start) = parts.peek().map_or((0, 0), |first| (first.record, first.interval.start));
+    let mut reader = SequenceReader::open_at(&sequence.path(SEQUENCE), record, start)?;
     let (mut batch, mut pending, mut done) = (Vec::new(), 0, 0);
     let mut flush = |batch: &mut Vec<Tile>, pending: &mut usize| {
         task.check()?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
-use super::partition::{self, Made, Partition, Partitioned, Work};
+use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
 use super::records::{
     RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_of, index,
     read_records,
@@ -23,7 +23,7 @@ use super::records::{
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
 use super::{Error, Outcome, Stage, Task, to_json};
-use crate::artifact::{Account, Artifact, Counts};
+use crate::artifact::{Account, Artifact, Counts, SourceFile};
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
@@ -76,12 +76,16 @@ impl Stage for Config {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let none = (self.partition == Some(0)).then(|| "is 0, expected at least 1".to_owned());
-        none.map(|reason| ("partition", reason)).into_iter().collect()
+        partition::problem(self.partition).into_iter().collect()
     }
 
     fn resolved(&self) -> Value {
         to_json(self)
+    }
+
+    /// Half a bit for each base: random bases take two in whatever tokens, and repeats less.
+    fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>, _: &[SourceFile]) -> u64 {
+        inputs.get("from").map_or(0, |windows| windows.manifest.counts.bases_out / 16)
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
@@ -94,6 +98,15 @@ impl Stage for Config {
 }
 
 impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.partition());
+        for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
+            bounds.push(stretch.interval.len());
+            Ok(())
+        })?;
+        Ok(bounds.finish())
+    }
+
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
         let windows = windows(task)?;
         let sequence = task.referenced(windows, "sequence")?;
@@ -102,16 +115,13 @@ impl Partitioned for Config {
         let records = read_records(&sequence.path(RECORDS))?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", task.out))?;
-        let partition = self.partition();
-        Ok(Box::new(Ready { task, partition, windows, sequence, file, tokenizer, records, pool }))
+        Ok(Box::new(Ready { task, windows, sequence, file, tokenizer, records, pool }))
     }
 }
 
 /// What every partition needs.
 struct Ready<'a> {
     task: &'a Task<'a>,
-    /// Bases of a partition.
-    partition: u64,
     windows: &'a Artifact,
     sequence: Artifact,
     /// The tokenizer's.
@@ -122,29 +132,8 @@ struct Ready<'a> {
 }
 
 impl Work for Ready<'_> {
-    fn bounds(&self) -> Result<Vec<u64>, Error> {
-        let (mut windows, mut bases, mut next) = (0, 0, 0);
-        let mut bounds = Vec::new();
-        for_each_stretch::<Error>(&self.windows.path(WINDOWS), |stretch| {
-            if bases >= next {
-                bounds.push(windows);
-                next = (bases / self.partition + 1) * self.partition;
-            }
-            windows += 1;
-            bases += stretch.interval.len();
-            Ok(())
-        })?;
-        // Without a window there is one partition, of none.
-        if bounds.is_empty() {
-            bounds.push(0);
-        }
-        bounds.push(windows);
-        Ok(bounds)
-    }
-
     fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
-        let before = u64::from(partition.at) * self.partition;
-        let mut tokenize = Tokenize::new(task, self.tokenizer.as_ref(), &self.records, before);
+        let mut tokenize = Tokenize::new(task, self.tokenizer.as_ref(), &self.records);
         let mut reader = None;
         let own = partition.start..partition.end;
         for_each_stretch_of::<Error>(&self.windows.path(WINDOWS), own, |stretch| {
@@ -161,23 +150,25 @@ impl Work for Ready<'_> {
         tokenize.finish()
     }
 
-    fn merge(&self, made: &mut dyn Iterator<Item = Result<Made, Error>>) -> Result<Outcome, Error> {
-        let copy = self.task.out.join(TOKENIZER);
-        std::fs::copy(&self.file, copy).map_err(fs::error("copy", &self.file))?;
-        let (mut whole, mut encoding) = (Told::default(), 0.0);
-        for made in made {
-            let Made { account, seconds } = made?;
-            whole.add(serde_json::from_value(account).map_err(unreadable)?);
-            encoding += seconds.iter().map(|(_, seconds)| seconds).sum::<f64>();
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let out = self.task.out;
+        std::fs::copy(&self.file, out.join(TOKENIZER)).map_err(fs::error("copy", &self.file))?;
+        let (mut whole, mut encoding, mut files) = (Told::default(), 0.0, Vec::new());
+        for kept in made {
+            let kept = kept?;
+            for entry in &kept.files {
+                let split = out.join(split_of(&entry.path));
+                fs::create_dir_all(&split)?;
+                let name = format!("{}/part-{:05}.parquet", split_of(&entry.path), kept.partition.at);
+                files.push(kept.place(entry, out, name)?);
+            }
+            whole.add(kept.account()?);
+            encoding += kept.made.seconds.iter().map(|(_, seconds)| seconds).sum::<f64>();
         }
         let references = self.windows.manifest.references.clone();
         let seconds = vec![(ENCODE.to_owned(), encoding)];
-        Ok(Outcome { references, seconds, ..whole.outcome(self.tokenizer.as_ref()) })
+        Ok(Outcome { references, seconds, files, ..whole.outcome(self.tokenizer.as_ref()) })
     }
-}
-
-fn unreadable(error: serde_json::Error) -> Error {
-    fs::error("read", Path::new("partition.json"))(error.into()).into()
 }
 
 /// The windows, which must not be intervals.
@@ -201,8 +192,6 @@ struct Tokenize<'a> {
     batch: Vec<(Stretch, Vec<u8>)>,
     pending: u64,
     tables: BTreeMap<String, Writer>,
-    /// About the bases of the partitions before, for progress.
-    before: u64,
     told: Told,
     /// Time in which threads encoded.
     encoding: Duration,
@@ -296,24 +285,38 @@ impl SplitDetails {
 /// The part of this stage's time in which its threads encoded, in [`Outcome::seconds`].
 pub const ENCODE: &str = "encode";
 
-/// The splits that were tokenized, each with the tables that hold its tokens, in order.
+/// The splits that were tokenized, each with the tables that hold its tokens, in order: a folder for each split, a table for
+/// each partition.
 pub fn tables(tokens: &Artifact) -> BTreeMap<String, Vec<PathBuf>> {
-    let mut tables: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut tables: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for entry in &tokens.manifest.files {
-        let name = entry.path.rsplit('/').next().and_then(|name| name.strip_suffix(".parquet"));
-        if let Some(split) = name {
-            tables.entry(split.to_owned()).or_default().push(tokens.path(&entry.path));
+        if let Some((split, _)) = entry.path.split_once('/') {
+            tables.entry(split).or_default().push(&entry.path);
         }
     }
+    // The number of a partition above 99,999 has more digits.
+    for paths in tables.values_mut() {
+        paths.sort_by_key(|path| (path.len(), *path));
+    }
+    let path = |path: &str| tokens.path(path);
     tables
+        .into_iter()
+        .map(|(split, paths)| (split.to_owned(), paths.into_iter().map(path).collect()))
+        .collect()
 }
 
+/// The table of a split in a partition.
 fn table_name(split: &str) -> String {
     format!("{split}.parquet")
 }
 
+/// The split whose table has this name.
+fn split_of(table: &str) -> &str {
+    table.strip_suffix(".parquet").unwrap_or(table)
+}
+
 impl<'a> Tokenize<'a> {
-    fn new(task: &'a Task, tokenizer: &'a dyn Tokenizer, records: &'a [Record], before: u64) -> Self {
+    fn new(task: &'a Task, tokenizer: &'a dyn Tokenizer, records: &'a [Record]) -> Self {
         Self {
             task,
             tokenizer,
@@ -321,7 +324,6 @@ impl<'a> Tokenize<'a> {
             batch: Vec::new(),
             pending: 0,
             tables: BTreeMap::new(),
-            before,
             told: Told::default(),
             encoding: Duration::ZERO,
         }
@@ -347,7 +349,7 @@ impl<'a> Tokenize<'a> {
             by_split.entry(&row.0.split).or_default().push(row);
         }
         by_split.into_iter().try_for_each(|(split, rows)| self.write(split, &rows))?;
-        self.task.progress(self.before + self.told.counts.bases_in, None, Unit::Bases);
+        self.task.progress(self.told.counts.bases_in, None, Unit::Bases);
         Ok(())
     }
 
@@ -380,7 +382,7 @@ impl<'a> Tokenize<'a> {
     fn finish(mut self) -> Result<Made, Error> {
         std::mem::take(&mut self.tables).into_values().try_for_each(Writer::finish)?;
         let seconds = vec![(ENCODE.to_owned(), self.encoding.as_secs_f64())];
-        Ok(Made { account: to_json(&self.told), seconds })
+        Ok(Made { account: to_json(&self.told), bases: self.told.counts.bases_in, seconds })
     }
 }
 

@@ -13,7 +13,8 @@ mod names;
 mod order;
 pub mod settings;
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
 
 use miette::NamedSource;
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub struct Workflow {
     pub name: String,
     /// The file.
     pub path: PathBuf,
+    /// The files that it includes, and their texts.
+    pub included: Vec<(PathBuf, String)>,
     /// The stages, each after those that it reads from.
     pub stages: Vec<Entry>,
     /// The stages that a `when` leaves out, and those that cannot do without one of them.
@@ -169,6 +172,32 @@ impl Workflow {
 }
 
 impl Workflow {
+    /// For each stage the places of those that it reads from, and as what; of those that are left out there is no place.
+    pub(super) fn reads(&self) -> Vec<Vec<(usize, String)>> {
+        let places: HashMap<&str, usize> =
+            self.stages.iter().map(|entry| entry.name.as_str()).zip(0..).collect();
+        let reads = |entry: &Entry| {
+            let inputs = entry.stage.inputs().into_iter();
+            inputs.filter_map(|(role, input)| Some((*places.get(input.as_str())?, role))).collect()
+        };
+        self.stages.iter().map(reads).collect()
+    }
+
+    /// The included files by their names beside the workflow file, with their texts: what lies elsewhere, and cannot have
+    /// the name that it is included by, is called `included/1-NAME`.
+    pub(super) fn beside(&self) -> Vec<(String, &str)> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let name = |number: usize, path: &Path| {
+            let within = path.strip_prefix(folder).ok();
+            let within =
+                within.filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
+            let own = || path.file_name().unwrap_or_default().to_string_lossy();
+            within
+                .map_or_else(|| format!("included/{number}-{}", own()), |path| path.to_string_lossy().into())
+        };
+        (1..).zip(&self.included).map(|(number, (path, text))| (name(number, path), text.as_str())).collect()
+    }
+
     /// Says which stages are left out, and why.
     pub(super) fn tell_left_out(&self, observer: &dyn Observer) {
         for left in &self.left_out {
@@ -235,7 +264,9 @@ impl<'a> Reader<'a> {
             return None;
         }
         let (stages, left_out) = self.expanded(drafts, &order);
-        Some(Workflow { name: name?, path: self.sources[0].path.clone(), stages, left_out })
+        let path = self.sources[0].path.clone();
+        let included = self.sources[1..].iter().map(|source| (source.path.clone(), source.text.clone()));
+        Some(Workflow { name: name?, path, included: included.collect(), stages, left_out })
     }
 
     fn name(&mut self, item: Option<&yaml::Item>) -> Option<String> {

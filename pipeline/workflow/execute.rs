@@ -15,12 +15,12 @@ use super::lock::lock;
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Selection, Workflow, with_causes};
-use crate::artifact::{self, Artifact, Hashes, Manifest, Staging, staging};
+use super::{Decision, Error, Selection, Workflow, journal, with_causes};
+use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
-use crate::stage::partition::{self, Partition};
-use crate::stage::{self, Outcome, Task};
+use crate::stage::partition::{self, Partition, Partitioned, Standing};
+use crate::stage::{self, Leaves, Outcome, Task};
 use crate::{TOOL, fs};
 
 /// How to run.
@@ -81,27 +81,62 @@ pub fn run_task(
     at: u32,
     of: Option<u32>,
 ) -> Result<bool, Error> {
+    let (entry, partitioned) = one_partitioned(workflow, stage)?;
+    fs::create_dir_all(&options.work.join(".cache"))?;
+    let run = Run::new(workflow, options, Vec::new());
+    let reads = run.reads(entry)?;
+    let key = reads.made_from.action_key(entry);
+    if Artifact::open(&options.work.join(&entry.name)).is_ok_and(|there| there.manifest.action_key == key) {
+        return Ok(false);
+    }
+    let parts = staging::partial(&options.work, &entry.name, &key)?;
+    run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
+        let partitions = Partition::between(&partitioned.bounds(task)?)?;
+        let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
+        let count = partitions.len();
+        let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
+        partition::make(partitioned.open(task)?.as_ref(), task, *wanted)
+    })
+}
+
+/// The one stage that a name stands for, whose work must fall into partitions.
+fn one_partitioned<'a>(
+    workflow: &'a Workflow,
+    stage: &str,
+) -> Result<(&'a Entry, &'a dyn Partitioned), Error> {
     let positions = workflow.positions(stage)?;
     let [position] = positions[..] else {
         let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
         return Err(Error::SeveralStages { stage: stage.to_owned(), names });
     };
     let entry = &workflow.stages[position];
-    let Some(partitioned) = entry.stage.partitioned() else {
-        return Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name });
-    };
-    fs::create_dir_all(&options.work.join(".cache"))?;
+    match entry.stage.partitioned() {
+        Some(partitioned) => Ok((entry, partitioned)),
+        None => Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name }),
+    }
+}
+
+/// The name of the stage that [`run_task`] would take for this one.
+///
+/// # Errors
+/// When there is none, or several, or its work does not fall into partitions.
+pub fn task_stage<'a>(workflow: &'a Workflow, stage: &str) -> Result<&'a str, Error> {
+    one_partitioned(workflow, stage).map(|(entry, _)| entry.name.as_str())
+}
+
+/// How the work of a stage falls into partitions, and which of them are there; nothing if it does not, or if that cannot be
+/// told: what it reads is not there, or not on this machine. Changes nothing.
+pub(super) fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option<Standing> {
+    let partitioned = entry.stage.partitioned()?;
+    if files(entry).ok()?.iter().any(|file| file.address.is_some()) {
+        return None;
+    }
     let run = Run::new(workflow, options, Vec::new());
-    let reads = run.reads(entry)?;
-    let out = staging::partial(&options.work, &entry.name, &reads.made_from.action_key(entry))?;
-    run.with_task(entry, &reads, &out, options.threads, |task| {
-        let work = partitioned.open(task)?;
-        let partitions = Partition::between(&work.bounds()?)?;
-        let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
-        let count = partitions.len();
-        let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
-        partition::make(work.as_ref(), task, *wanted)
-    })
+    let reads = run.reads(entry).ok()?;
+    let key = reads.made_from.action_key(entry);
+    let parts = options.work.join(staging::PARTIAL).join(&entry.name).join(key);
+    let bounds = run.with_task(entry, &reads, (&parts, &parts), 1, |task| partitioned.bounds(task)).ok()?;
+    Some(Standing::new(&parts, u32::try_from(bounds.len() - 1).ok()?))
 }
 
 struct Run<'a> {
@@ -147,8 +182,8 @@ impl<'a> Run<'a> {
     /// Every stage, each as soon as it can run.
     fn all(&self) -> Result<Vec<(String, Decision)>, Error> {
         let stages = &self.workflow.stages;
-        let asks = stages.iter().map(|entry| Ask {
-            needs: self.needs(entry),
+        let asks = stages.iter().zip(self.workflow.reads()).map(|(entry, reads)| Ask {
+            needs: reads.into_iter().map(|(place, _)| place).collect(),
             share: entry.kind().share,
             threads: entry.resources.threads.map(|threads| threads.get() as usize),
             memory: entry.resources.memory.unwrap_or(0),
@@ -158,12 +193,6 @@ impl<'a> Run<'a> {
         let (sender, ended) = channel();
         std::thread::scope(|scope| self.drive(scope, &mut progress, &sender, &ended));
         self.result(progress)
-    }
-
-    /// The places of the stages that one reads from.
-    fn needs(&self, entry: &Entry) -> Vec<usize> {
-        let place = |(_, input): (String, String)| self.workflow.stages.iter().position(|e| e.name == input);
-        entry.stage.inputs().into_iter().filter_map(place).collect()
     }
 
     /// Starts stages and waits for them, until none runs and none can start.
@@ -247,9 +276,20 @@ impl<'a> Run<'a> {
             with_retries(entry.retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
         }
         if decision == Decision::Reuse {
+            self.clear_left_parts(entry)?;
             locked(&self.reused).push(entry.name.clone());
         }
         Ok(decision)
+    }
+
+    /// Removes the partitions of an artifact that is there: the run that published it ended before it could.
+    fn clear_left_parts(&self, entry: &Entry) -> Result<(), Error> {
+        let parts = self.options.work.join(staging::PARTIAL).join(&entry.name);
+        if entry.kind().leaves != Leaves::Partitions || !parts.exists() {
+            return Ok(());
+        }
+        let key = MadeFrom::now(entry, &self.options.work, &self.hashes)?.action_key(entry);
+        clear_parts(&self.options.work, entry, &parts.join(key))
     }
 
     /// Tells that a stage failed, unless it was asked to stop.
@@ -265,16 +305,12 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let reads = self.reads(entry)?;
         self.check_room(entry, &reads)?;
-        let resumable = entry.kind().resumable;
-        let staging = if resumable {
-            Staging::resume(&self.options.work, &entry.name, &reads.made_from.action_key(entry))?
-        } else {
-            Staging::begin(&self.options.work, &entry.name)?
-        };
-        let outcome = self.with_task(entry, &reads, staging.folder(), threads, |task| entry.stage.run(task));
+        let (staging, partitions) = self.begin(entry, &reads.made_from)?;
+        let folders = (staging.folder(), partitions.as_path());
+        let outcome = self.with_task(entry, &reads, folders, threads, |task| entry.stage.run(task));
         let outcome = match outcome.and_then(|outcome| check_account(entry, &reads.inputs, outcome)) {
             Ok(outcome) => outcome,
-            Err(error) if resumable => return Err(error),
+            Err(error) if entry.kind().leaves == Leaves::Folder => return Err(error),
             Err(error) => {
                 staging.abandon()?;
                 return Err(error);
@@ -284,9 +320,26 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &reads.made_from, outcome)?;
+        clear_parts(&self.options.work, entry, &partitions)?;
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
+    }
+
+    /// Where a stage writes, and the folder of the partitions of its work.
+    fn begin(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(Staging, PathBuf), Error> {
+        let (work, name, key) = (&self.options.work, &entry.name, made_from.action_key(entry));
+        if entry.kind().leaves == Leaves::Folder {
+            let staging = Staging::resume(work, name, &key)?;
+            let parts = staging.folder().to_owned();
+            return Ok((staging, parts));
+        }
+        let staging = Staging::begin(work, name)?;
+        let parts = match entry.stage.partitioned() {
+            Some(_) => staging::only_partial(work, name, &key)?,
+            None => staging.folder().to_owned(),
+        };
+        Ok((staging, parts))
     }
 
     /// Opens and brings what a stage reads.
@@ -312,8 +365,8 @@ impl<'a> Run<'a> {
 
     /// Refuses what was made of files that changed while they were read.
     fn check_unchanged(&self, entry: &Entry, made_from: &MadeFrom) -> Result<(), Error> {
-        for source in made_from.sources.iter().filter(|source| source.sha256.is_none()) {
-            if self.hashes.of(&entry.folder.join(&source.path))? != source.blake3 {
+        for source in &made_from.sources {
+            if !self.is_still(entry, source)? {
                 let path = PathBuf::from(&source.path);
                 return Err(Error::Changed { stage: entry.name.clone(), path });
             }
@@ -321,9 +374,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Whether a file is what it was when it was looked at; what is pinned is.
+    fn is_still(&self, entry: &Entry, source: &SourceFile) -> Result<bool, fs::Error> {
+        let now = || self.hashes.of(&entry.folder.join(&source.path));
+        Ok(source.sha256.is_some() || now()? == source.blake3)
+    }
+
     /// Refuses to begin what cannot end for want of room.
     fn check_room(&self, entry: &Entry, reads: &Reads) -> Result<(), Error> {
-        let (needed, path) = (entry.stage.least_bytes(&reads.inputs), self.options.work.clone());
+        let (needed, path) =
+            (entry.stage.least_bytes(&reads.inputs, &reads.made_from.sources), self.options.work.clone());
         if needed == 0 {
             return Ok(());
         }
@@ -359,18 +419,23 @@ impl<'a> Run<'a> {
         Err(Error::Unpinned { stage: entry.name.clone(), found: unpinned })
     }
 
-    /// Does something that a stage can do.
+    /// Does something that a stage can do, in a folder to write into, beside one of the partitions of its work.
     fn with_task<T>(
         &self,
         entry: &Entry,
         reads: &Reads,
-        out: &Path,
+        (out, parts): (&Path, &Path),
         threads: usize,
         act: impl FnOnce(&Task) -> Result<T, stage::Error>,
     ) -> Result<T, Error> {
         let fetched = reads.fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone()));
         let fetched = fetched.collect();
         let (seconds, reused) = (locked(&self.seconds).clone(), locked(&self.reused).clone());
+        let still = |path: &Path| {
+            let source = reads.made_from.sources.iter().find(|source| Path::new(&source.path) == path);
+            source.map_or(Ok(true), |source| self.is_still(entry, source))
+        };
+        let stop = self.options.stop.within(entry.resources.time);
         let task = Task {
             stage: &entry.name,
             inputs: &reads.inputs,
@@ -379,18 +444,31 @@ impl<'a> Run<'a> {
             remote: self.options.remote,
             work: &self.options.work,
             out,
+            parts,
+            before: 0,
+            still: &still,
             threads,
             jobs: self.options.threads,
             observer: self.options.observer,
-            stop: self.options.stop,
+            stop: &stop,
             seconds: &seconds,
             reused: &reused,
             workflow: &self.workflow.name,
         };
         act(&task).map_err(|error| match error {
-            stage::Error::Interrupted => Error::Interrupted { stage: entry.name.clone() },
+            stage::Error::Interrupted => self.interrupted(entry),
+            stage::Error::Changed { path } => Error::Changed { stage: entry.name.clone(), path },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
         })
+    }
+
+    /// Why a stage stopped before its end: it was asked to, or its time was up.
+    fn interrupted(&self, entry: &Entry) -> Error {
+        let stage = entry.name.clone();
+        match entry.resources.time.filter(|_| !self.options.stop.is_requested()) {
+            Some(limit) => Error::Stage { stage, source: Box::new(stage::Error::OutOfTime { limit }) },
+            None => Error::Interrupted { stage },
+        }
     }
 
     fn publish(
@@ -436,9 +514,19 @@ impl<'a> Run<'a> {
 
     fn keep_seconds(&self) -> Result<(), Error> {
         let path = seconds_file(&self.options.work);
-        let json = serde_json::to_vec_pretty(&*locked(&self.seconds)).map_err(std::io::Error::other);
-        Ok(fs::write_atomic(&path, &json.map_err(fs::error("write", &path))?)?)
+        Ok(fs::write_json(&path, serde_json::to_vec_pretty(&*locked(&self.seconds)))?)
     }
+}
+
+/// Removes the partitions of an artifact that is published, with their logs, and the folder around them if it is empty.
+fn clear_parts(work: &Path, entry: &Entry, parts: &Path) -> Result<(), Error> {
+    if entry.stage.partitioned().is_some() {
+        staging::remove(parts)?;
+        staging::remove(&journal::tasks_folder(work, &entry.name))?;
+        // Other settings may have partitions there.
+        parts.parent().map_or(Ok(()), std::fs::remove_dir).ok();
+    }
+    Ok(())
 }
 
 impl Progress {

@@ -1,6 +1,6 @@
 //! What lies in a work folder and no workflow needs: artifacts of stages that are gone, and leftovers that no run would go
-//! on from. Folders without a manifest of ours are never touched. Partitions that `run-task` makes hold no lock: those of
-//! other settings than the workflow has now are leftovers too, even while they are made. Memory: the manifests.
+//! on from. Folders without a manifest of ours are never touched. The partitions of a
+//! stage stay, of whatever settings, while `run-task` makes one of them. Memory: the manifests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::{Error, Workflow};
 use crate::artifact::staging::{PARTIAL, STAGING};
 use crate::artifact::{Artifact, Hashes, MANIFEST, staging};
 use crate::fs;
+use crate::stage::Leaves;
 use crate::stage::partition::{self, TASKS};
 
 /// What every [`crate::artifact::SCHEMA`] begins with, of any version.
@@ -65,18 +66,22 @@ fn find(workflows: &[&Workflow], work: &Path) -> Result<Vec<Garbage>, Error> {
         add(path, "left by a run that ended early".to_owned());
     }
     let hashes = Hashes::load(&hashes_file(work));
+    let making = partition::in_the_making(work);
     for path in folders(&work.join(PARTIAL))? {
-        if left_out(workflows, name(&path)) {
+        let is_made = making.iter().any(|(stage, _)| Some(stage.as_str()) == name(&path));
+        if is_made || left_out(workflows, name(&path)) {
             continue;
         }
         let owners: Vec<_> = entries().filter(|entry| Some(entry.name.as_str()) == name(&path)).collect();
-        if owners.iter().all(|entry| !entry.kind().resumable) {
+        if owners.iter().all(|entry| entry.kind().leaves == Leaves::Nothing) {
             add(path, "no stage goes on from it".to_owned());
             continue;
         }
         for part in folders(&path)? {
             if owners.iter().all(|entry| !resumes(entry, work, &hashes, &part)) {
                 add(part, "made from other things than a run would go on with now".to_owned());
+            } else if owners.iter().all(|entry| is_put_together(entry, work, &part)) {
+                add(part, "the artifact made of it is there".to_owned());
             }
         }
     }
@@ -101,6 +106,13 @@ fn left_out(workflows: &[&Workflow], name: Option<&str>) -> bool {
 fn resumes(entry: &Entry, work: &Path, hashes: &Hashes, part: &Path) -> bool {
     let key = MadeFrom::now(entry, work, hashes).map(|made_from| made_from.action_key(entry));
     key.map_or(true, |key| name(part) == Some(key.as_str()))
+}
+
+/// Whether the artifact was published for which the partitions in `part` were made.
+fn is_put_together(entry: &Entry, work: &Path, part: &Path) -> bool {
+    let artifact = Artifact::open(&work.join(&entry.name));
+    entry.kind().leaves == Leaves::Partitions
+        && artifact.is_ok_and(|artifact| name(part) == Some(artifact.manifest.action_key.as_str()))
 }
 
 /// The stages, and those that their artifacts refer to: a stage that has another name now may still be what an artifact

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Workflow;
+use super::config::Entry;
 use crate::report;
 
 /// The stages and what each reads from, expansions of the matrix one by one.
@@ -27,19 +28,18 @@ struct Node {
 impl Graph {
     /// The graph of a workflow.
     pub fn new(workflow: &Workflow) -> Self {
-        let numbers: BTreeMap<&str, usize> =
-            workflow.stages.iter().enumerate().map(|(i, entry)| (entry.name.as_str(), i)).collect();
-        let node = |entry: &super::config::Entry| {
+        let node = |(entry, reads): (&Entry, Vec<(usize, String)>)| {
             let mut inputs = BTreeMap::<usize, Vec<String>>::new();
-            for (role, input) in entry.stage.inputs() {
-                if let Some(&number) = numbers.get(input.as_str()) {
-                    inputs.entry(number).or_default().push(key(&role).to_owned());
-                }
+            for (number, role) in reads {
+                inputs.entry(number).or_default().push(key(&role).to_owned());
             }
             let inputs = inputs.into_iter().map(|(number, roles)| (number, roles.join(", "))).collect();
             Node { name: entry.name.clone(), kind: entry.kind().name, inputs }
         };
-        Self { name: workflow.name.clone(), nodes: workflow.stages.iter().map(node).collect() }
+        Self {
+            name: workflow.name.clone(),
+            nodes: workflow.stages.iter().zip(workflow.reads()).map(node).collect(),
+        }
     }
 
     /// A Mermaid flowchart, as GitHub and many editors show it.

@@ -1,4 +1,5 @@
-//! The log of each run: its events with their times (UTC, RFC 3339) as JSON lines in `work/<name>/.cache/runs/`.
+//! The log of each run: its events with their times (UTC, RFC 3339) as JSON lines in `work/<name>/.cache/runs/`; that of a
+//! partition made by itself, until it is made, in `.cache/tasks/<stage>/`.
 //!
 //! The first line is `run_started` with the workflow as written and its stages; the last one is `run_finished`,
 //! `run_stopped` or, for each stage that failed, `run_failed`; a run that was killed has none of these. Progress is kept once
@@ -30,6 +31,27 @@ pub fn folder(work: &Path) -> PathBuf {
     work.join(".cache").join("runs")
 }
 
+/// The folder of the logs of the partitions of a stage that were made by themselves, or were to be.
+pub fn tasks_folder(work: &Path, stage: &str) -> PathBuf {
+    work.join(".cache").join("tasks").join(stage)
+}
+
+fn task_log(work: &Path, stage: &str, at: u32) -> PathBuf {
+    tasks_folder(work, stage).join(format!("{at:05}.jsonl"))
+}
+
+/// The partitions of a stage that have a log, which are not made yet: the number of each, the log, and the last error in it.
+pub fn tasks(work: &Path, stage: &str) -> Vec<(u32, PathBuf, Option<String>)> {
+    let task = |log: PathBuf| {
+        let at = log.file_stem()?.to_str()?.parse().ok()?;
+        let lines = BufReader::new(File::open(&log).ok()?).lines().map_while(Result::ok);
+        let last = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok()).last();
+        let error = last.and_then(|line| line["error"].as_str().map(str::to_owned));
+        Some((at, log, error))
+    };
+    logs_in(&tasks_folder(work, stage)).into_iter().filter_map(task).collect()
+}
+
 /// Keeps the events of a run, and hands them on.
 pub struct Journal<'a> {
     next: &'a dyn Observer,
@@ -49,6 +71,31 @@ impl<'a> Journal<'a> {
     /// was opened with.
     pub fn begin(work: &Path, workflow: &Workflow, overrides: &[Override], next: &'a dyn Observer) -> Self {
         let path = folder(work).join(name(SystemTime::now(), std::process::id()));
+        Self::in_file(path, create, workflow, overrides, next)
+    }
+
+    /// Begins the log of a partition that is about to be made, in the place of an older one.
+    pub fn of_task(
+        work: &Path,
+        (stage, at): (&str, u32),
+        workflow: &Workflow,
+        overrides: &[Override],
+        next: &'a dyn Observer,
+    ) -> Self {
+        let create = |path: &Path| {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+            fs::create(path)
+        };
+        Self::in_file(task_log(work, stage, at), create, workflow, overrides, next)
+    }
+
+    fn in_file(
+        path: PathBuf,
+        create: impl FnOnce(&Path) -> Result<File, fs::Error>,
+        workflow: &Workflow,
+        overrides: &[Override],
+        next: &'a dyn Observer,
+    ) -> Self {
         let (file, problem) = match create(&path) {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(error.to_string())),
@@ -66,6 +113,7 @@ impl<'a> Journal<'a> {
             "stages": workflow.stages.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(),
             "set": overrides.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "text": std::fs::read_to_string(&workflow.path).unwrap_or_default(),
+            "included": workflow.beside(),
         }));
         journal
     }
@@ -81,6 +129,18 @@ impl<'a> Journal<'a> {
             Err(Error::Failed { failures, .. }) => failures.iter().for_each(|error| self.keep_failure(error)),
             Err(error) => self.keep_failure(error),
         }
+    }
+
+    /// Keeps why a partition was not made; of one that was made, or is none, no log stays.
+    pub fn end_task(self, result: &Result<bool, Error>) {
+        if let Err(error) = result
+            && !error.is_no_such_partition()
+        {
+            return self.keep_failure(error);
+        }
+        let log = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // It is of use to nobody; one that cannot be removed tells no failure.
+        drop(std::fs::remove_file(log.path));
     }
 
     fn keep_failure(&self, error: &Error) {

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, Workflow, config::Entry};
+use super::config::Entry;
+use super::execute::standing;
+use super::{Error, Options, Workflow};
 use crate::artifact::{Artifact, Hashes, Input, SourceFile, staging};
 use crate::remote::Fetched;
-use crate::stage::partition;
+use crate::stage::partition::Standing;
 use crate::{fs, stage};
 
 /// Which stages a run is about.
@@ -24,6 +26,13 @@ pub struct Selection {
     pub only: Option<String>,
     /// Run these stages even if nothing changed.
     pub force: Vec<String>,
+}
+
+impl Selection {
+    /// Refuses names that are not in the workflow.
+    pub fn check(&self, workflow: &Workflow) -> Result<(), Error> {
+        choose(workflow, self).map(drop)
+    }
 }
 
 /// What happens to a stage.
@@ -70,6 +79,16 @@ impl Plan {
         }
         Ok(Self { stages })
     }
+
+    /// How the work of the stages that run falls into partitions, and which are there, by stage: of those whose inputs stay
+    /// as they are.
+    pub fn standing(&self, workflow: &Workflow, options: &Options) -> BTreeMap<String, Standing> {
+        let runs = |name: &str| self.stages.iter().any(|(s, d)| s == name && matches!(d, Decision::Run(_)));
+        let ready =
+            |entry: &&Entry| runs(&entry.name) && !entry.stage.inputs().iter().any(|(_, input)| runs(input));
+        let standing = |entry: &Entry| Some((entry.name.clone(), standing(workflow, options, entry)?));
+        workflow.stages.iter().filter(ready).filter_map(standing).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -82,8 +101,9 @@ pub(super) enum Choice {
 /// What the selection says of each stage.
 pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<Choice>, Error> {
     let mut choices = vec![Choice::Consider; workflow.stages.len()];
+    let reads = workflow.reads();
     if let Some(until) = &selection.until {
-        let needed = ancestors(workflow, &workflow.positions(until)?);
+        let needed = ancestors(&reads, &workflow.positions(until)?);
         choices
             .iter_mut()
             .zip(needed)
@@ -100,7 +120,7 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
     if let Some(from) = &selection.from {
         let positions = workflow.positions(from)?;
         for (i, choice) in choices.iter_mut().enumerate() {
-            let needed = ancestors(workflow, &[i]);
+            let needed = ancestors(&reads, &[i]);
             if positions.iter().any(|&position| needed[position]) && !matches!(choice, Choice::Skip) {
                 *choice = Choice::Force(format!("--from {from}"));
             }
@@ -116,19 +136,15 @@ pub(super) fn choose(workflow: &Workflow, selection: &Selection) -> Result<Vec<C
     Ok(choices)
 }
 
-/// The stages themselves and everything that they read from, directly or not.
-fn ancestors(workflow: &Workflow, positions: &[usize]) -> Vec<bool> {
-    let mut needed = vec![false; workflow.stages.len()];
+/// The stages themselves and everything that they read from, directly or not; `reads` is that of [`Workflow::reads`].
+fn ancestors(reads: &[Vec<(usize, String)>], positions: &[usize]) -> Vec<bool> {
+    let mut needed = vec![false; reads.len()];
     for &position in positions {
         needed[position] = true;
     }
-    for i in (0..workflow.stages.len()).rev() {
+    for i in (0..reads.len()).rev() {
         if needed[i] {
-            for (_, input) in workflow.stages[i].stage.inputs() {
-                if let Some(j) = workflow.stages.iter().position(|entry| entry.name == input) {
-                    needed[j] = true;
-                }
-            }
+            reads[i].iter().for_each(|&(input, _)| needed[input] = true);
         }
     }
     needed
@@ -172,10 +188,7 @@ fn made_already(entry: &Entry, work: &Path, hashes: &Hashes) -> String {
     }
     let Ok(made_from) = MadeFrom::now(entry, work, hashes) else { return String::new() };
     let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
-    match partition::made(&folder) {
-        0 => String::new(),
-        made => format!("; {made} of its partitions are there"),
-    }
+    Standing::listed(&Standing::of_all(&folder))
 }
 
 fn absence(folder: &Path) -> String {
@@ -200,8 +213,8 @@ impl MadeFrom {
     /// open: its pin stands for both, so that a plan needs no network.
     pub fn now(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
         let inputs = entry.stage.inputs().into_iter().map(|(role, stage)| {
-            let artifact = Artifact::open(&work.join(&stage))?;
-            Ok::<_, Error>(Input { role, stage, content: artifact.manifest.content })
+            let content = Artifact::content(&work.join(&stage))?;
+            Ok::<_, Error>(Input { role, stage, content })
         });
         let files = files(entry)?;
         let sources = files.iter().map(|file| source(entry, file, hashes));

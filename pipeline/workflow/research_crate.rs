@@ -36,6 +36,8 @@ pub struct About {
     pub file: String,
     /// The workflow as written.
     pub text: String,
+    /// The files that it includes: their names in the crate, and their texts.
+    pub included: Vec<(String, String)>,
     /// Its name.
     pub workflow: String,
     /// Its stages; other artifacts of the work folder are no part of the crate.
@@ -50,8 +52,9 @@ impl About {
     /// A workflow and the text of its file.
     pub fn new(workflow: &Workflow, text: String) -> Self {
         let stages = workflow.stages.iter().map(|entry| entry.name.clone()).collect();
+        let included = workflow.beside().into_iter().map(|(name, text)| (name, text.to_owned())).collect();
         let (file, workflow) = (name_of(&workflow.path), workflow.name.clone());
-        Self { file, text, workflow, stages, set: Vec::new(), license: None }
+        Self { file, text, included, workflow, stages, set: Vec::new(), license: None }
     }
 
     /// What the newest log of a work folder says of the workflow; none without a log.
@@ -64,6 +67,7 @@ impl About {
         Some(Self {
             file: name_of(Path::new(start["file"].as_str()?)),
             text: start["text"].as_str()?.to_owned(),
+            included: serde_json::from_value(start["included"].clone()).unwrap_or_default(),
             workflow: start["workflow"].as_str()?.to_owned(),
             stages: texts("stages"),
             set: texts("set"),
@@ -323,17 +327,27 @@ impl Graph {
         let stages = || artifacts.iter().map(|artifact| artifact.manifest.stage.as_str());
         let tools: BTreeSet<String> = artifacts.iter().map(|artifact| tool_id(&artifact.manifest)).collect();
         let file = encoded(&about.file);
+        let included: Vec<String> = about.included.iter().map(|(name, _)| encoded(name)).collect();
+        let identifier = |text: &str| format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex());
         self.add(json!({
             "@id": file,
             "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
             "name": about.workflow, "encodingFormat": "application/yaml",
-            "version": format!("blake3:{}", blake3::hash(about.text.as_bytes()).to_hex()),
+            "version": identifier(&about.text),
             "contentSize": about.text.len().to_string(),
-            "identifier": format!("blake3:{}", blake3::hash(about.text.as_bytes()).to_hex()),
+            "identifier": identifier(&about.text),
             "programmingLanguage": reference(LANGUAGE),
-            "hasPart": references(tools),
+            "hasPart": references(included.iter().cloned().chain(tools)),
             "step": references(stages().map(step_id)),
         }));
+        for (name, text) in &about.included {
+            self.add(json!({
+                "@id": encoded(name), "@type": ["File", "SoftwareSourceCode"], "name": name,
+                "description": format!("Included by {}", about.file), "encodingFormat": "application/yaml",
+                "contentSize": text.len().to_string(), "identifier": identifier(text),
+                "programmingLanguage": reference(LANGUAGE),
+            }));
+        }
         self.add(json!({
             "@id": LANGUAGE, "@type": "ComputerLanguage", "name": "genomill workflow", "version": crate_version(),
             "url": reference(REPOSITORY),
@@ -347,7 +361,7 @@ impl Graph {
         }
         let sources: BTreeSet<String> =
             artifacts.iter().flat_map(|artifact| artifact.manifest.sources.iter().map(source_id)).collect();
-        let parts = [file.clone()].into_iter().chain(stages().map(folder_id)).chain(sources);
+        let parts = [file.clone()].into_iter().chain(included).chain(stages().map(folder_id)).chain(sources);
         let actions =
             ["#run".to_owned(), "#engine-run".to_owned()].into_iter().chain(stages().map(action_id));
         let published = self.last.clone().unwrap_or_else(|| rfc3339(SystemTime::now()));

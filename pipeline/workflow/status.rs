@@ -1,7 +1,7 @@
 //! What there is of each stage of a workflow, read from its work folder without changing anything there. Data files are not
 //! read: whether a run would use an artifact again is for `plan` to say. Memory: the manifests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::journal::{self, Told, What};
 use super::{Error, Workflow, lock};
 use crate::artifact::staging::PARTIAL;
 use crate::artifact::{Artifact, MANIFEST};
+use crate::stage::partition::{self, Standing};
 
 /// A workflow's work folder.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +39,39 @@ pub struct StageStatus {
     pub seconds: Option<f64>,
     /// The size of the artifact that is there, in bytes.
     pub bytes: Option<u64>,
+    /// The partitions of its work that wait to be put together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Standing>,
+    /// The partitions that `run-task` makes, or could not make.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskStatus>,
+}
+
+/// A partition that `run-task` makes, or could not make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskStatus {
+    /// Its number.
+    pub partition: u32,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: TaskState,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+/// What became of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum TaskState {
+    /// It is being made.
+    Running,
+    /// It failed.
+    Failed {
+        /// The error with its causes.
+        error: String,
+    },
+    /// Its process ended before it was made.
+    Interrupted,
 }
 
 /// What became of a stage.
@@ -90,6 +124,7 @@ impl Status {
     pub fn new(workflow: &Workflow, work: &Path) -> Result<Self, Error> {
         let running = lock::holder(work)?;
         let (told, seconds) = (journal::last(work), load_seconds(work));
+        let making = partition::in_the_making(work);
         let stage = |entry: &Entry| {
             let folder = work.join(&entry.name);
             let artifact = Artifact::open(&folder);
@@ -109,6 +144,8 @@ impl Status {
                 seconds: made.as_ref().and_then(|_| seconds.get(&entry.name).copied()),
                 made,
                 bytes: artifact.is_ok().then(|| bytes_in(&folder)),
+                partitions: partitions(entry, work),
+                tasks: tasks(entry, work, &making),
             }
         };
         let left_out = workflow.left_out.iter().map(|left| StageStatus {
@@ -118,10 +155,31 @@ impl Status {
             made: None,
             seconds: None,
             bytes: None,
+            partitions: Vec::new(),
+            tasks: Vec::new(),
         });
         let stages = workflow.stages.iter().map(stage).chain(left_out).collect();
         Ok(Self { running, stages })
     }
+}
+
+/// What lies in `.partial`, whatever it was made from.
+fn partitions(entry: &Entry, work: &Path) -> Vec<Standing> {
+    let folders = std::fs::read_dir(work.join(PARTIAL).join(&entry.name)).into_iter().flatten().flatten();
+    folders.flat_map(|folder| Standing::of_all(&folder.path())).collect()
+}
+
+/// What the logs of partitions say.
+fn tasks(entry: &Entry, work: &Path, making: &[(String, u32)]) -> Vec<TaskStatus> {
+    let task = |(partition, log, error): (u32, PathBuf, Option<String>)| {
+        let state = match error {
+            Some(error) => TaskState::Failed { error },
+            None if making.contains(&(entry.name.clone(), partition)) => TaskState::Running,
+            None => TaskState::Interrupted,
+        };
+        TaskStatus { partition, state, log }
+    };
+    journal::tasks(work, &entry.name).into_iter().map(task).collect()
 }
 
 /// What the logs and `.partial` say, if it is newer than the artifact that was made; else as if nothing had been made.

@@ -186,7 +186,8 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     scratch.ran(&[]);
     scratch.write(&LAMBDA.replace("shards: ", "rows: "));
     scratch.ran(&[]);
-    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/model/4567"] {
+    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/clean/0123", ".partial/model/4567"]
+    {
         fs::create_dir_all(scratch.artifact(folder)).unwrap();
         fs::write(scratch.artifact(folder).join("file"), "x").unwrap();
     }
@@ -195,7 +196,8 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     for part in [
         "work/flow/shards: no stage of this name",
         ".staging/raw: ",
-        ".partial/raw: ",
+        ".partial/raw/0123: made from other things",
+        ".partial/clean: ",
         ".partial/model: ",
         "would be removed",
     ] {
@@ -213,7 +215,7 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     fs::write(scratch.path("old.yaml"), LAMBDA).unwrap();
     let both = stdout(&scratch.command("gc", &["old.yaml"]).output().unwrap());
     assert!(!both.contains("shards") && scratch.artifact("shards").exists(), "{both}");
-    assert!(!scratch.artifact(".partial/raw").exists() && !scratch.artifact(".staging").exists());
+    assert!(!scratch.artifact(".partial/raw/0123").exists() && !scratch.artifact(".staging").exists());
     let text = stdout(&scratch.command("gc", &[]).output().unwrap());
     assert!(text.contains("work/flow/shards: no stage of this name"), "{text}");
     assert!(!scratch.artifact("shards").exists() && scratch.artifact("notes/file").exists());
@@ -298,6 +300,42 @@ fn a_run_is_exported_as_a_crate_whose_parts_are_all_there() {
     assert!(
         scratch.path("crate/ro-crate-metadata.json").exists() && scratch.path("crate/flow.yaml").exists()
     );
+}
+
+#[test]
+fn a_crate_has_the_files_that_its_workflow_includes() {
+    let scratch = Scratch::lambda();
+    let (raw, rest) = LAMBDA.split_once("  clean:").unwrap();
+    let (head, raw) = raw.split_once("stages:").unwrap();
+    let above = tempfile::tempdir().unwrap();
+    let elsewhere = above.path().join("clean.yaml");
+    fs::write(&elsewhere, "stages: {clean: {uses: clean, from: raw, min_length: 100}}\n").unwrap();
+    scratch.file("parts/raw.yaml", &format!("stages:{}", raw.replace("lambda.fa.gz", "../lambda.fa.gz")));
+    let rest = rest.split_once('\n').unwrap().1;
+    let include = format!("include: [parts/raw.yaml, {}]", elsewhere.display());
+    scratch.write(&format!("{head}\n{include}\nstages:\n{rest}"));
+    scratch.ran(&[]);
+    for arguments in [
+        &["export-crate", "work/flow", "-o", "a"][..],
+        &["export-crate", "work/flow", "-o", "b", "--workflow", "flow.yaml"],
+    ] {
+        stdout(&call(&scratch, arguments));
+        let folder = scratch.path(arguments[3]);
+        let metadata = fs::read(folder.join("ro-crate-metadata.json")).unwrap();
+        let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+        let graph = metadata["@graph"].as_array().unwrap();
+        let by_id = |id: &str| graph.iter().find(|entity| entity["@id"] == id).unwrap();
+        for (name, original) in
+            [("parts/raw.yaml", &scratch.path("parts/raw.yaml")), ("included/2-clean.yaml", &elsewhere)]
+        {
+            let text = fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(text, fs::read_to_string(original).unwrap());
+            assert_eq!(by_id(name)["identifier"], format!("blake3:{}", blake3::hash(text.as_bytes())));
+            for whole in ["./", "flow.yaml"] {
+                assert!(by_id(whole)["hasPart"].to_string().contains(name), "{whole}");
+            }
+        }
+    }
 }
 
 /// Every `@id` that something within an entity names.

@@ -69,6 +69,10 @@ fn a_disk_that_is_full_at_any_stage_is_told_and_the_rerun_goes_on() {
 fn a_stage_that_cannot_end_for_want_of_room_does_not_begin() {
     let scratch = Scratch::lambda();
     let Some(_small) = Small::mount(&scratch.path("work"), 1 << 20) else { return };
+    let large = format!(">large\n{}\n", "ACGGT".repeat(8_000_000));
+    fs::write(scratch.path("large.fa"), large).unwrap();
+    let message = stderr(&scratch.run(&["--set", "raw.sources=[{fasta: large.fa}]"]));
+    assert!(message.contains("error: stage `raw` needs at least 2.5 MB in `work/flow`"), "{message}");
     scratch.ran(&["--until", "tokens"]);
     let contexts: Vec<String> = (8..80).map(|context| context.to_string()).collect();
     let contexts = format!("shards.context=[{}]", contexts.join(","));

@@ -76,7 +76,11 @@ fn partitions_give_the_same_shards_wherever_and_however_often_they_are_made() {
     assert!(stderr(&output).contains("partition 1 of `tokens` was there"), "{}", stderr(&output));
     let plan = scratch.command("plan", &[]).output().unwrap();
     let plan = String::from_utf8(plan.stdout).unwrap();
-    assert!(plan.contains("runs: not made yet; 1 of its partitions are there"), "{plan}");
+    assert!(plan.contains("runs: not made yet; 1 of its 5 partitions are there, missing 0,2-4\n"), "{plan}");
+    let plan = scratch.plan(&["--set", "tokens.partition=10kb"]);
+    let expected = serde_json::json!({"of": 9, "made": 0, "missing": "0-8"});
+    assert_eq!((&plan[5]["stage"], &plan[5]["partitions"]), (&"tokens".into(), &expected));
+    assert!(plan[6].get("partitions").is_none(), "shards have none");
     assert_eq!(scratch.ran(&[]), ["tokens", "shards"]);
     let shards = |scratch: &Scratch| {
         let mut all = scratch.contents();
@@ -84,7 +88,10 @@ fn partitions_give_the_same_shards_wherever_and_however_often_they_are_made() {
         all
     };
     assert_eq!(shards(&scratch), shards(&whole));
-    assert!(scratch.artifact("tokens/part-00004/partition.json").exists());
+    assert!(scratch.artifact("tokens/train/part-00003.parquet").exists());
+    assert!(!scratch.artifact(".partial/tokens").exists(), "what was put together is gone");
+    let output = task("1/5").wait_with_output().unwrap();
+    assert!(stderr(&output).contains("partition 1 of `tokens` was there"), "{}", stderr(&output));
     let left: Vec<_> = fs::read_dir(scratch.artifact(".tasks")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -100,7 +107,7 @@ fn a_partition_that_is_not_whole_is_made_again_and_a_wrong_number_is_refused() {
     };
     assert_eq!(task("tokens", "0").0, Some(0));
     let partial = fs::read_dir(scratch.artifact(".partial/tokens")).unwrap().next().unwrap().unwrap().path();
-    let table = partial.join("part-00000/train.parquet");
+    let table = partial.join("part-00000-of-00005/train.parquet");
     let bytes = fs::read(&table).unwrap();
     fs::write(&table, &bytes[..bytes.len() / 2]).unwrap();
     let (code, said) = task("tokens", "0");
@@ -116,4 +123,166 @@ fn a_partition_that_is_not_whole_is_made_again_and_a_wrong_number_is_refused() {
         assert!(code == Some(1) && said.contains(expected), "{stage} {partition}: {said}");
     }
     assert_eq!(task("tokens", "x").0, Some(2));
+    assert!(!scratch.artifact(".cache/tasks/tokens").join("00005.jsonl").exists(), "no log of what is none");
+    assert!(!scratch.artifact(".cache/tasks/tokns").exists());
+}
+
+#[test]
+fn a_stage_whose_time_is_up_fails_and_says_so() {
+    let scratch = Scratch::lambda();
+    let slow =
+        "  slow:    {uses: command, run: sleep 60, outputs: [x], resources: {time: 1 s}, retries: 1}\n";
+    scratch.write(
+        &format!("{LAMBDA}{slow}").replace("lambda.fa.gz}]}", "lambda.fa.gz}], resources: {time: 0 s}}"),
+    );
+    let began = std::time::Instant::now();
+    let message = stderr(&scratch.run(&[]));
+    assert!(began.elapsed().as_secs() < 30, "{message}");
+    let stopped = |stage: &str, time: &str| {
+        format!("stage `{stage}` failed: it was stopped after {time}, the `time` of its `resources`")
+    };
+    assert!(message.contains(&stopped("slow", "1s")) && message.contains(&stopped("raw", "0s")), "{message}");
+    assert!(message.contains("slow: trying again (1 of 1)"), "{message}");
+    assert!(!scratch.artifact("slow").exists() && !scratch.artifact(".staging").exists());
+    scratch.write(LAMBDA);
+    assert_eq!(scratch.ran(&["--until", "raw"]), ["raw"]);
+}
+
+#[test]
+fn status_lists_partitions_that_are_made_failed_or_stopped_with_their_logs() {
+    let scratch = many_files();
+    scratch.write(&MANY.replace("on_bad_record: skip, ", "").replace("RAW", "1").replace("ONCE", "null"));
+    let task = |at: &str| scratch.command("run-task", &["raw", "--partition", at]).output().unwrap();
+    let status = || String::from_utf8(scratch.command("status", &[]).output().unwrap().stdout).unwrap();
+    assert!(task("0/9").status.success() && task("2").status.success());
+    assert_eq!(task("8").status.code(), Some(1));
+    let log = "work/flow/.cache/tasks/raw/00008.jsonl";
+    let text = status();
+    assert!(text.contains("; 2 of its 9 partitions are there, missing 1,3-8\n"), "{text}");
+    assert!(text.contains("partition 8 failed: stage `raw` failed: cannot read `bad:2-3`"), "{text}");
+    assert!(
+        text.contains(&format!("; log {log}\n")) && fs::read_to_string(scratch.path(log)).is_ok(),
+        "{text}"
+    );
+    // What a process leaves that makes a partition, and holds its lock, or was killed.
+    for at in [3, 4] {
+        let begun = "{\"event\":\"run_started\"}\n";
+        scratch.file(&format!("work/flow/.cache/tasks/raw/0000{at}.jsonl"), begun);
+        scratch.file(&format!("work/flow/.tasks/raw-part-0000{at}-of-00009-x1Y2z3.lock"), "");
+    }
+    let held = fs::File::open(scratch.artifact(".tasks/raw-part-00003-of-00009-x1Y2z3.lock")).unwrap();
+    held.lock().unwrap();
+    let text = status();
+    for expected in ["partition 3 is being made; log", "partition 4 was stopped; log", "partition 8 failed"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let collected = |yaml: &str| {
+        scratch.write(yaml);
+        let output = scratch.command("gc", &["--dry-run"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let other = MANY.replace("RAW", "1").replace("ONCE", "null");
+    let text = collected(&other);
+    assert!(!text.contains(".partial"), "of other settings, but one is being made: {text}");
+    drop(held);
+    let text = collected(&other);
+    assert!(text.contains("made from other things than a run would go on with now"), "{text}");
+    assert!(scratch.ran(&[]).contains(&"raw".to_owned()));
+    assert!(!scratch.artifact(".cache/tasks/raw").exists(), "the logs go with the partitions");
+    assert!(status().contains("raw    ingest     done "), "{}", status());
+}
+
+/// Some files, and what is equal or nearly so in them: bases drawn by a rule, one file a piece of another, a read of each.
+fn many_files() -> Scratch {
+    let scratch = Scratch::new("");
+    let draw = |seed: u32, bases: u32| -> String {
+        let state = |at: u32| (at ^ seed).wrapping_mul(0x9E37_79B1) ^ (at.wrapping_mul(0x85EB_CA6B) >> 7);
+        (0..bases).map(|at| char::from(b"ACGT"[(state(at) >> 13 & 3) as usize])).collect()
+    };
+    for file in 0..7_u32 {
+        let (own, shared) = (draw(file, 3000 + 700 * file), draw(file / 2 + 100, 2500));
+        scratch.file(&format!("in/g{file}.fa"), &format!(">own\n{own}\n>n\nNNNNN\n>shared\n{shared}\n"));
+    }
+    let read = |at: u32| format!("@r{at}\n{0}\n+\n{1}\n", draw(at % 5, 80), "I".repeat(80));
+    scratch.file("reads.fq", &(0..40).map(read).collect::<String>());
+    scratch.file("bad.fa", ">ok\nACGT\n>bad\nAC!T\n>end\nGGCC\n");
+    scratch
+}
+
+const MANY: &str = "
+name: flow
+stages:
+  raw:     {uses: ingest, on_bad_record: skip, sources: [{fasta: in/}, {fastq: reads.fq}, {fasta: bad.fa}], partition: RAW}
+  clean:   {uses: clean, from: raw}
+  once:    {uses: dedup, from: clean, window: 500, near: {jaccard: 0.8}, partition: ONCE}
+  exact:   {uses: dedup, from: clean, partition: ONCE}
+";
+
+#[test]
+fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
+    let scratch = many_files();
+    let mut whole = None;
+    for (raw, once, jobs, expected) in
+        [("null", "null", "2", (1, 1)), ("1", "1", "1", (9, 148)), ("8kB", "5kb", "2", (8, 12))]
+    {
+        scratch.write(&MANY.replace("RAW", raw).replace("ONCE", once));
+        drop(fs::remove_dir_all(scratch.path("work")));
+        // A partition of each that is made beforehand, and of which the run is none the wiser.
+        let task = |stage: &str, at: u32, of: u32| {
+            let partition = format!("{at}/{of}");
+            let output = scratch.command("run-task", &[stage, "--partition", &partition]).output().unwrap();
+            assert!(output.status.success(), "{raw}: {}", stderr(&output));
+        };
+        task("raw", expected.0 - 1, expected.0);
+        scratch.ran(&["--until", "clean"]);
+        task("once", expected.1 / 2, expected.1);
+        let mut ran = scratch.ran(&["--jobs", jobs]);
+        ran.sort();
+        assert_eq!(ran, ["exact", "once"]);
+        let manifest = |stage: &str| -> serde_json::Value {
+            let text = fs::read(scratch.artifact(stage).join("manifest.json")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        let said = ["raw", "clean", "once", "exact"].map(manifest);
+        assert_eq!(said[0]["details"]["skipped"].as_array().unwrap().len(), 1);
+        assert_eq!(said[2]["counts"]["other"]["near duplicates"], 1);
+        assert!(said[2]["counts"]["dropped"]["exact duplicate"].as_u64().unwrap() > 5000);
+        let found = (scratch.contents(), said);
+        let whole = whole.get_or_insert_with(|| found.clone());
+        assert_eq!(found.0, whole.0, "{raw}, {once}");
+        assert_eq!(found.1, whole.1, "manifests: {raw}, {once}");
+        let left = |folder: &str| fs::read_dir(scratch.artifact(folder)).map_or(0, Iterator::count);
+        assert_eq!((left(".partial"), left(".tasks"), left(".staging")), (0, 0, 0));
+    }
+    assert_eq!(scratch.ran(&["--set", "raw.partition=9kB", "--set", "once.partition=1Mb"]), [""; 0]);
+}
+
+#[test]
+fn a_file_at_fault_keeps_no_other_from_being_read_and_partitions_of_another_run_are_not_taken() {
+    let scratch = many_files();
+    let yaml = MANY.replace("on_bad_record: skip, ", "").replace("ONCE", "null");
+    scratch.write(&yaml.replace("RAW", "1"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(
+        message.contains("1 of 9 partitions failed, the others are kept: 8: cannot read `bad:2-3`"),
+        "{message}"
+    );
+    let plan = |sets: &[&str]| scratch.plan(sets)[0]["reason"].as_str().unwrap().to_owned();
+    assert!(plan(&[]).ends_with("; 8 of its 9 partitions are there, missing 8"), "{}", plan(&[]));
+    scratch.file("in/g3.fa", ">other\nACGTACGT\n");
+    assert_eq!(plan(&[]), "not made yet");
+    scratch.file("bad.fa", ">good\nACGT\n");
+    assert!(scratch.ran(&[]).contains(&"raw".to_owned()));
+    let text = fs::read_to_string(scratch.artifact("raw/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(manifest["details"]["sources"][3]["bases"], 8);
+    assert!(!scratch.artifact(".partial/raw").exists(), "what was made of other files is gone");
+}
+
+#[test]
+fn a_run_of_a_stage_that_is_not_there_leaves_nothing() {
+    let scratch = Scratch::lambda();
+    let message = stderr(&scratch.run(&["--only", "shads"]));
+    assert!(message.contains("no stage `shads` in `flow.yaml`; did you mean `shards`?"), "{message}");
+    assert!(!scratch.path("work").exists(), "no log of what was no run");
 }

@@ -1,8 +1,9 @@
 //! The report opens in a browser: every section there, nothing loaded from elsewhere, no error on the console.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::{LAMBDA, Scratch, stderr};
+use crate::support::{LAMBDA, Scratch, genomill, stderr};
 
 fn page() -> (Scratch, std::path::PathBuf) {
     let yaml = format!(
@@ -22,14 +23,50 @@ fn the_report_stands_alone_and_names_every_stage() {
     for stage in ["raw", "clean", "split", "windows", "bpe", "tokens", "shards", "scores"] {
         assert!(html.contains(stage), "{stage}");
     }
+    assert!(html.contains("<svg"));
+    loads_nothing(&html);
+}
+
+fn loads_nothing(html: &str) {
     for load in ["src=\"http", "href=\"http", "url(http", "rel=\"stylesheet", "@import", "<script src"] {
         assert!(!html.contains(load), "the page loads something: {load}");
     }
 }
 
 #[test]
+fn two_runs_are_put_side_by_side_on_a_page_that_stands_alone() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&[]);
+    scratch.write(&LAMBDA.replace("name: flow", "name: wide"));
+    scratch.ran(&["--set", "shards.context=32"]);
+    let page = scratch.path("compare.html");
+    let mut command = genomill();
+    command.current_dir(scratch.path("")).args([
+        "compare",
+        "work/flow",
+        "work/wide",
+        "--html",
+        "compare.html",
+    ]);
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("<td class=\"key\">shards</td><td class=\"path\">context</td><td class=\"n\">64</td>"),
+        "{html}"
+    );
+    loads_nothing(&html);
+    opens_in_chromium(&page);
+}
+
+#[test]
 fn the_report_opens_in_chromium() {
     let (_scratch, page) = page();
+    opens_in_chromium(&page);
+}
+
+/// Nothing on the console, and all of the page there; skipped without chromium.
+fn opens_in_chromium(page: &Path) {
     let profile = tempfile::tempdir().unwrap();
     let shown = Command::new("chromium")
         .args([
@@ -54,6 +91,6 @@ fn the_report_opens_in_chromium() {
         return;
     };
     let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(dom.contains("<svg") && dom.contains("</html>"), "{}", stderr(&shown));
+    assert!(dom.contains("</section>") && dom.contains("</html>"), "{}", stderr(&shown));
     assert!(!stderr(&shown).contains("CONSOLE"), "{}", stderr(&shown));
 }

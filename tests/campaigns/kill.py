@@ -5,8 +5,8 @@
 
 Each run goes on where the one before was killed; when one comes to the end, its artifacts must be, byte for byte, those of a
 run that nobody killed, and no temporary file may be left; then all is made again. Whatever has a manifest in between must
-be whole. The workflow is phage lambda, or with `--genome ecoli` E. coli, from FASTA to shards;
-`--train` adds a small model (a binary with the trainer). Needs Python 3.11.
+be whole. The workflow is phage lambda, or with `--genome ecoli` E. coli, and four drawn files, from FASTA to shards, in small
+partitions; `--train` adds a small model (a binary with the trainer). Needs Python 3.11.
 """
 
 import argparse
@@ -28,9 +28,10 @@ GENOMES = {"lambda": "phage_lambda.fa.gz", "ecoli": "ecoli_k12_mg1655.fa.gz"}
 WORKFLOW = """
 name: flow
 stages:
-  raw:     {{uses: ingest, sources: [{{name: genome, fasta: "{genome}"}}]}}
+  raw:     {{uses: ingest, sources: [{{name: genome, fasta: "{genome}"}}, {{fasta: "{folder}/"}}], partition: 1}}
   clean:   {{uses: clean, from: raw, min_length: 100}}
-  split:   {{uses: split, from: clean, block: {block}, validation_fraction: 0.15, test_fraction: 0.15}}
+  once:    {{uses: dedup, from: clean, window: 2000, near: {{jaccard: 0.9}}, partition: {partition}}}
+  split:   {{uses: split, from: once, block: {block}, validation_fraction: 0.15, test_fraction: 0.15}}
   windows: {{uses: chunk, from: split, window: 1000, reverse_complement: [train]}}
   bpe:     {{uses: tokenizer, from: split, model: {{bpe: {{vocabulary_size: 96}}}}}}
   tokens:  {{uses: tokenize, from: windows, tokenizer: bpe, partition: {partition}}}
@@ -86,7 +87,17 @@ def arguments() -> argparse.Namespace:
 def write_workflow(folder: Path, options: argparse.Namespace) -> Path:
     genome = ROOT / "workflows" / "data" / GENOMES[options.genome]
     block, partition = (4000, "20kb") if options.genome == "lambda" else (100_000, "2Mb")
-    text = WORKFLOW.format(genome=genome, block=block, partition=partition)
+    others = folder / "others"
+    others.mkdir()
+    draw = random.Random(6)
+    for number in range(4):
+        # The first of them is half of each of the others.
+        draw.seed(6 if number == 0 else number)
+        own = "".join(draw.choices("ACGT", k=9_000 * (number + 1)))
+        draw.seed(6)
+        shared = "".join(draw.choices("ACGT", k=9_000))
+        (others / f"other{number}.fa").write_text(f">own\n{own}\n>shared\n{shared}\n")
+    text = WORKFLOW.format(genome=genome, folder=others, block=block, partition=partition)
     workflow = folder / "flow.yaml"
     workflow.write_text(text + (TRAIN if options.train else ""))
     return workflow

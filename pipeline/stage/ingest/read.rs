@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::describe::Tally;
@@ -21,13 +21,13 @@ use crate::stage::records::{BLOCK_BASES, RECORDS, Record, SEQUENCE, SequenceWrit
 use crate::units::Interval;
 
 /// Bad records that the manifest lists; more are only counted.
-const LISTED: u64 = 1000;
+pub(super) const LISTED: usize = 1000;
 
 /// The reason for bases between regions.
 const OUTSIDE: &str = "outside the regions";
 
 /// A record that was left out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Skipped {
     source: String,
     reason: String,
@@ -407,7 +407,7 @@ impl<'a> Ingest<'a> {
     fn skip_record(&mut self, source: &str, reason: String) {
         self.skips += 1;
         self.tally.skipped += 1;
-        if self.skips <= LISTED {
+        if self.skipped.len() < LISTED {
             self.skipped.push(Skipped { source: source.to_owned(), reason });
         }
     }

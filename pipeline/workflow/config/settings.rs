@@ -39,9 +39,10 @@ pub struct Resources {
     #[serde(deserialize_with = "units::bytes")]
     #[schemars(with = "Amount")]
     pub memory: Option<u64>,
-    /// Accelerators. Default 0.
+    /// Accelerators, for whoever places the stages on machines; a run on one machine takes no notice. Default 0.
     pub gpus: u32,
-    /// Time, as `90 s`, `30 min`, `2h` or `1d 12h`. Default: not said.
+    /// The most time that a try may take, as `90 s`, `30 min`, `2h` or `1d 12h`: at the next safe point after it the stage
+    /// fails, and the next run goes on from what it leaves. Default: as long as it takes.
     #[serde(deserialize_with = "time")]
     #[schemars(with = "Time")]
     pub time: Option<Duration>,
