@@ -12,8 +12,9 @@ use super::scores::{Metric, Scores};
 /// A coefficient of Matthews that is closer to 0 than this is about 0.
 pub const ABOUT_ZERO: f64 = 0.05;
 
-/// How far the best run of a task must be above one at about 0 for that one to count as collapsed. Where all runs are
-/// at about 0 the task was not learnt, and no run of it stands out.
+/// How far the best run of a task must be above one at about 0 for that one to count as collapsed; a run at exactly 0,
+/// which takes everything for one class, has collapsed as soon as another is not at about 0. Where all runs are at about
+/// 0 the task was not learnt, and no run of it stands out.
 pub const COLLAPSE: f64 = 0.1;
 
 /// The figures of several runs.
@@ -87,7 +88,10 @@ impl Summary {
 /// everything for one class): those at about 0, when another run is clearly not.
 pub fn collapsed(coefficients: &[Option<f64>]) -> Vec<bool> {
     let best = coefficients.iter().flatten().map(|mcc| mcc.abs()).fold(0.0, f64::max);
-    let has_collapsed = |mcc: f64| mcc.abs() < ABOUT_ZERO && best - mcc.abs() >= COLLAPSE;
+    let has_collapsed = |mcc: f64| {
+        let least = if mcc == 0.0 { ABOUT_ZERO } else { COLLAPSE };
+        mcc.abs() < ABOUT_ZERO && best - mcc.abs() >= least
+    };
     coefficients.iter().map(|mcc| mcc.is_some_and(has_collapsed)).collect()
 }
 
@@ -115,7 +119,9 @@ mod tests {
             (&[Some(0.7), Some(0.0), Some(0.65), Some(-0.02)], &[false, true, false, true]),
             (&[Some(0.01), Some(0.0), Some(-0.03)], &[false, false, false]),
             (&[Some(0.049), Some(0.051)], &[false, false]),
-            (&[Some(0.0), Some(0.12)], &[true, false]),
+            (&[Some(0.01), Some(0.12), Some(0.03)], &[true, false, false]),
+            (&[Some(0.0), Some(0.06), Some(0.04)], &[true, false, false]),
+            (&[Some(0.0), Some(0.04)], &[false, false]),
             (&[Some(0.06), Some(0.7)], &[false, false]),
             (&[Some(-0.5), Some(0.0)], &[false, true]),
             (&[None, Some(0.7), Some(0.0)], &[false, false, true]),
