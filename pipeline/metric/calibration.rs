@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn errors_are_those_of_the_definitions() {
         let close = |found: Option<f64>, expected: f64| {
-            assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}")
+            assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}");
         };
         // Confidences 0.9 (right), 0.9 (wrong), 0.8 (right), in two bins.
         let two = Calibration::new(&[1, 1, 0], &[0.9, 0.1, 0.2], 1).unwrap();

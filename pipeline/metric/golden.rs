@@ -38,11 +38,11 @@ struct Pair {
     y_true: Vec<u32>,
     score_a: Vec<f64>,
     score_b: Vec<f64>,
-    expected: Covariance,
+    expected: Compared,
 }
 
 #[derive(Deserialize)]
-struct Covariance {
+struct Compared {
     auc_a: f64,
     auc_b: f64,
     difference: f64,

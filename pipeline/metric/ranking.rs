@@ -99,7 +99,7 @@ mod tests {
                 &[true, true, false, false],
                 &[3.0, 2.0, 2.0, 1.0],
                 Some(3.5 / 4.0),
-                Some((1.0 + 2.0 / 3.0) / 2.0),
+                Some(f64::midpoint(1.0, 2.0 / 3.0)),
             ),
         ] {
             assert_eq!(auroc(positive, scores), Ok(of_roc), "{positive:?} {scores:?}");
@@ -147,7 +147,7 @@ mod tests {
         #[test]
         fn auroc_is_the_share_of_pairs_won(examples in examples()) {
             let of = |wanted: bool| examples.iter().filter(move |example| example.0 == wanted).map(|e| e.1);
-            let won = |p: i8, n: i8| if p > n { 1.0 } else if p == n { 0.5 } else { 0.0 };
+            let won = |p: i8, n: i8| f64::from(u8::from(p > n) + u8::from(p >= n)) / 2.0;
             let pairs: Vec<f64> = of(true).flat_map(|p| of(false).map(move |n| won(p, n))).collect();
             let expected = crate::metric::mean(pairs.iter().copied());
             let found = areas(&examples, |value| value)[0];

@@ -387,7 +387,7 @@ mod tests {
         assert_eq!((classes[0].auroc, classes[1].auroc), (Some(7.0 / 9.0), Some(7.0 / 9.0)));
         // Falling scores: 1, 0, 1, 1, 0, 0, and from the other end 0, 0, 1, 1, 0, 1.
         let close = |found: Option<f64>, expected: f64| {
-            assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}")
+            assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}");
         };
         close(classes[1].auprc, (1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0);
         close(classes[0].auprc, (1.0 + 1.0 + 3.0 / 5.0) / 3.0);

@@ -140,7 +140,7 @@ mod tests {
         let seeded: Vec<(u64, &Scores)> = [11, 12, 13].into_iter().zip(&runs).collect();
         let found = Summary::new(Metric::Accuracy, &seeded);
         let spread = |mean, runs, min, sd| Some(Spread { runs, mean, sd: Some(sd), min, max: 1.0 });
-        let sd = (((1.0_f64 - 2.5 / 3.0).powi(2) * 2.0 + (0.5_f64 - 2.5 / 3.0).powi(2)) / 2.0).sqrt();
+        let sd = (1.0_f64 / 12.0).sqrt();
         let all = found.all.unwrap();
         assert!((all.sd.unwrap() - sd).abs() < 1e-15);
         assert_eq!((all.runs, all.mean, all.min), (3, 2.5 / 3.0, 0.5));

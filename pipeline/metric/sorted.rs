@@ -39,7 +39,7 @@ impl Sorted {
         let mut below = 0;
         for group in self.groups() {
             let size: u64 = group.iter().map(|&place| u64::from(times[place as usize])).sum();
-            let rank = below as f64 + (size as f64 + 1.0) / 2.0;
+            let rank = f64::midpoint((below + 1) as f64, (below + size) as f64);
             for &place in group.iter().filter(|&&place| times[place as usize] > 0) {
                 ranks[place as usize] = rank;
             }

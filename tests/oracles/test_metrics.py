@@ -3,8 +3,8 @@
     python -m pytest tests/oracles/test_metrics.py
     python tests/oracles/test_metrics.py    # writes the expected figures of tests/golden/metrics anew
 
-The inputs of the cases are kept as they are; only what is expected of them is computed here. Rust compares itself with
-the same files (pipeline/metric/golden.rs). Needs scikit-learn, SciPy and NumPy.
+The inputs of the cases are kept as they are; only what is expected of them is computed here. Rust compares itself
+with the same files (pipeline/metric/golden.rs). Needs scikit-learn, SciPy and NumPy.
 """
 
 import json
