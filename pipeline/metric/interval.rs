@@ -1,7 +1,8 @@
-//! Percentile bootstrap over rows: how sure a figure of bits per base is.
+//! Percentile bootstrap over rows: how sure a figure is, of bits per base or of any score of a set.
 //!
-//! A row is one scored window: its code length in bits and the bases it covers. The figure is the ratio of the sums,
-//! so long rows weigh more than short ones. Memory: one `f64` per resample.
+//! For bits per base a row is one scored window: its code length in bits and the bases it covers. The figure is the
+//! ratio of the sums, so long rows weigh more than short ones. For scores a row is an example. Memory: one `f64` per
+//! resample and figure, and four bytes per example and thread.
 //!
 //! Rows are drawn as if independent. Neighbouring rows of a chromosome are not quite, and a training run with
 //! another seed is another model; the interval speaks of neither, only of which rows happened to be held out.
@@ -35,6 +36,21 @@ pub struct Estimate {
     pub resamples: u32,
 }
 
+/// An interval of a score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Share of the resamples inside the interval, such as 0.95.
+    pub level: f64,
+    /// Resamples drawn.
+    pub resamples: u32,
+    /// Resamples in which the score is not defined (of one class only, say); the interval is that of the others.
+    pub undefined: u32,
+}
+
 /// A percentile bootstrap: the same seed and rows give the same interval on any number of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
@@ -59,31 +75,80 @@ impl Bootstrap {
     /// level outside 0 to 1. For a paired comparison give each row the difference of its two code lengths.
     pub fn estimate(&self, rows: &[Row]) -> Option<Estimate> {
         let rows: Vec<Row> = rows.iter().copied().filter(|row| row.bases > 0).collect();
-        if rows.len() < 2 || self.resamples == 0 || !(0.0..=1.0).contains(&self.level) {
+        if rows.len() < 2 || !self.is_sound() {
             return None;
         }
-        let means = self.resampled_ratios(&rows);
-        let tail = (1.0 - self.level) / 2.0;
+        let figure = |resample| Some(ratio(self.draws(resample, rows.len()).map(|row| rows[row])));
+        let ratios = ascending((0..self.resamples).into_par_iter().map(figure).collect());
+        let Interval { low, high, level, resamples, .. } = self.interval(&ratios)?;
         Some(Estimate {
             value: ratio(rows.iter().copied()),
-            low: quantile(&means, tail),
-            high: quantile(&means, 1.0 - tail),
-            level: self.level,
+            low,
+            high,
+            level,
             rows: rows.len() as u64,
-            resamples: self.resamples,
+            resamples,
         })
     }
 
-    /// The figure of each resample, ascending. Every resample has its own stream of draws.
-    fn resampled_ratios(&self, rows: &[Row]) -> Vec<f64> {
-        let one = |resample: u32| {
-            let mut draws = SplitMix::new(self.seed).fork(u64::from(resample));
-            ratio((0..rows.len()).map(|_| rows[draws.below(rows.len())]))
-        };
-        let mut ratios: Vec<f64> = (0..self.resamples).into_par_iter().map(one).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        ratios
+    /// Any figures of `examples` examples, resampled together: for each figure its values in the resamples in which
+    /// it is defined, ascending.
+    ///
+    /// `figures` is told how many times each example was drawn and gives as many figures each time. Empty when there
+    /// are fewer than two examples, no resamples, or a level outside 0 to 1.
+    pub fn resample<F>(&self, examples: usize, figures: F) -> Vec<Vec<f64>>
+    where
+        F: Fn(&[u32]) -> Vec<Option<f64>> + Sync,
+    {
+        if examples < 2 || !self.is_sound() {
+            return Vec::new();
+        }
+        let resampled: Vec<_> = (0..self.resamples)
+            .into_par_iter()
+            .map_init(
+                || vec![0_u32; examples],
+                |times, resample| {
+                    times.fill(0);
+                    self.draws(resample, examples).for_each(|example| times[example] += 1);
+                    figures(times)
+                },
+            )
+            .collect();
+        let count = resampled.first().map_or(0, Vec::len);
+        let figure = |at: usize| resampled.iter().map(|figures| figures.get(at).copied().flatten()).collect();
+        (0..count).map(|at| ascending(figure(at))).collect()
     }
+
+    /// The interval that the ascending values of the resamples give; `None` where there are none, or with a level
+    /// outside 0 to 1.
+    pub fn interval(&self, sorted: &[f64]) -> Option<Interval> {
+        let tail = (1.0 - self.level) / 2.0;
+        let defined = u32::try_from(sorted.len()).ok().filter(|&defined| defined > 0 && self.is_sound())?;
+        Some(Interval {
+            low: quantile(sorted, tail),
+            high: quantile(sorted, 1.0 - tail),
+            level: self.level,
+            resamples: self.resamples,
+            undefined: self.resamples.saturating_sub(defined),
+        })
+    }
+
+    fn is_sound(&self) -> bool {
+        self.resamples > 0 && (0.0..=1.0).contains(&self.level)
+    }
+
+    /// The rows of a resample, as many as there are rows. Every resample has its own stream of draws.
+    fn draws(&self, resample: u32, rows: usize) -> impl Iterator<Item = usize> {
+        let mut draws = SplitMix::new(self.seed).fork(u64::from(resample));
+        (0..rows).map(move |_| draws.below(rows))
+    }
+}
+
+/// The figures that are defined, ascending.
+fn ascending(figures: Vec<Option<f64>>) -> Vec<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().flatten().collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures
 }
 
 /// Bits over bases of some rows.
@@ -195,6 +260,29 @@ mod tests {
         };
         assert_eq!(at(1, 1), at(1, 3));
         assert_ne!(at(1, 1), at(2, 1));
+    }
+
+    #[test]
+    fn any_figure_is_resampled_as_the_ratio_is() {
+        let rows = rows(60);
+        let ratio = |times: &[u32]| {
+            let drawn = rows
+                .iter()
+                .zip(times)
+                .map(|(row, &times)| (row.bits * f64::from(times), 100 * u64::from(times)));
+            Some(super::ratio(drawn.map(|(bits, bases)| Row { bits, bases })))
+        };
+        let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
+        let odd = |times: &[u32]| (times[0] == 0).then_some(1.0);
+        let found = bootstrap.resample(rows.len(), |times| vec![ratio(times), odd(times)]);
+        let [of_ratio, of_odd] = [0, 1].map(|at: usize| bootstrap.interval(&found[at]).unwrap());
+        let expected = bootstrap.estimate(&rows).unwrap();
+        assert!((of_ratio.low - expected.low).abs() < 1e-12 && (of_ratio.high - expected.high).abs() < 1e-12);
+        // An example is in a resample of 60 with probability 1 - (59/60)^60 = 0.635.
+        assert_eq!((of_ratio.undefined, of_odd.low, of_odd.high), (0, 1.0, 1.0));
+        assert!((100..155).contains(&of_odd.undefined), "{of_odd:?}");
+        assert_eq!(bootstrap.interval(&[]), None);
+        assert!(bootstrap.resample(1, |_| vec![Some(1.0)]).is_empty());
     }
 
     #[test]
