@@ -8,6 +8,7 @@ pub mod audit;
 mod dataset;
 mod folders;
 mod known;
+pub mod published;
 mod reference;
 mod sites;
 
@@ -21,21 +22,8 @@ pub use dataset::{Dataset, Example, Part, Place};
 pub use known::{KNOWN, Known};
 pub use sites::Sites;
 
+use crate::metric::scores::Metric;
 use crate::source::{columns, contigs, table};
-
-/// What a task's score is called where it was published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Share of examples with the right class.
-    Accuracy,
-    /// Matthews correlation coefficient.
-    Mcc,
-    /// Mean of the classes' F1 scores.
-    MacroF1,
-    /// Area under the receiver operating characteristic.
-    Auroc,
-}
 
 /// A file of tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,8 +9,8 @@ use super::{Error, print_json};
 use crate::fs;
 use crate::report::count;
 use crate::task::audit::{Audit, Options, Score, audit};
-use crate::task::{Dataset, KNOWN, Part, Task, find};
-use crate::units::parse_bytes;
+use crate::task::{Dataset, KNOWN, Part, Task, find, published};
+use crate::units::{parse_bytes, similar};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -37,11 +37,20 @@ pub enum Command {
     },
     /// List the tasks of the suites that are known by name, with the metric of their published scores
     List,
+    /// Print scores that others have published, with their sources and protocols
+    Published {
+        /// Names of tasks; by default all
+        tasks: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::List => list(),
+        Command::Published { tasks, json } => published(tasks, *json),
         Command::Audit { paths, reference, clean, memory, seed, json } => {
             let options = Options { memory: *memory, seed: *seed };
             let mut audits = Vec::new();
@@ -77,6 +86,43 @@ fn list() -> Result<(), Error> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+fn published(tasks: &[String], json: bool) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for task in tasks {
+        let found = published::published(Some(task));
+        if found.is_empty() {
+            let meant = similar(task, KNOWN.iter().map(|known| known.name));
+            let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+            return Err(Error::Other(format!("no published score of a task `{task}` is known{meant}")));
+        }
+        rows.extend(found);
+    }
+    if tasks.is_empty() {
+        rows = published::published(None);
+    }
+    if json {
+        return print_json(&rows);
+    }
+    let mut out = io::stdout().lock();
+    for row in &rows {
+        let spread = row.spread.map_or(String::new(), |spread| format!("± {spread:.3}"));
+        let metric = format!("{:?}", row.metric).to_lowercase();
+        let (task, model, value, source) = (&row.task, &row.model, row.value, &row.source);
+        writeln!(out, "{task:34}{model:40}{metric:10}{value:>7.4} {spread:9}{source}")?;
+    }
+    writeln!(out)?;
+    for source in published::SOURCES.iter().filter(|source| rows.iter().any(|row| row.source == source.key)) {
+        let secondary = if source.is_secondary { " (not from who ran the models)" } else { "" };
+        let spread =
+            if source.spread.is_empty() { String::new() } else { format!("; ±: {}", source.spread) };
+        writeln!(out, "{}: {}{secondary}; {}{spread}", source.key, source.title, source.protocol)?;
+    }
+    Ok(writeln!(
+        out,
+        "Protocols differ: scores of different sources are not comparable, not even of the same model."
+    )?)
 }
 
 /// Writes the clean test examples as a table that can be a test set itself.
@@ -121,11 +167,14 @@ fn text(audit: &Audit) -> String {
     }
     let dropped = audit.dropped.iter();
     lines.extend(dropped.map(|(reason, &sites)| format!("  left out: {} ({reason})", count(sites))));
-    lines.push(format!("  {:26} {:>9} {:>9}", "without a model of DNA", "test set", "clean"));
+    lines.push(format!("  {:20} {:>20} {:>20}", "without a model of DNA", "test set", "clean"));
     for baseline in &audit.baselines {
-        let shown = |score: Score| percent(score.accuracy);
+        let shown = |score: Score| {
+            let mcc = score.mcc.map_or("-".to_owned(), |mcc| format!("{mcc:.3}"));
+            format!("{}, MCC {mcc}", percent(score.accuracy))
+        };
         let clean = baseline.clean.map_or("-".to_owned(), shown);
-        lines.push(format!("    {:24} {:>9} {clean:>9}", baseline.name, shown(baseline.official)));
+        lines.push(format!("    {:18} {:>20} {clean:>20}", baseline.name, shown(baseline.official)));
     }
     let clean: Vec<String> = audit
         .classes

@@ -48,7 +48,7 @@ fn an_audit_names_what_makes_a_score_mean_little() {
         "train               6 examples of 40 to 50 bases, median 40: negative 3, positive 3",
         "! 1 of 4 test examples are copies of training examples: 1 of 2 `negative` (50.0 %)",
         "! 1 of 2 `positive` of the test set (50.0 %) lie on training examples, 1 of them on one of their class and strand, the median by 80.0 % of its bases",
-        "length                     100.0 %   100.0 %",
+        "length               100.0 %, MCC 1.000   100.0 %, MCC 1.000",
         "clean test examples: negative 1, positive 1",
     ] {
         assert!(text.contains(expected), "no `{expected}` in\n{text}");
@@ -128,4 +128,26 @@ fn the_tasks_that_come_with_genomill_can_be_audited() {
     assert_eq!(coding["classes"], serde_json::json!(["background", "site"]));
     let test = coding["parts"][2]["by_class"].as_array().unwrap();
     assert!(test[0] == test[1] && test[0].as_u64().unwrap() > 300, "{coding}");
+}
+
+#[test]
+fn published_scores_come_with_their_sources() {
+    let run = |name: &str| genomill().args(["task", "published", name]).output().unwrap();
+    let text = String::from_utf8(run("tf-0").stdout).unwrap();
+    assert!(
+        text.starts_with(
+            "tf-0                              DNABERT-2                               mcc        0.7199"
+        ),
+        "{text}"
+    );
+    for expected in ["gue-secondary: ", "(not from who ran the models)", "not comparable"] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let output = run("tf0");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("no published score of a task `tf0` is known; did you mean `tf-0`?"),
+        "{}",
+        stderr(&output)
+    );
 }

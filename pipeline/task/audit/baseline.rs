@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::{Dataset, Example, Part};
 use super::copies::Seen;
+use crate::metric::classification::Confusion;
 
 mod regression;
 
@@ -26,6 +27,8 @@ pub struct Baseline {
 pub struct Score {
     /// Share of examples with the right class.
     pub accuracy: f64,
+    /// Matthews' correlation coefficient; 0 where only one class was predicted.
+    pub mcc: Option<f64>,
 }
 
 /// Classes that were predicted for the test examples.
@@ -55,12 +58,12 @@ fn has_bases(dataset: &Dataset) -> bool {
 
 fn score(dataset: &Dataset, predictions: &[u32], counts: impl Fn(usize) -> bool) -> Option<Score> {
     let examples = dataset.part(Part::Test).iter().zip(predictions).enumerate();
-    let right: Vec<bool> = examples
+    let (truth, predicted): (Vec<u32>, Vec<u32>) = examples
         .filter(|(at, _)| counts(*at))
-        .map(|(_, (example, prediction))| example.class == *prediction)
-        .collect();
-    let accuracy = right.iter().filter(|right| **right).count() as f64 / right.len() as f64;
-    (!right.is_empty()).then_some(Score { accuracy })
+        .map(|(_, (example, prediction))| (example.class, *prediction))
+        .unzip();
+    let confusion = Confusion::new(dataset.classes.len(), &truth, &predicted).ok()?;
+    Some(Score { accuracy: confusion.accuracy()?, mcc: confusion.shown_mcc() })
 }
 
 /// The most frequent class of the training examples with the same value; of all where a value is new.
