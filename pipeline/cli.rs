@@ -9,6 +9,7 @@ mod export;
 mod gc;
 mod graph;
 mod init;
+mod model;
 mod progress;
 mod remote;
 mod research_crate;
@@ -82,6 +83,9 @@ enum Command {
     /// Look into a tokenizer and use it
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// What a model costs, whether it is right, and its export
+    #[command(subcommand)]
+    Model(model::Command),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -174,6 +178,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Schema { of } => schema(of),
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Model(command) => model::run(&command),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man(arguments) => shell::man(&arguments),
     }
@@ -186,6 +191,12 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
     };
     print_json(&schema)
+}
+
+/// What a command that needs the trainer says where there is none.
+#[cfg(not(feature = "train"))]
+fn no_trainer() -> Error {
+    Error::Other(crate::stage::Error::NoTrainer.to_string())
 }
 
 /// Prints a value as JSON, on stdout.

@@ -1,6 +1,10 @@
 //! Models: their configuration and layout, which need no libtorch, and their tensors, which do.
 
+#[cfg(feature = "train")]
+pub mod check;
 pub mod config;
+pub mod cost;
+pub mod hf;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;

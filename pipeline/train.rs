@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod config;
 pub mod duration;
 #[cfg(feature = "train")]
+pub mod export;
+#[cfg(feature = "train")]
 #[cfg(test)]
 mod golden;
 mod history;
@@ -16,7 +18,7 @@ mod history;
 mod run;
 mod schedule;
 
-pub use config::{Config, Resolved};
+pub use config::{Config, Initialize, Resolved};
 pub use duration::Duration;
 pub use history::{Record, read_history};
 #[cfg(feature = "train")]

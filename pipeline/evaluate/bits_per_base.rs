@@ -107,7 +107,8 @@ mod tests {
     use crate::train::{self, Data, Duration};
 
     fn vocabulary(fingerprint: &str) -> Vocabulary {
-        Vocabulary { bases: vec![0, 0, 1, 3, 5], pad: Some(0), fingerprint: fingerprint.to_owned() }
+        let bases = vec![0, 0, 1, 3, 5];
+        Vocabulary { bases, pad: Some(0), fingerprint: fingerprint.to_owned(), ..Vocabulary::default() }
     }
 
     fn trained(out: &Path, hooks: Hooks<'_>) {

@@ -6,15 +6,19 @@ use super::Batch;
 pub const IGNORED: i64 = -100;
 
 /// What the loss must know of a tokenizer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vocabulary {
     /// Bases that each id stands for; 0 for special tokens, and for tokens whose bases shall not count (such as
     /// those that cover N). Its length is the vocabulary's size.
     pub bases: Vec<u32>,
     /// The id that fills short rows, never to be predicted.
     pub pad: Option<u32>,
+    /// The id before every window of the training rows, where there is one.
+    pub begin: Option<u32>,
     /// Fingerprint of the tokenizer: a checkpoint is bound to it.
     pub fingerprint: String,
+    /// The tokenizer itself, as the text of its `tokenizer.json`; checkpoints keep it.
+    pub tokenizer: String,
 }
 
 /// The targets of a batch, position by position. The last position of a row has none.
@@ -114,7 +118,7 @@ mod tests {
     use super::*;
 
     fn vocabulary() -> Vocabulary {
-        Vocabulary { bases: vec![0, 0, 1, 3], pad: Some(0), fingerprint: String::new() }
+        Vocabulary { bases: vec![0, 0, 1, 3], pad: Some(0), ..Vocabulary::default() }
     }
 
     #[test]

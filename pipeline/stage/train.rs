@@ -1,11 +1,14 @@
 //! Trains a model on the rows of a shard set. Memory: the model, its optimizer and a few batches.
 
+use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Error, Outcome, ParseError, Stage, Task, from, to_json};
-use crate::train::Config as Training;
+use super::{Error, File, Outcome, ParseError, Stage, Task, from, to_json};
+use crate::model::hf;
+use crate::train::{Config as Training, Initialize};
 
 /// A training run: `from`, and everything that [`Training`] has.
 #[derive(Debug, Serialize)]
@@ -58,6 +61,14 @@ impl Stage for Config {
         from(&self.from)
     }
 
+    fn files(&self, base: &Path) -> Result<Vec<File>, Error> {
+        let Some(Initialize { hf: folder }) = &self.training.initialize else { return Ok(Vec::new()) };
+        let files = hf::files(&base.join(folder));
+        let files = files.map_err(|error| Error::Config { key: "initialize", reason: error.to_string() })?;
+        let name = |path: PathBuf| path.file_name().map(|name| File::new(&folder.join(name)));
+        Ok(files.into_iter().filter_map(name).collect())
+    }
+
     fn problems(&self) -> Vec<(&'static str, String)> {
         self.training.check().err().map(|error| ("from", error.to_string())).into_iter().collect()
     }
@@ -94,7 +105,8 @@ impl Stage for Config {
         };
         let hooks =
             Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
-        let summary = train::run(&self.training, data, task.out, hooks).map_err(|error| match error {
+        let training = self.training.clone().with_paths(|path| task.file(path));
+        let summary = train::run(&training, data, task.out, hooks).map_err(|error| match error {
             train::Error::Stopped { .. } => Error::Interrupted,
             error => error.into(),
         })?;
@@ -109,7 +121,9 @@ pub fn vocabulary(set: &crate::shard::ShardSet) -> Result<crate::loader::Vocabul
     Ok(crate::loader::Vocabulary {
         bases: (0..tokenizer.vocabulary_size()).map(|token| tokenizer.bases(token)).collect(),
         pad: tokenizer.special("[PAD]"),
+        begin: set.details.packing.as_ref().and_then(|packing| packing.begin),
         fingerprint: set.details.tokenizer_fingerprint.clone(),
+        tokenizer: tokenizer.to_json(),
     })
 }
 

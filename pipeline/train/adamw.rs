@@ -76,7 +76,7 @@ impl AdamW {
 /// Matrices decay, norms do not; the embedding where it is asked.
 const fn decay(config: &Resolved, role: Role) -> f64 {
     match role {
-        Role::Matrix | Role::Head => config.weight_decay,
+        Role::Attention | Role::FeedForward | Role::Head => config.weight_decay,
         Role::Embedding if config.decay_embedding => config.weight_decay,
         Role::Embedding | Role::Norm => 0.0,
     }

@@ -1,6 +1,6 @@
-//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`.
+//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors`, `tokenizer.json` and `checkpoint.json`.
 //!
-//! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each tensor file, and
+//! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each other file, and
 //! reading refuses a file that does not match it.
 
 use std::collections::BTreeMap;
@@ -17,13 +17,15 @@ use crate::loader::Vocabulary;
 use crate::model::likelihood::Likelihood;
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
+use crate::tokenizer::{self, Tokenizer};
 
 /// Version of the folder's contents.
-const FORMAT: &str = "genomill.checkpoint/1";
+const FORMAT: &str = "genomill.checkpoint/2";
 const FOLDER: &str = "checkpoints";
 const STATE: &str = "checkpoint.json";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
 const MEAN: &str = "mean.";
 const SQUARE: &str = "square.";
 
@@ -41,7 +43,7 @@ pub struct State {
     pub vocabulary: VocabularyRef,
     /// The rows that it was trained on.
     pub data: DataRef,
-    /// blake3 of each tensor file.
+    /// blake3 of each other file.
     pub files: BTreeMap<String, String>,
 }
 
@@ -67,6 +69,8 @@ pub struct Progress {
 pub struct VocabularyRef {
     /// Number of ids.
     pub size: usize,
+    /// The id before every window of the rows, where there is one.
+    pub begin: Option<u32>,
     /// Its fingerprint.
     pub fingerprint: String,
 }
@@ -113,7 +117,18 @@ pub enum Error {
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// A tensor file that changed since it was written.
+    /// The state of another version.
+    #[error("`{}` is of the format `{found}`, this genomill reads `{FORMAT}`", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A file that changed since it was written.
     #[error("`{}` is damaged: its blake3 is {found}, the checkpoint says {expected}", path.display())]
     Damaged {
         /// The file.
@@ -154,6 +169,11 @@ pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
     Ok((state, model))
 }
 
+/// The tokenizer of the checkpoint in `folder`.
+pub fn tokenizer(folder: &Path, state: &State) -> Result<Box<dyn Tokenizer>, Error> {
+    Ok(tokenizer::open(&checked(folder, state, TOKENIZER)?)?)
+}
+
 /// Refuses rows of another tokenizer than the checkpoint's.
 pub fn check_vocabulary(state: &State, vocabulary: &Vocabulary, folder: &Path) -> Result<(), Error> {
     let here = VocabularyRef::of(vocabulary);
@@ -163,7 +183,8 @@ pub fn check_vocabulary(state: &State, vocabulary: &Vocabulary, folder: &Path) -
 
 impl VocabularyRef {
     pub(super) fn of(vocabulary: &Vocabulary) -> Self {
-        Self { size: vocabulary.size(), fingerprint: vocabulary.fingerprint.clone() }
+        let (size, begin) = (vocabulary.size(), vocabulary.begin);
+        Self { size, begin, fingerprint: vocabulary.fingerprint.clone() }
     }
 }
 
@@ -218,6 +239,7 @@ pub(super) fn save(
     state: &mut State,
     weights: &Weights,
     optimizer: &AdamW,
+    tokenizer: &str,
 ) -> Result<PathBuf, Error> {
     let folder = out.join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -228,7 +250,9 @@ pub(super) fn save(
         .map_err(fs::error("create a folder in", &folder))?;
     weights::write(&part.path().join(MODEL), &[("", weights)])?;
     weights::write(&part.path().join(OPTIMIZER), &[(MEAN, &optimizer.mean), (SQUARE, &optimizer.square)])?;
-    for name in [MODEL, OPTIMIZER] {
+    let path = part.path().join(TOKENIZER);
+    std::fs::write(&path, tokenizer).map_err(fs::error("write", &path))?;
+    for name in [MODEL, OPTIMIZER, TOKENIZER] {
         state.files.insert(name.to_owned(), hash_synced(&part.path().join(name))?);
     }
     write_state(part.path(), state)?;
@@ -262,7 +286,12 @@ fn step_of(folder: &Path) -> Option<u64> {
 
 fn read_state(folder: &Path) -> Result<State, Error> {
     let path = folder.join(STATE);
-    serde_json::from_slice(&fs::read(&path)?).map_err(|source| Error::State { path, source })
+    let malformed = |source| Error::State { path: path.clone(), source };
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(&path)?).map_err(malformed)?;
+    match value["format"].as_str() {
+        Some(FORMAT) => serde_json::from_value(value).map_err(malformed),
+        found => Err(Error::Format { path, found: found.unwrap_or("none").to_owned() }),
+    }
 }
 
 fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
@@ -272,7 +301,7 @@ fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
     Ok(fs::write_atomic(&path, &bytes)?)
 }
 
-/// The path of a tensor file, after comparing its hash with the state's.
+/// The path of a file, after comparing its hash with the state's.
 fn checked(folder: &Path, state: &State, name: &str) -> Result<PathBuf, Error> {
     let path = folder.join(name);
     let found = hash(&path)?;

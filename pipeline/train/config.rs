@@ -1,11 +1,13 @@
 //! A training run as a person writes it, and resolved: every number known.
 
+use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::{Duration, Pace};
 use super::schedule::{Decay, Schedule};
-use crate::model::{self, Overrides, Preset};
+use crate::model::{self, Overrides, Preset, hf};
 
 /// Share of the steps that warm up when nothing is said.
 const WARMUP_SHARE: u64 = 20;
@@ -23,6 +25,9 @@ pub struct Config {
     /// The model's shape field by field; replaces what the preset says.
     #[serde(default)]
     pub model: Overrides,
+    /// A model to start from instead of random weights; it brings its shape, so `preset` and `model` are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize: Option<Initialize>,
     /// How long to train: `400 steps`, `5_000_000 tokens` or `2 epochs`.
     #[serde(default = "one_epoch")]
     pub duration: Duration,
@@ -77,6 +82,14 @@ pub struct Config {
     pub checkpoint_every: Option<Duration>,
 }
 
+/// Where the first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Initialize {
+    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`.
+    pub hf: PathBuf,
+}
+
 /// A training run with every number known; saved with each checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,7 +125,7 @@ pub struct Resolved {
 }
 
 /// Why a run cannot be as it is written.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model that cannot be.
@@ -127,6 +140,38 @@ pub enum Error {
         found: f64,
         /// What it may be.
         expected: &'static str,
+    },
+    /// A folder to start from that cannot be read.
+    #[error(transparent)]
+    Folder(#[from] hf::Error),
+    /// Two shapes.
+    #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
+    TwoShapes,
+    /// A vocabulary that the embedding has no rows for.
+    #[error(
+        "the shards' vocabulary of {found} ids is larger than the embedding of `{}`, which has {rows} rows",
+        folder.display()
+    )]
+    Vocabulary {
+        /// The folder.
+        folder: PathBuf,
+        /// Number of ids.
+        found: u32,
+        /// Number of rows.
+        rows: u32,
+    },
+    /// Rows that are longer than what the model can see.
+    #[error(
+        "the shards' rows of {found} tokens are longer than the context of `{}`, which is {limit} tokens",
+        folder.display()
+    )]
+    Context {
+        /// The folder.
+        folder: PathBuf,
+        /// Tokens per row.
+        found: u32,
+        /// Tokens that the model sees at most.
+        limit: u32,
     },
     /// No row to train on.
     #[error("there is no row to train on")]
@@ -197,6 +242,11 @@ impl Config {
             ("grad_clip", self.grad_clip.unwrap_or(1.0), self.grad_clip.is_none_or(is_positive), positive),
         ];
         match checks.into_iter().find(|(_, _, holds, _)| !holds) {
+            None if self.initialize.is_some()
+                && (self.preset.is_some() || self.model != Overrides::default()) =>
+            {
+                Err(Error::TwoShapes)
+            }
             None => Ok(()),
             Some((name, found, _, expected)) => Err(Error::Range { name, found, expected }),
         }
@@ -210,7 +260,7 @@ impl Config {
         }
         let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
         Ok(Resolved {
-            model: model::Config::resolve(self.preset, &self.model, vocabulary, context)?,
+            model: self.shape(vocabulary, context)?,
             schedule: self.schedule(pace),
             batch_rows: self.batch_rows,
             micro_batch_rows: self
@@ -227,6 +277,31 @@ impl Config {
             evaluate_rows: self.evaluate_rows,
             checkpoint_every: self.checkpoint_every.map(|every| every.steps(pace)),
         })
+    }
+
+    /// The model: that of the folder to start from, or of preset and overrides.
+    fn shape(&self, vocabulary: u32, context: u32) -> Result<model::Config, Error> {
+        let Some(Initialize { hf: folder }) = &self.initialize else {
+            return Ok(model::Config::resolve(self.preset, &self.model, vocabulary, context)?);
+        };
+        let found = hf::read_config(folder)?;
+        let folder = folder.clone();
+        if vocabulary > found.vocabulary {
+            return Err(Error::Vocabulary { folder, found: vocabulary, rows: found.vocabulary });
+        }
+        if context > found.context {
+            return Err(Error::Context { folder, found: context, limit: found.context });
+        }
+        Ok(model::Config { vocabulary, ..found })
+    }
+
+    /// The same run, with `place` of every path.
+    #[must_use]
+    pub fn with_paths(mut self, place: impl Fn(&Path) -> PathBuf) -> Self {
+        if let Some(initialize) = &mut self.initialize {
+            initialize.hf = place(&initialize.hf);
+        }
+        self
     }
 
     fn schedule(&self, pace: Pace) -> Schedule {
@@ -247,6 +322,7 @@ impl Default for Config {
         Self {
             preset: None,
             model: Overrides::default(),
+            initialize: None,
             duration: one_epoch(),
             batch_rows: default_batch_rows(),
             micro_batch_rows: None,
@@ -300,7 +376,7 @@ mod tests {
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 19);
+        assert_eq!(properties.len(), 20);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),

@@ -7,8 +7,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::adamw::{self, AdamW, Update};
 use super::checkpoint::{self, DataRef, State, VocabularyRef};
-use super::config::{self, Config, Resolved};
-use super::history::{self, Record, read_history};
+use super::config::{self, Config, Initialize, Resolved};
+use super::history::{self, FILE as HISTORY, Record, read_history};
 use crate::fs;
 use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
 use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
@@ -19,7 +19,6 @@ use crate::observer::{Event, Observer, Stop, Unit};
 
 /// Threads that read rows ahead: one fills batches far faster than they are used.
 const LOADERS: usize = 1;
-const HISTORY: &str = "history.jsonl";
 
 /// What a model is trained on.
 #[derive(Clone, Copy)]
@@ -133,7 +132,7 @@ impl From<tch::TchError> for Error {
 /// Trains a model and leaves its last checkpoint and its history in `out`. Goes on from a checkpoint that is there.
 pub fn run(config: &Config, data: Data<'_>, out: &Path, hooks: Hooks<'_>) -> Result<Summary, Error> {
     let resolved = resolve(config, data)?;
-    let mut trainer = Trainer::start(&resolved, data, out, hooks)?;
+    let mut trainer = Trainer::start(&resolved, config.initialize.as_ref(), data, out, hooks)?;
     let order = Order::Shuffled(Sampler { seed: resolved.seed, len: data.rows.rows(), rank: 0, world: 1 });
     std::thread::scope(|scope| {
         let (rows, position) = (resolved.batch_rows as usize, trainer.state.progress.position);
@@ -178,13 +177,19 @@ struct Step {
 
 impl<'a> Trainer<'a> {
     /// Fresh, or from the newest checkpoint in `out`.
-    fn start(config: &Resolved, data: Data<'a>, out: &'a Path, hooks: Hooks<'a>) -> Result<Self, Error> {
+    fn start(
+        config: &Resolved,
+        initial: Option<&Initialize>,
+        data: Data<'a>,
+        out: &'a Path,
+        hooks: Hooks<'a>,
+    ) -> Result<Self, Error> {
         let (rows, context) = (data.rows.rows(), data.rows.context());
         let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
         let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
         let workers = Workers::start(hooks.threads)?;
         let (state, model, optimizer, saved) = match checkpoint::resume(out, &state, Device::Cpu)? {
-            None => fresh(state, Device::Cpu)?,
+            None => fresh(state, initial, Device::Cpu)?,
             Some(run) => {
                 let saved = (run.state.progress.step, run.folder);
                 let message = format!("goes on from step {}", saved.0);
@@ -306,7 +311,8 @@ impl<'a> Trainer<'a> {
         {
             return Ok(place.clone());
         }
-        let place = checkpoint::save(self.out, &mut self.state, self.model.weights(), &self.optimizer)?;
+        let (weights, tokenizer) = (self.model.weights(), &self.data.vocabulary.tokenizer);
+        let place = checkpoint::save(self.out, &mut self.state, weights, &self.optimizer, tokenizer)?;
         self.saved = Some((now, place.clone()));
         Ok(place)
     }
@@ -322,8 +328,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn fresh(state: State, device: Device) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
-    let weights = Weights::random(&state.config.model, state.config.seed, device)?;
+/// The weights are random, or those of `initial`.
+fn fresh(
+    state: State,
+    initial: Option<&Initialize>,
+    device: Device,
+) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
+    let weights = match initial {
+        None => Weights::random(&state.config.model, state.config.seed, device)?,
+        Some(Initialize { hf: folder }) => Weights::read_hf(&state.config.model, folder, device)?,
+    };
     let model = Olmo::new(state.config.model.clone(), weights, device)?;
     let optimizer = AdamW::new(&state.config, device)?;
     Ok((state, model, optimizer, None))
@@ -414,13 +428,16 @@ mod tests {
     use crate::loader::tests_support::Rows;
     use crate::model::Preset;
     use crate::observer::Silent;
+    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::nucleotide::Nucleotide;
     use crate::train::Duration;
 
     const CONTEXT: u64 = 24;
 
     fn vocabulary() -> Vocabulary {
         let bases = [0, 0].into_iter().chain([2; 30]).collect();
-        Vocabulary { bases, pad: Some(0), fingerprint: "tokenizer".to_owned() }
+        let (fingerprint, tokenizer) = ("tokenizer".to_owned(), Nucleotide::new().to_json());
+        Vocabulary { bases, pad: Some(0), begin: None, fingerprint, tokenizer }
     }
 
     fn config(steps: u64) -> Config {

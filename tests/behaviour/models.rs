@@ -1,0 +1,90 @@
+//! Models from outside: what they cost, training, export, scores and samples. Needs the trainer.
+
+use std::process::Output;
+
+use crate::support::{LAMBDA, Scratch, data, genomill, root, stderr};
+
+/// Phage lambda with a small model, trained for some steps.
+fn trained(keys: &str) -> Scratch {
+    let model = format!(
+        "  model:   {{uses: train, from: shards, preset: olmo-300k, duration: 6 steps, batch_rows: 4, log_every: 2 steps{keys}}}\n"
+    );
+    let scratch = Scratch::new(&[LAMBDA, model.as_str()].concat());
+    std::fs::copy(data("phage_lambda.fa.gz"), scratch.path("lambda.fa.gz")).unwrap();
+    scratch
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn info_counts_what_a_preset_costs() {
+    let info = ["model", "info", "olmo-1b", "--vocab", "50280", "--context", "2048"];
+    let text = stdout(&genomill().args(info).output().unwrap());
+    for expected in ["1,176,764,416\n", "4,707,057,664 bytes\n", "9,414,115,328 bytes\n"] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let more = ["--json", "--mfu", "0.5", "--peak", "100", "--tokens", "1000000000", "--devices", "2"];
+    let json = stdout(&genomill().args(info).args(more).output().unwrap());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let (rate, flop) =
+        (json["tokens_per_second"].as_f64().unwrap(), json["flop"]["per_token"].as_f64().unwrap());
+    assert!((rate * flop / 50e12 - 1.0).abs() < 1e-9);
+    assert!((json["seconds"].as_f64().unwrap() * 2.0 * rate / 1e9 - 1.0).abs() < 1e-9, "{json}");
+    for (wrong, expected) in [
+        (
+            ["model", "info", "olmo-2b", "--vocab", "5", "--context", "8"],
+            "expected one of olmo-300k, olmo-1m",
+        ),
+        (["model", "info", "olmo-1b", "--vocab", "0", "--context", "8"], "0 is not in 1..=16777216"),
+    ] {
+        let output = genomill().args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn check_fails_above_the_tolerance() {
+    let folder = root().join("tests/golden/olmo2_gqa");
+    let check = |tolerance: &str| {
+        genomill().args(["model", "check", "--tolerance", tolerance]).arg(&folder).output().unwrap()
+    };
+    assert!(stdout(&check("5e-5")).contains("compared      2 rows of 96 tokens"));
+    let output = check("1e-12");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("expected at most 1.000e-12"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_export_tells_where_the_model_comes_from_and_starts_another_run() {
+    let scratch = trained("");
+    scratch.ran(&[]);
+    let export = |to: &str| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(["model", "export", "work/flow/model", "--to", "hf", to]);
+        command.output().unwrap()
+    };
+    stdout(&export("hf"));
+    let card = std::fs::read_to_string(scratch.path("hf/README.md")).unwrap();
+    assert!(card.contains("| `lambda.fa.gz` | "), "{card}");
+    let output = export("hf");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("it exists already"), "{}", stderr(&output));
+
+    let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
+    scratch.write(&yaml.replace("preset: olmo-300k", "initialize: {hf: hf}"));
+    assert_eq!(scratch.ran(&[]), ["model"]);
+    assert_eq!(scratch.ran(&[]), [""; 0]);
+    // Another weight is another model.
+    let weights = scratch.path("hf/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    assert_eq!(scratch.ran(&[]), ["model"]);
+    std::fs::remove_dir_all(scratch.path("hf")).unwrap();
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("hf/config.json"), "{message}");
+}
