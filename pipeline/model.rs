@@ -1,6 +1,8 @@
 //! Models: their configuration and layout, which need no libtorch, and their tensors, which do.
 
 #[cfg(feature = "train")]
+pub mod backward;
+#[cfg(feature = "train")]
 pub mod check;
 pub mod config;
 pub mod cost;

@@ -172,7 +172,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "train",
         summary: "Trains a language model on shards",
-        algorithm: 1,
+        algorithm: 2,
         share: Many,
         resumable: true,
         parse: train::parse,

@@ -18,7 +18,7 @@ mod history;
 mod run;
 mod schedule;
 
-pub use config::{Config, Initialize, Resolved};
+pub use config::{Config, ContextWarmup, Initialize, Resolved};
 pub use duration::Duration;
 pub use history::{Record, read_history};
 #[cfg(feature = "train")]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 use super::progress::{self, Style};
 use super::{Error, environment, say};
@@ -177,8 +179,10 @@ pub(super) fn threads(jobs: Option<u32>) -> usize {
     jobs.map_or_else(cores, |jobs| jobs as usize)
 }
 
-/// The first ctrl-C (or SIGTERM) asks to stop at the next safe point; the second one does not ask.
+/// The first ctrl-C (or SIGTERM) asks to stop at the next safe point; the second one does not ask. SIGUSR1, by which
+/// queues tell that time is nearly over, asks as often as it comes.
 pub(super) fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
+    on_notice(Arc::clone(stop)).map_err(|e| Error::Other(format!("cannot listen for SIGUSR1: {e}")))?;
     let stop = Arc::clone(stop);
     let handler = move || {
         if stop.is_requested() {
@@ -188,6 +192,19 @@ pub(super) fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
         stop.request();
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Other(format!("cannot listen for signals: {e}")))
+}
+
+fn on_notice(stop: Arc<Stop>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if !stop.is_requested() {
+                say("told to stop (SIGUSR1): stopping at the next safe point");
+            }
+            stop.request();
+        }
+    });
+    Ok(())
 }
 
 fn closing(decisions: &[(String, Decision)], work: &Path) -> String {

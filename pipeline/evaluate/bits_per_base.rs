@@ -69,6 +69,12 @@ pub fn bits_per_base(
     summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
 }
 
+/// Whether the newest checkpoint at or under `folder` was trained with tokens that see only their own document. Rows that
+/// say where documents end are then scored so.
+pub fn masks_documents(folder: &Path) -> Result<bool, Error> {
+    Ok(checkpoint::state(folder)?.config.document_mask)
+}
+
 fn check_sizes(found: usize, limit: u32, batch_rows: u32) -> Result<(), Error> {
     if batch_rows == 0 {
         return Err(Error::BatchRows);

@@ -84,22 +84,19 @@ impl Stage for Config {
 
     #[cfg(feature = "train")]
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        use crate::loader::TokenRows;
         use crate::shard::{ShardSet, contexts};
         use crate::train::{self, Data, Hooks};
 
         let input = &contexts::choose(task.input_of("from", &crate::shard::KINDS)?, self.context)?;
         let set = ShardSet::from_artifact(input)?;
-        let rows = set.rows("train")?;
-        let validation =
-            set.details.splits.contains_key("validation").then(|| set.rows("validation")).transpose()?;
+        let masked = self.training.document_mask;
+        let train = rows(&set, "train", masked)?;
+        let validation = set.details.splits.contains_key("validation");
+        let validation = validation.then(|| rows(&set, "validation", masked)).transpose()?;
         let vocabulary = vocabulary(&set)?;
         let data = Data {
-            rows: &rows,
-            validation: validation
-                .as_ref()
-                .filter(|rows| !rows.is_empty())
-                .map(|rows| rows as &dyn TokenRows),
+            rows: train.as_ref(),
+            validation: validation.as_deref().filter(|rows| rows.rows() > 0),
             vocabulary: &vocabulary,
             fingerprint: &input.manifest.content,
         };
@@ -112,6 +109,19 @@ impl Stage for Config {
         })?;
         Ok(outcome(input, &summary))
     }
+}
+
+/// The rows of a split; with `documents` also where those end, if the set says it.
+#[cfg(feature = "train")]
+pub fn rows(
+    set: &crate::shard::ShardSet,
+    split: &str,
+    documents: bool,
+) -> Result<Box<dyn crate::loader::TokenRows>, Error> {
+    if documents && let Some(rows) = crate::loader::WithDocuments::of(set, split)? {
+        return Ok(Box::new(rows));
+    }
+    Ok(Box::new(set.rows(split)?))
 }
 
 /// What the trainer and the evaluator must know of the tokens.

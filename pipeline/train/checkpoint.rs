@@ -59,8 +59,24 @@ pub struct Progress {
     pub tokens: u64,
     /// Seconds of training.
     pub seconds: f64,
+    /// Steps that were skipped, since their loss or gradients were no numbers.
+    pub skipped: u64,
+    /// The last of them, in a row.
+    pub skipped_in_a_row: u32,
     /// Sums since the last record.
     pub window: Likelihood,
+    /// The lowest validation loss so far.
+    pub best: Option<Best>,
+}
+
+/// An evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After this step.
+    pub step: u64,
+    /// Mean loss on the validation rows, in nats.
+    pub loss: f64,
 }
 
 /// Which tokenizer.
@@ -160,6 +176,21 @@ pub fn find(folder: &Path) -> Result<PathBuf, Error> {
     latest(folder).ok_or_else(|| Error::Absent(folder.to_owned()))
 }
 
+/// The state of the newest checkpoint at or under `folder`.
+pub fn state(folder: &Path) -> Result<State, Error> {
+    read_state(&find(folder)?)
+}
+
+/// The state of the newest checkpoint at or under `folder`, after comparing every file of it with its hash.
+pub fn verify(folder: &Path) -> Result<State, Error> {
+    let folder = find(folder)?;
+    let state = read_state(&folder)?;
+    for name in state.files.keys() {
+        checked(&folder, &state, name)?;
+    }
+    Ok(state)
+}
+
 /// The state and the model of the newest checkpoint at or under `folder`.
 pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
     let folder = find(folder)?;
@@ -233,7 +264,8 @@ fn same<T: PartialEq + ToString>(path: &Path, what: &str, found: &T, expected: &
     Err(Error::Other { path: path.to_owned(), what: what.to_owned(), found, expected })
 }
 
-/// Writes a checkpoint of the run in `out`, then removes the older ones.
+/// Writes a checkpoint of the run in `out`, then removes those that are not to be kept. Where that fails, those that
+/// were there stay.
 pub(super) fn save(
     out: &Path,
     state: &mut State,
@@ -257,8 +289,18 @@ pub(super) fn save(
     }
     write_state(part.path(), state)?;
     publish(part, &place)?;
-    remove_others(&folder, &place)?;
+    remove_others(&folder, &kept(&folder, state))?;
     Ok(place)
+}
+
+/// The newest checkpoints and the best one.
+fn kept(folder: &Path, state: &State) -> Vec<PathBuf> {
+    let mut whole = whole(folder).collect::<Vec<_>>();
+    whole.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
+    let best = state.progress.best.filter(|_| state.config.keep_best).map(|best| best.step);
+    let (newest, older) = whole.split_at(whole.len().min(state.config.keep_checkpoints as usize));
+    let best = older.iter().filter(|path| step_of(path) == best);
+    newest.iter().chain(best).cloned().collect()
 }
 
 /// Goes on from the newest checkpoint of the run in `out`, if there is one. It must be of the same run as `state`.
@@ -274,10 +316,14 @@ pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option
 }
 
 fn latest(out: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(out.join(FOLDER)).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-    folders
-        .filter(|path| step_of(path).is_some() && path.join(STATE).is_file())
-        .max_by_key(|path| step_of(path))
+    whole(&out.join(FOLDER)).max_by_key(|path| step_of(path))
+}
+
+/// The whole checkpoints in a folder.
+fn whole(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let paths =
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    paths.filter(|path| step_of(path).is_some() && path.join(STATE).is_file())
 }
 
 fn step_of(folder: &Path) -> Option<u64> {
@@ -334,9 +380,9 @@ fn publish(part: tempfile::TempDir, place: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn remove_others(folder: &Path, keep: &Path) -> Result<(), Error> {
+fn remove_others(folder: &Path, keep: &[PathBuf]) -> Result<(), Error> {
     let entries = std::fs::read_dir(folder).map_err(fs::error("list", folder))?;
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path != keep) {
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !keep.contains(path)) {
         remove(&path)?;
     }
     Ok(())

@@ -135,6 +135,7 @@ fn settings(model: &model::Config) -> Resolved {
         decay: Decay::Constant,
         warmup: None,
         decay_embedding: true,
+        decay_norms: false,
         ..Config::default()
     };
     Resolved { model: model.clone(), ..config.resolve(16, 96, 128).unwrap() }

@@ -1,11 +1,12 @@
 //! Models from outside: what they cost, training, export, scores and samples. Needs the trainer.
 
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::{LAMBDA, Scratch, data, genomill, root, stderr};
 
 /// Phage lambda with a small model, trained for some steps.
-fn trained(keys: &str) -> Scratch {
+pub fn trained(keys: &str) -> Scratch {
     let model = format!(
         "  model:   {{uses: train, from: shards, preset: olmo-300k, duration: 6 steps, batch_rows: 4, log_every: 2 steps{keys}}}\n"
     );
@@ -87,4 +88,48 @@ fn an_export_tells_where_the_model_comes_from_and_starts_another_run() {
     std::fs::remove_dir_all(scratch.path("hf")).unwrap();
     let message = stderr(&scratch.run(&[]));
     assert!(message.contains("hf/config.json"), "{message}");
+}
+
+/// What Slurm sends before time is over (`--signal=USR1@60`).
+#[test]
+fn a_queues_notice_saves_and_the_rerun_goes_on() {
+    let scratch = trained("");
+    scratch.ran(&["--until", "shards"]);
+    let set = ["--set", "model.duration=400 steps"];
+    let mut command = scratch.command("run", &[&set[..], &["--progress", "json"]].concat());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("\"metrics\"")), "training never began");
+    assert!(Command::new("kill").args(["-USR1", &child.id().to_string()]).status().unwrap().success());
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("told to stop (SIGUSR1)"), "{rest}");
+    let message = stderr(&scratch.run(&set));
+    assert!(message.contains("model: goes on from step "), "{message}");
+    assert!(message.contains("400 steps"), "{message}");
+}
+
+#[test]
+fn a_model_is_trained_and_scored_within_documents() {
+    let scratch = trained("");
+    let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
+    let scores = "  scores:  {uses: evaluate, from: shards, model: model, markov_order: 2}\n";
+    scratch.write(&[yaml.replace("window: 1000", "window: 70"), scores.to_owned()].concat());
+    let details = |set: &[&str]| {
+        assert!(scratch.run(set).status.success());
+        let read = |stage: &str| {
+            let manifest = std::fs::read(scratch.artifact(stage).join("manifest.json")).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["details"].clone()
+        };
+        let model = read("scores")["evaluations"][0]["model"]["bits_per_base"].as_f64().unwrap();
+        (read("model")["validation_bits_per_base"].as_f64().unwrap(), model)
+    };
+    let plain = details(&[]);
+    let masked = details(&["--set", "model.document_mask=true"]);
+    assert!((plain.0 - masked.0).abs() > 1e-6 && (plain.1 - masked.1).abs() > 1e-6, "{plain:?} {masked:?}");
+    let message = stderr(&scratch.run(&["--set", "model.context_warmup={from: 128, over: 3 steps}"]));
+    assert!(
+        message.contains("`context_warmup.from` is 128: expected the 64 tokens of the rows"),
+        "{message}"
+    );
 }
