@@ -6,6 +6,8 @@ pub mod backward;
 pub mod check;
 pub mod config;
 pub mod cost;
+#[cfg(feature = "train")]
+pub mod generate;
 pub mod hf;
 pub mod layout;
 #[cfg(feature = "train")]

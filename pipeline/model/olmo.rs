@@ -23,6 +23,25 @@ pub struct Olmo {
     device: Device,
 }
 
+/// Keys and values of the positions that a model has seen, so that they need not be computed again.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// Keys and values of each layer, `[B, K, seen, D]`.
+    layers: Vec<[Tensor; 2]>,
+    seen: i64,
+}
+
+/// What positions see, and which they are.
+#[derive(Default)]
+struct Sight<'a> {
+    /// What each sees; without it itself and all before it.
+    mask: Option<&'a Tensor>,
+    /// The first position.
+    first: i64,
+    /// Keys and values of the positions before; takes in those of these.
+    past: Option<&'a mut Option<[Tensor; 2]>>,
+}
+
 /// Views of one layer's tensors; the norms are OLMo-2's.
 struct Layer<'a> {
     qkv: &'a Tensor,
@@ -83,6 +102,22 @@ impl Olmo {
         for layer in 0..self.config.layers as usize {
             x = self.layer(layer, &x, mask)?;
         }
+        self.last_norm(&x)
+    }
+
+    /// The same for ids that follow those in `cache`, which takes them in. Memory: the cache holds 2 values per layer,
+    /// position and key or value.
+    pub fn hidden_after(&self, ids: &Tensor, cache: &mut Cache) -> Result<Tensor, TchError> {
+        let (first, time) = (cache.seen, ids.size()[1]);
+        let mut x = self.embedded(ids)?;
+        let mut before = std::mem::take(&mut cache.layers).into_iter();
+        for layer in 0..self.config.layers as usize {
+            let mut past = before.next();
+            let sight = Sight { mask: None, first, past: Some(&mut past) };
+            x = self.layer_seeing(layer, &x, sight)?;
+            cache.layers.extend(past);
+        }
+        cache.seen += time;
         self.last_norm(&x)
     }
 
@@ -150,27 +185,33 @@ impl Olmo {
 
     /// Layer `layer`: `[B, T, d]` to `[B, T, d]`.
     pub(super) fn layer(&self, layer: usize, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        self.layer_seeing(layer, x, Sight { mask, ..Sight::default() })
+    }
+
+    fn layer_seeing(&self, layer: usize, x: &Tensor, sight: Sight<'_>) -> Result<Tensor, TchError> {
         let layer = Layer::of(&self.weights.tensors()[self.places_of_layer(layer)]);
         match layer.norms {
             None => {
-                let x = x.f_add(&self.attention(&layer, &self.layer_norm(x)?, mask)?)?;
+                let x = x.f_add(&self.attention(&layer, &self.layer_norm(x)?, sight)?)?;
                 x.f_add(&feed_forward(&layer, &self.layer_norm(&x)?)?)
             }
             Some([_, _, after_attention, after_feed_forward]) => {
-                let x = x.f_add(&self.rms_norm(&self.attention(&layer, x, mask)?, after_attention)?)?;
+                let x = x.f_add(&self.rms_norm(&self.attention(&layer, x, sight)?, after_attention)?)?;
                 x.f_add(&self.rms_norm(&feed_forward(&layer, &x)?, after_feed_forward)?)
             }
         }
     }
 
-    fn attention(&self, layer: &Layer<'_>, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+    fn attention(&self, layer: &Layer<'_>, x: &Tensor, mut sight: Sight<'_>) -> Result<Tensor, TchError> {
         let (query_heads, heads) = (i64::from(self.config.heads), i64::from(self.config.kv_heads));
         let (q, k, v) = self.queries_keys_values(layer, x)?;
         let qk = Tensor::f_cat(&[q, k], -1)?;
-        let qk = self.rotary.turn(&self.split_heads(&qk)?, 0)?; // [B, H + K, T, D]
+        let qk = self.rotary.turn(&self.split_heads(&qk)?, sight.first)?; // [B, H + K, T, D]
         let (q, k) = (qk.f_narrow(1, 0, query_heads)?, qk.f_narrow(1, query_heads, heads)?);
         let grouped = query_heads != heads;
-        let v = self.split_heads(&v)?;
+        let (k, v) = sight.with_past(k, self.split_heads(&v)?)?;
+        let later = sight.mask.is_none().then(|| after(q.size()[2], k.size()[2])).transpose()?.flatten();
+        let mask = sight.mask.or(later.as_ref());
         Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, grouped)?
             .f_transpose(1, 2)?
             .f_reshape(x.size())?
@@ -215,6 +256,25 @@ impl<'a> Layer<'a> {
         let norms = (tensors.len() == 8).then(|| [&tensors[4], &tensors[5], &tensors[6], &tensors[7]]);
         Self { qkv: &tensors[0], output: &tensors[1], gate_up: &tensors[2], down: &tensors[3], norms }
     }
+}
+
+impl Sight<'_> {
+    /// The keys and values before, and these.
+    fn with_past(&mut self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let Some(past) = self.past.as_deref_mut() else { return Ok((k, v)) };
+        let [k, v] = match past.take() {
+            None => [k, v],
+            Some([keys, values]) => [Tensor::f_cat(&[keys, k], 2)?, Tensor::f_cat(&[values, v], 2)?],
+        };
+        *past = Some([k.shallow_clone(), v.shallow_clone()]);
+        Ok((k, v))
+    }
+}
+
+/// What the last `time` of `seen` positions see; none where these are all.
+fn after(time: i64, seen: i64) -> Result<Option<Tensor>, TchError> {
+    let all = || Tensor::f_ones([time, seen], (Kind::Bool, Device::Cpu))?.f_tril(seen - time);
+    (time < seen).then(all).transpose()
 }
 
 /// `down(silu(gate x) * up x)`.
@@ -291,6 +351,23 @@ mod tests {
         let nats = model.nats(&ids(), &targets).unwrap();
         assert!(nats.narrow(1, 10, 5).equal(&nats.narrow(1, 10, 5).zeros_like()));
         assert!(nats.narrow(1, 0, 10).min().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn what_is_cached_is_what_is_computed_again() {
+        for overrides in families() {
+            let model = model(&overrides);
+            let expected = model.hidden(&ids()).unwrap();
+            for steps in [vec![32], vec![7, 1, 1, 23], vec![1; 32]] {
+                let (mut cache, mut first) = (Cache::default(), 0);
+                for step in steps {
+                    let found = model.hidden_after(&ids().narrow(1, first, step), &mut cache).unwrap();
+                    let off = (found - expected.narrow(1, first, step)).abs().max().double_value(&[]);
+                    assert!(off < 2e-5, "{overrides:?}, {step} from {first}: {off}");
+                    first += step;
+                }
+            }
+        }
     }
 
     #[test]

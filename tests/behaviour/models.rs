@@ -133,3 +133,59 @@ fn a_model_is_trained_and_scored_within_documents() {
         "{message}"
     );
 }
+
+#[test]
+fn a_model_is_asked_for_sequence_and_for_scores() {
+    let scratch = trained("");
+    scratch.ran(&["--until", "shards"]);
+    let mut train = genomill();
+    train.current_dir(scratch.path("")).args(["train", "flow.yaml", "--work", "work", "--progress", "plain"]);
+    let output = train.output().unwrap();
+    assert!(stderr(&output).contains("done: 1 ran, 0 reused"), "{}", stderr(&output));
+    let ask = |arguments: &[&str]| {
+        let mut command = genomill();
+        command
+            .current_dir(scratch.path(""))
+            .args(&arguments[..1])
+            .arg("work/flow/model")
+            .args(&arguments[1..]);
+        command.output().unwrap()
+    };
+    let drawn = |more: &[&str]| {
+        stdout(&ask(
+            &[&["generate", "--prompt", "acgtACGTTT", "--bases", "150", "--count", "2"], more].concat()
+        ))
+    };
+    let sequences = drawn(&[]);
+    let lines = sequences.lines().collect::<Vec<_>>();
+    assert_eq!(lines.iter().map(|line| line.len()).collect::<Vec<_>>()[1..4], [60, 60, 30], "{sequences}");
+    assert!(lines[0].starts_with(">1 step 6, seed 0, after 10 bases") && lines.len() == 8, "{sequences}");
+    assert!(lines[1].bytes().all(|base| b"ACGT".contains(&base)) && lines[1] != lines[5], "{sequences}");
+    assert_eq!(drawn(&["--no-cache"]), sequences);
+    assert_ne!(drawn(&["--seed", "1"]), sequences);
+    let greedy = drawn(&["--temperature", "0"]);
+    assert_eq!(greedy.lines().nth(1), greedy.lines().nth(5));
+    let error = stderr(&ask(&["generate"]));
+    assert!(error.contains("so it needs a prompt"), "{error}");
+    let error = stderr(&ask(&["generate", "--prompt", "ACX"]));
+    assert!(error.contains("--prompt: `X` at base 2 is no IUPAC code"), "{error}");
+
+    scratch.file("x.fa", ">a one\nACGTTGCANNACGT\nggcatt\n>b\nA\n");
+    let table = stdout(&ask(&["score", "x.fa"]));
+    let rows = table.lines().map(|line| line.split('\t').collect::<Vec<_>>()).collect::<Vec<_>>();
+    assert_eq!((rows.len(), &rows[0][..]), (22, &["record", "position", "base", "forward", "reverse"][..]));
+    assert_eq!((rows[9][..3].to_vec(), rows[9][3], rows[9][4]), (vec!["a", "8", "N"], ".", "."));
+    assert_eq!(rows[1][3], ".", "nothing is said of the first token");
+    assert_eq!(rows[20][4], ".", "of the last on the other strand");
+    assert!(rows[20][3].parse::<f64>().unwrap() < 0.0 && rows[1][4].parse::<f64>().unwrap() < 0.0);
+    assert_eq!(rows[21], ["b", "0", "A", ".", "."]);
+    // Sums over the lines of the bedGraph are those over the table.
+    let track = stdout(&ask(&["score", "x.fa", "--format", "bedgraph", "--strand", "forward"]));
+    let lines = track.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>()).collect::<Vec<_>>();
+    let sum = lines.iter().map(|line| {
+        let number = |i: usize| line[i].parse::<f64>().unwrap();
+        (number(2) - number(1)) * number(3)
+    });
+    let expected = rows[1..].iter().filter_map(|row| row[3].parse::<f64>().ok()).sum::<f64>();
+    assert!((sum.sum::<f64>() - expected).abs() < 1e-3, "{track}");
+}
