@@ -1,6 +1,7 @@
 //! Training: its configuration, which needs no libtorch, and the trainer, which does.
 //!
-//! A run's folder holds `history.jsonl`, one [`Record`] a line, and `checkpoints/step-<n>/`, whole or not there.
+//! A run's folder holds `history.jsonl`, one [`Record`] a line, the same for TensorBoard, and `checkpoints/step-<n>/`, whole
+//! or not there.
 
 #[cfg(feature = "train")]
 mod adamw;
@@ -8,6 +9,8 @@ mod adamw;
 pub mod checkpoint;
 pub mod config;
 pub mod duration;
+#[cfg(feature = "train")]
+pub mod events;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]

@@ -154,7 +154,7 @@ fn outcome(input: &crate::artifact::Artifact, summary: &crate::train::Summary) -
         counts,
         details,
         summary,
-        volatile: vec!["history.jsonl", "checkpoint.json"],
+        volatile: vec!["history.jsonl", "checkpoint.json", crate::train::events::FILE],
         ..Outcome::default()
     }
 }

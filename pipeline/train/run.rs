@@ -8,9 +8,11 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::adamw::{self, AdamW, Update};
 use super::checkpoint::{self, Best, DataRef, State, VocabularyRef};
 use super::config::{self, Config, Initialize, Resolved};
+use super::events::Events;
 use super::history::{self, FILE as HISTORY, Record, read_history};
 use crate::fs;
 use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
+use crate::model;
 use crate::model::backward::{Input, gradients};
 use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
 use crate::model::olmo::Olmo;
@@ -176,6 +178,7 @@ struct Trainer<'a> {
     optimizer: AdamW,
     workers: Workers,
     history: Vec<Record>,
+    events: Events,
     /// The newest checkpoint and its step.
     saved: Option<Saved>,
 }
@@ -213,8 +216,9 @@ impl<'a> Trainer<'a> {
         };
         let mut history = read_history(&out.join(HISTORY)).unwrap_or_default();
         history.retain(|record| record.step <= state.progress.step);
+        let events = Events::begin(out, &history, state.progress.seconds)?;
         let model = model.require_gradients()?;
-        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, saved })
+        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, events, saved })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
@@ -317,8 +321,9 @@ impl<'a> Trainer<'a> {
         let validation = if evaluate { self.validate()? } else { None };
         let record = record(&self.state, measured, validation.as_ref());
         let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
-        let values = values(&record, tokens / measured.seconds);
+        let values = values(&record, tokens / measured.seconds, &self.state.config.model);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
+        self.events.add(self.out, &record)?;
         self.history.push(record);
         self.state.progress.window = Likelihood::default();
         Ok(self.is_best(validation.as_ref().and_then(Likelihood::loss)))
@@ -482,7 +487,8 @@ fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Re
 }
 
 /// The figures to show, in order.
-fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
+fn values(record: &Record, tokens_per_second: f64, model: &model::Config) -> Vec<(String, f64)> {
+    let operations = tokens_per_second * model.work().per_token as f64;
     let values = [
         ("loss", Some(record.loss)),
         ("bits per base", record.bits_per_base),
@@ -491,6 +497,7 @@ fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
         ("learning rate", Some(record.learning_rate)),
         ("gradient norm", Some(record.gradient_norm)),
         ("tokens/s", Some(tokens_per_second)),
+        ("GFLOP/s", Some(operations / 1e9)),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

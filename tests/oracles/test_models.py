@@ -97,3 +97,21 @@ def test_it_generates_bases(folder):
     out = model.generate(ids, max_new_tokens=8, do_sample=False)
     assert out.shape[1] > ids.shape[1]
     assert int(out.max()) < model.config.vocab_size
+
+
+def test_tensorboard_reads_the_course_of_the_run(folder):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run_folder = folder / "work" / "flow" / "model"
+    records = [json.loads(line) for line in (run_folder / "history.jsonl").read_text().splitlines()]
+    events = accumulator.EventAccumulator(str(run_folder))
+    events.Reload()
+    names = {"loss/train": "loss", "learning_rate": "learning_rate", "gradient_norm": "gradient_norm"}
+    names |= {"bits_per_base/train": "bits_per_base", "bits_per_base/validation": "validation_bits_per_base"}
+    for tag, key in names.items():
+        expected = [(record["step"], record[key]) for record in records if record.get(key) is not None]
+        found = [(scalar.step, scalar.value) for scalar in events.Scalars(tag)]
+        assert [step for step, _ in found] == [step for step, _ in expected], tag
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6), tag
+    assert all(rate.value > 0 for rate in events.Scalars("tokens_per_second"))
+    times = [scalar.wall_time for scalar in events.Scalars("loss/train")]
+    assert times == sorted(times) and times[0] > 1.7e9
