@@ -298,9 +298,16 @@ impl<'a> Trainer<'a> {
         let parts = parts.into_iter().zip(targets).map(|(part, targets)| (self.model.share(), part, targets));
         let compute =
             |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, part, &targets, objective);
-        let computed = self.workers.map(parts.collect(), compute)?;
-        let (gradients, measured): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
-        Ok((self.workers.map(by_parameter(gradients), add_up)?, measured.into_iter().sum()))
+        // As many at once as there are threads, so that only so many gradients are held beside their sum.
+        let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Likelihood::default());
+        while parts.peek().is_some() {
+            let wave = parts.by_ref().take(self.workers.threads()).collect();
+            let (gradients, found): (Vec<_>, Vec<_>) = self.workers.map(wave, compute)?.into_iter().unzip();
+            let gradients = std::iter::once(sum).filter(|sum| !sum.is_empty()).chain(gradients);
+            sum = self.workers.map(by_parameter(gradients.collect()), add_up)?;
+            found.into_iter().for_each(|found| measured += found);
+        }
+        Ok((sum, measured))
     }
 
     /// Tells the observer, and keeps a record where one is due; whether the validation loss was never lower.
