@@ -1,6 +1,6 @@
 //! Training: its configuration, which needs no libtorch, and the trainer, which does.
 //!
-//! A run's folder holds `history.jsonl`, one [`Record`] a line, the same for TensorBoard, and `checkpoints/step-<n>/`, whole
+//! A run's folder holds `history.jsonl`, one [`Record`] a line, the same for `TensorBoard`, and `checkpoints/step-<n>/`, whole
 //! or not there.
 
 #[cfg(feature = "train")]

@@ -130,7 +130,7 @@ fn batch(
 /// Losses of the ids that follow, row after row; the last of each row is 0.
 fn nats(model: &Olmo, rows: &[Vec<i64>]) -> Result<Vec<f64>, tch::TchError> {
     let targets = rows.iter().flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect::<Vec<_>>();
-    let shape = [rows.len() as i64, -1];
+    let shape = [i64::try_from(rows.len()).unwrap_or(i64::MAX), -1];
     let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(model.device())?.f_view(shape);
     let (ids, targets) = (place(&rows.concat())?, place(&targets)?);
     let nats = tch::no_grad(|| model.nats(&ids, &targets))?;

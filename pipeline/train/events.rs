@@ -1,4 +1,4 @@
-//! The course of a run as TensorBoard reads it: a file of framed `Event` messages, one per figure and record.
+//! The course of a run as `TensorBoard` reads it: a file of framed `Event` messages, one per figure and record.
 //!
 //! A frame is the length of the message (8 bytes, little-endian), its masked CRC-32C, the message, its masked CRC-32C; a
 //! message is in the encoding of protocol buffers. Memory: a record.
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::history::Record;
 use crate::fs;
 
-/// The file within a run's folder; TensorBoard knows it by the middle of its name.
+/// The file within a run's folder; `TensorBoard` knows it by the middle of its name.
 pub const FILE: &str = "events.out.tfevents.genomill";
 
 /// What the first message must say.
@@ -100,7 +100,6 @@ fn varint(mut value: u64, message: &mut Vec<u8>) {
     message.push(low_bits(value));
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "seven bits are kept")]
 const fn low_bits(value: u64) -> u8 {
     (value & 0x7F) as u8
 }

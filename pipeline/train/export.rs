@@ -152,7 +152,7 @@ fn card(state: &State, record: Option<&Record>, provenance: &Provenance) -> Stri
     let mut card = String::from("---\nlibrary_name: transformers\npipeline_tag: text-generation\n");
     card += "tags: [dna, genomics, olmo]\n";
     if let Some(license) = &provenance.license {
-        card += &format!("license: {license}\n");
+        card += &["license: ", license, "\n"].concat();
     }
     card += "---\n\n# A language model of DNA\n\n";
     card += &[

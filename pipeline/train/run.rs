@@ -289,7 +289,9 @@ impl<'a> Trainer<'a> {
     fn gradients(&self, step: u64, batch: &Batch) -> Result<(Vec<Tensor>, Likelihood), Error> {
         let mut parts = batch.split(self.state.config.micro_batch_rows as usize);
         if !self.state.config.loss_weights {
-            parts.iter_mut().for_each(|part| part.weights.clear());
+            for part in &mut parts {
+                part.weights.clear();
+            }
         }
         let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
         let targets = targets.collect::<Result<Vec<_>, _>>()?;
@@ -305,7 +307,9 @@ impl<'a> Trainer<'a> {
             let (gradients, found): (Vec<_>, Vec<_>) = self.workers.map(wave, compute)?.into_iter().unzip();
             let gradients = std::iter::once(sum).filter(|sum| !sum.is_empty()).chain(gradients);
             sum = self.workers.map(by_parameter(gradients.collect()), add_up)?;
-            found.into_iter().for_each(|found| measured += found);
+            for found in found {
+                measured += found;
+            }
         }
         Ok((sum, measured))
     }
@@ -790,7 +794,8 @@ mod tests {
         let targets = Tensor::cat(&[ids.narrow(1, 1, 23), last], 1);
         let nats = tch::no_grad(|| model.nats(&ids.view([-1, 6]), &targets.reshape([-1, 6])).unwrap());
         let padded = targets.eq(0).sum(Kind::Int64).int64_value(&[]);
-        assert_eq!(padded, rows.0.iter().flat_map(|row| &row[1..]).filter(|id| **id == 0).count() as i64);
+        let paddings = rows.0.iter().flat_map(|row| &row[1..]).filter(|id| **id == 0).count();
+        assert_eq!(usize::try_from(padded), Ok(paddings));
         let nats = nats.masked_fill(&targets.reshape([-1, 6]).eq(0), 0.0).sum(Kind::Double).double_value(&[]);
         let expected = nats / (8 * 23 - padded) as f64;
         assert!((parts[0] - expected).abs() < 1e-5, "{} is no {expected}", parts[0]);
