@@ -189,3 +189,33 @@ fn a_model_is_asked_for_sequence_and_for_scores() {
     let expected = rows[1..].iter().filter_map(|row| row[3].parse::<f64>().ok()).sum::<f64>();
     assert!((sum.sum::<f64>() - expected).abs() < 1e-3, "{track}");
 }
+
+/// A checkpoint at every step, so that the kills hit them too.
+#[test]
+fn training_that_is_killed_again_and_again_ends_as_if_nobody_had() {
+    use genomill::train::checkpoint;
+    use std::hash::{BuildHasher, RandomState};
+    let keys = ", checkpoint_every: 1 step, keep_checkpoints: 2";
+    let (whole, scratch) = (trained(keys), trained(keys));
+    let set = ["--set", "model.duration=60 steps"];
+    whole.ran(&set);
+    scratch.ran(&["--until", "shards"]);
+    let drawn = RandomState::new();
+    for kill in 0..6_u64 {
+        let mut command = scratch.command("run", &[&set[..], &["--progress", "json"]].concat());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let began = lines.any(|line| line.contains("\"metrics\""));
+        std::thread::sleep(std::time::Duration::from_micros(drawn.hash_one(kill) % 60_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let part = scratch.artifact(".partial/model");
+        let Some(run) = std::fs::read_dir(&part).ok().and_then(|mut runs| runs.next()) else { break };
+        if began {
+            let found = checkpoint::verify(&run.unwrap().path());
+            assert!(found.is_ok(), "kill {kill}: {found:?}");
+        }
+    }
+    scratch.run(&set);
+    assert_eq!(scratch.contents(), whole.contents());
+}
