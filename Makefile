@@ -9,7 +9,7 @@ WORK := work/yeast
 export PYTHON TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench fuzz schemas clean
+.PHONY: help setup build demo test oracles lint bench fuzz schemas clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ test: setup .venv/ready ## Run every test (Rust, the lambda workflow, Python)
 .venv/ready: python/requirements-test.txt tools/venv
 	tools/venv .venv python/requirements-test.txt
 
+oracles: build .oracles/ready ## Compute the golden models again with transformers, and open exports with it (fetches torch for Python, some GB)
+	GENOMILL=$(abspath $(GENOMILL)) .oracles/bin/python tests/oracles/golden_models.py --results
+	GENOMILL=$(abspath $(GENOMILL)) .oracles/bin/python -m pytest -q -ra -p no:cacheprovider tests/oracles
+
+.oracles/ready: tests/oracles/requirements.txt
+	$(PYTHON) -m venv .oracles
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 lint: ## Check the formatting and run clippy, with and without the trainer (needs no libtorch)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -60,4 +69,4 @@ schemas: ## Write schemas/*.schema.json from the Rust types
 
 clean: ## Remove what was built; keeps libtorch (third_party/) and the results (work/)
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv .oracles

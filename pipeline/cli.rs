@@ -7,12 +7,17 @@ mod doctor;
 mod explain;
 mod export;
 mod gc;
+#[cfg(feature = "train")]
+mod generate;
 mod graph;
 mod init;
+mod model;
 mod progress;
 mod remote;
 mod research_crate;
 mod run;
+#[cfg(feature = "train")]
+mod score;
 mod shards;
 mod shell;
 mod status;
@@ -53,6 +58,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
+    /// Train the model of a workflow on the shards that are there: its stage alone
+    Train(run::TrainArguments),
     /// Make one partition of a stage, for a later run to find: here or on any machine that sees the work folder
     RunTask(run::TaskArguments),
     /// Write a first workflow for your FASTA files
@@ -86,6 +93,15 @@ enum Command {
     /// Look at benchmark tasks before any model runs on them
     #[command(subcommand)]
     Task(task::Command),
+    /// What a model costs, whether it is right, and its export
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Draw DNA from a trained model, as FASTA
+    #[cfg(feature = "train")]
+    Generate(generate::Arguments),
+    /// Write what a trained model expects of every base, as a table or bedGraph
+    #[cfg(feature = "train")]
+    Score(score::Arguments),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -172,6 +188,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments, remote),
+        Command::Train(arguments) => run::train(&arguments, remote),
         Command::RunTask(arguments) => run::task(&arguments, remote),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
@@ -185,6 +202,11 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Shards(command) => shards::run(&command, remote),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Task(command) => task::run(&command),
+        Command::Model(command) => model::run(&command),
+        #[cfg(feature = "train")]
+        Command::Generate(arguments) => generate::run(&arguments),
+        #[cfg(feature = "train")]
+        Command::Score(arguments) => score::run(&arguments),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man(arguments) => shell::man(&arguments),
     }
@@ -198,6 +220,12 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Tasks => schemars::schema_for!(crate::task::File).into(),
     };
     print_json(&schema)
+}
+
+/// What a command that needs the trainer says where there is none.
+#[cfg(not(feature = "train"))]
+fn no_trainer() -> Error {
+    Error::Other(crate::stage::Error::NoTrainer.to_string())
 }
 
 /// Prints a value as JSON, on stdout.

@@ -3,7 +3,9 @@
 #[cfg(feature = "train")]
 mod bits_per_base;
 mod config;
+#[cfg(feature = "train")]
+pub mod per_base;
 #[cfg(any(feature = "train", test))]
 #[cfg(feature = "train")]
-pub use bits_per_base::{Error, bits_per_base};
+pub use bits_per_base::{Error, bits_per_base, masks_documents};
 pub use config::{Config, Score};

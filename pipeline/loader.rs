@@ -14,6 +14,7 @@ mod targets;
 pub use batches::{Batch, Batches, Order};
 pub use random::{fraction, mix};
 pub use sampler::Sampler;
+pub use shards::WithDocuments;
 pub use shuffle::{Blocks, Shuffle};
 pub use stream::Stream;
 pub use targets::{Error, IGNORED, Targets, Vocabulary};
@@ -31,6 +32,17 @@ pub trait TokenRows: Send + Sync {
     /// # Panics
     /// When `row` or the buffer's length is out of range.
     fn read_row(&self, row: u64, tokens: &mut [i64]);
+
+    /// The loss weight of each token of a row, as a byte of [`LossWeights::ONE`](crate::shard::LossWeights::ONE)s; none
+    /// where all count in full.
+    fn loss_weights(&self, _row: u64) -> Option<&[u8]> {
+        None
+    }
+
+    /// Where the documents of a row end: ascending numbers of tokens, the last one `context`; none where nobody asks.
+    fn document_ends(&self, _row: u64) -> Option<&[u32]> {
+        None
+    }
 }
 
 #[cfg(test)]

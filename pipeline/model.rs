@@ -1,6 +1,14 @@
 //! Models: their configuration and layout, which need no libtorch, and their tensors, which do.
 
+#[cfg(feature = "train")]
+pub mod backward;
+#[cfg(feature = "train")]
+pub mod check;
 pub mod config;
+pub mod cost;
+#[cfg(feature = "train")]
+pub mod generate;
+pub mod hf;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;

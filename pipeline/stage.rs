@@ -193,7 +193,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "train",
         summary: "Trains a language model on shards",
-        algorithm: 1,
+        algorithm: 2,
         share: Many,
         leaves: Leaves::Folder,
         parse: train::parse,

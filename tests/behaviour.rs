@@ -29,6 +29,9 @@ mod inputs;
 mod language;
 #[path = "behaviour/matrix.rs"]
 mod matrix;
+#[cfg(feature = "train")]
+#[path = "behaviour/models.rs"]
+mod models;
 #[cfg(feature = "remote")]
 #[path = "behaviour/remote.rs"]
 mod remote;

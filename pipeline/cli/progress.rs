@@ -86,6 +86,40 @@ impl Pace {
 #[derive(Default)]
 struct Plain {
     pace: Mutex<Pace>,
+    /// How far the stages are that go by steps.
+    steps: Mutex<HashMap<String, Steps>>,
+}
+
+/// Steps of a stage.
+#[derive(Clone, Copy)]
+struct Steps {
+    began: Instant,
+    /// Done when it began.
+    first: u64,
+    done: u64,
+    total: Option<u64>,
+}
+
+impl Plain {
+    fn step(&self, stage: &str, done: u64, total: Option<u64>) {
+        let mut stages = lock(&self.steps);
+        let steps = Steps { began: Instant::now(), first: done, done, total };
+        let steps = stages.entry(stage.to_owned()).or_insert(steps);
+        (steps.done, steps.total) = (done, total);
+    }
+}
+
+impl Steps {
+    /// ` of 400, 12 s to go`, as far as it can be told.
+    fn words(self, elapsed: Duration) -> String {
+        let Some(total) = self.total else { return String::new() };
+        let done = self.done - self.first;
+        if done == 0 {
+            return format!(" of {total}");
+        }
+        let left = elapsed.as_secs_f64() / done as f64 * total.saturating_sub(self.done) as f64;
+        format!(" of {total}, {left:.0} s to go")
+    }
 }
 
 impl Observer for Plain {
@@ -102,12 +136,14 @@ impl Observer for Plain {
             Event::Note { stage: None, message } => say(message),
             Event::Metrics { stage, step, values } => {
                 if lock(&self.pace).due(stage, INTERVAL).is_some() {
-                    say(&format!("{stage}: step {step}  {}", metrics(values)));
+                    let steps = lock(&self.steps).get(stage).copied();
+                    let words = steps.map_or_else(String::new, |steps| steps.words(steps.began.elapsed()));
+                    say(&format!("{stage}: step {step}{words}  {}", metrics(values)));
                 }
             }
             Event::Progress { stage, done, total, unit } => {
                 if *unit == Unit::Steps {
-                    return;
+                    return self.step(stage, *done, *total);
                 }
                 // What is counted in another unit goes at another rate.
                 if let Some(elapsed) = lock(&self.pace).due(&format!("{stage} {unit:?}"), INTERVAL) {
@@ -224,6 +260,26 @@ impl Observer for Bars {
             Event::Progress { stage, done, total, unit } => {
                 self.bar(stage, *total, *unit).set_position(*done);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_tell_how_long_they_will_take() {
+        let steps = |first, done, total| Steps { began: Instant::now(), first, done, total };
+        let cases = [
+            (steps(0, 10, Some(50)), " of 50, 20 s to go"),
+            (steps(40, 45, Some(50)), " of 50, 5 s to go"),
+            (steps(40, 40, Some(50)), " of 50"),
+            (steps(0, 60, Some(50)), " of 50, 0 s to go"),
+            (steps(0, 10, None), ""),
+        ];
+        for (steps, expected) in cases {
+            assert_eq!(steps.words(Duration::from_secs(5)), expected);
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 use super::progress::{self, Style};
 use super::{Error, environment, say};
@@ -119,6 +121,53 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
 }
 
 #[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// The workflow file
+    file: PathBuf,
+    /// The stage that trains; needed where there are several
+    stage: Option<String>,
+    /// Put VALUE in place of what the file says, as for `run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<Override>,
+    /// The folder in which each workflow has its folder of artifacts
+    #[arg(long, value_name = "DIR", default_value = "work")]
+    work: PathBuf,
+    /// Worker threads; by default one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    jobs: Option<u32>,
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+}
+
+/// Runs the one stage that trains, as `run --only` does.
+pub fn train(arguments: &TrainArguments, remote: &Remote) -> Result<(), Error> {
+    let TrainArguments { file, stage, set, work, jobs, progress } = arguments;
+    let workflow = Workflow::open(file, set, &environment)?;
+    let trains = workflow.stages.iter().filter(|stage| stage.kind().name == "train");
+    let trains = trains.map(|stage| stage.name.as_str()).collect::<Vec<_>>();
+    let only = match (stage, trains.as_slice()) {
+        (Some(stage), _) => stage.clone(),
+        (None, [stage]) => (*stage).to_owned(),
+        (None, []) => return Err(Error::Other(format!("no stage of `{}` uses `train`", file.display()))),
+        (None, several) => {
+            return Err(Error::Other(format!("name one of the stages that train: {}", several.join(", "))));
+        }
+    };
+    let common = Common {
+        file: file.clone(),
+        set: set.clone(),
+        work: work.clone(),
+        from: None,
+        until: None,
+        only: Some(only),
+        force: Vec::new(),
+    };
+    let (jobs, progress) = (*jobs, *progress);
+    run(&RunArguments { common, jobs, memory: None, progress, dry_run: false }, remote)
+}
+
+#[derive(Debug, Args)]
 pub struct TaskArguments {
     /// The workflow file
     file: PathBuf,
@@ -186,8 +235,10 @@ pub(super) fn threads(jobs: Option<u32>) -> usize {
     jobs.map_or_else(cores, |jobs| jobs as usize)
 }
 
-/// The first ctrl-C (or SIGTERM) asks to stop at the next safe point; the second one does not ask.
+/// The first ctrl-C (or SIGTERM) asks to stop at the next safe point; the second one does not ask. SIGUSR1, by which
+/// queues tell that time is nearly over, asks as often as it comes.
 pub(super) fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
+    on_notice(Arc::clone(stop)).map_err(|e| Error::Other(format!("cannot listen for SIGUSR1: {e}")))?;
     let stop = Arc::clone(stop);
     let handler = move || {
         if stop.is_requested() {
@@ -197,6 +248,19 @@ pub(super) fn on_signal(stop: &Arc<Stop>) -> Result<(), Error> {
         stop.request();
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Other(format!("cannot listen for signals: {e}")))
+}
+
+fn on_notice(stop: Arc<Stop>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if !stop.is_requested() {
+                say("told to stop (SIGUSR1): stopping at the next safe point");
+            }
+            stop.request();
+        }
+    });
+    Ok(())
 }
 
 fn closing(decisions: &[(String, Decision)], work: &Path) -> String {

@@ -69,6 +69,12 @@ pub fn bits_per_base(
     summarize(&scored, config).ok_or(Error::NoBases { rows: scored.len() })
 }
 
+/// Whether the newest checkpoint at or under `folder` was trained with tokens that see only their own document. Rows that
+/// say where documents end are then scored so.
+pub fn masks_documents(folder: &Path) -> Result<bool, Error> {
+    Ok(checkpoint::state(folder)?.config.document_mask)
+}
+
 fn check_sizes(found: usize, limit: u32, batch_rows: u32) -> Result<(), Error> {
     if batch_rows == 0 {
         return Err(Error::BatchRows);
@@ -107,7 +113,8 @@ mod tests {
     use crate::train::{self, Data, Duration};
 
     fn vocabulary(fingerprint: &str) -> Vocabulary {
-        Vocabulary { bases: vec![0, 0, 1, 3, 5], pad: Some(0), fingerprint: fingerprint.to_owned() }
+        let bases = vec![0, 0, 1, 3, 5];
+        Vocabulary { bases, pad: Some(0), fingerprint: fingerprint.to_owned(), ..Vocabulary::default() }
     }
 
     fn trained(out: &Path, hooks: Hooks<'_>) {

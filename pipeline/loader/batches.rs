@@ -34,7 +34,7 @@ impl Order {
 }
 
 /// Some rows, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Position of the first row in the order.
     pub position: u64,
@@ -42,12 +42,29 @@ pub struct Batch {
     pub context: usize,
     /// Token ids, row after row: `rows() * context` of them.
     pub tokens: Vec<i64>,
+    /// The loss weight of each token, as [`TokenRows::loss_weights`] has it; empty where all count in full.
+    pub weights: Vec<u8>,
+    /// The number of each token's document within its row; empty where nobody asks.
+    pub documents: Vec<i64>,
 }
 
 impl Batch {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.tokens.len() / self.context
+    }
+
+    /// The batch in parts of `rows` rows, the last one perhaps shorter.
+    pub fn split(&self, rows: usize) -> Vec<Self> {
+        let values = rows * self.context;
+        let part = |part: usize| Self {
+            position: self.position + (part * rows) as u64,
+            context: self.context,
+            tokens: some(&self.tokens, part, values),
+            weights: some(&self.weights, part, values),
+            documents: some(&self.documents, part, values),
+        };
+        (0..self.tokens.len().div_ceil(values)).map(part).collect()
     }
 }
 
@@ -101,6 +118,11 @@ impl Iterator for Batches {
     }
 }
 
+/// Chunk `part` of `values`; nothing of nothing.
+fn some<T: Copy>(values: &[T], part: usize, length: usize) -> Vec<T> {
+    values.chunks(length).nth(part).unwrap_or_default().to_vec()
+}
+
 /// The rows from `position` on, or none past the end.
 fn read(rows: &dyn TokenRows, order: Order, batch_rows: usize, position: u64) -> Option<Batch> {
     let context = rows.context();
@@ -109,7 +131,16 @@ fn read(rows: &dyn TokenRows, order: Order, batch_rows: usize, position: u64) ->
     for (row, buffer) in indices.iter().zip(tokens.chunks_mut(context)) {
         rows.read_row(*row, buffer);
     }
-    (!indices.is_empty()).then_some(Batch { position, context, tokens })
+    let weights = indices.iter().filter_map(|row| rows.loss_weights(*row)).flatten().copied().collect();
+    let documents = indices.iter().filter_map(|row| rows.document_ends(*row)).flat_map(numbers).collect();
+    (!indices.is_empty()).then_some(Batch { position, context, tokens, weights, documents })
+}
+
+/// The number of each token's document, from 0, of a row whose documents end there.
+fn numbers(ends: &[u32]) -> Vec<i64> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let documents = (0..).zip(starts.zip(ends));
+    documents.flat_map(|(number, (start, end))| (start..*end).map(move |_| number)).collect()
 }
 
 #[cfg(test)]
@@ -132,6 +163,37 @@ mod tests {
         for threads in [2, 3, 8] {
             assert_eq!(take(order, 0, threads, 20), expected, "{threads} threads");
         }
+    }
+
+    #[test]
+    fn weights_and_documents_go_with_their_rows() {
+        struct Weighed(Rows);
+        impl TokenRows for Weighed {
+            fn rows(&self) -> u64 {
+                self.0.rows()
+            }
+            fn context(&self) -> usize {
+                self.0.context()
+            }
+            fn read_row(&self, row: u64, tokens: &mut [i64]) {
+                self.0.read_row(row, tokens);
+            }
+            fn loss_weights(&self, row: u64) -> Option<&[u8]> {
+                Some([&[250, 0, 25], &[1, 2, 3]][usize::from(row > 0)])
+            }
+            fn document_ends(&self, row: u64) -> Option<&[u32]> {
+                Some([&[1, 3][..], &[3]][usize::from(row > 0)])
+            }
+        }
+        let rows = Weighed(Rows(vec![vec![4; 3], vec![5; 3]]));
+        let batch = read(&rows, Order::Sequential { rows: 2 }, 5, 0).unwrap();
+        assert_eq!(batch.weights, [250, 0, 25, 1, 2, 3]);
+        assert_eq!(batch.documents, [0, 1, 1, 0, 0, 0]);
+        let parts = batch.split(1);
+        assert_eq!((parts.len(), parts[1].position, &parts[1].tokens), (2, 1, &vec![5; 3]));
+        assert_eq!((&parts[1].weights, &parts[0].documents), (&vec![1, 2, 3], &vec![0, 1, 1]));
+        let plain = Batch { context: 3, tokens: vec![1; 6], ..Batch::default() };
+        assert!(plain.split(2)[0].weights.is_empty());
     }
 
     #[test]

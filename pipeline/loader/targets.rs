@@ -1,20 +1,25 @@
 //! What is to be predicted: each token's successor, and how many bases that stands for.
 
 use super::Batch;
+use crate::shard::LossWeights;
 
 /// The target id of a position that predicts nothing; torch's loss leaves it out.
 pub const IGNORED: i64 = -100;
 
 /// What the loss must know of a tokenizer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vocabulary {
     /// Bases that each id stands for; 0 for special tokens, and for tokens whose bases shall not count (such as
     /// those that cover N). Its length is the vocabulary's size.
     pub bases: Vec<u32>,
     /// The id that fills short rows, never to be predicted.
     pub pad: Option<u32>,
+    /// The id before every window of the training rows, where there is one.
+    pub begin: Option<u32>,
     /// Fingerprint of the tokenizer: a checkpoint is bound to it.
     pub fingerprint: String,
+    /// The tokenizer itself, as the text of its `tokenizer.json`; checkpoints keep it.
+    pub tokenizer: String,
 }
 
 /// The targets of a batch, position by position. The last position of a row has none.
@@ -24,6 +29,8 @@ pub struct Targets {
     pub ids: Vec<i64>,
     /// 1 where the target stands for bases, else 0.
     pub counted: Vec<f32>,
+    /// The weight of the target in the loss, 0 where there is none; empty where all count in full.
+    pub weights: Vec<f32>,
     /// Number of targets.
     pub tokens: u64,
     /// Bases that the targets stand for.
@@ -48,6 +55,20 @@ pub enum Error {
         /// Number of ids.
         size: usize,
     },
+    /// A loss weight above 1.
+    #[error(
+        "row at position {row} of the order: the loss weight at index {index} is the byte {found}, \
+         expected at most {} (weight 1)",
+        LossWeights::ONE
+    )]
+    Weight {
+        /// Position in the order.
+        row: u64,
+        /// Index in the row.
+        index: usize,
+        /// The byte.
+        found: u8,
+    },
 }
 
 impl Vocabulary {
@@ -64,6 +85,7 @@ impl Vocabulary {
             tokens.iter().skip(1).for_each(|token| self.push(*token, &mut targets));
             targets.push(IGNORED, None);
         }
+        targets.weights = weights(batch, &targets.ids)?;
         Ok(targets)
     }
 
@@ -95,9 +117,30 @@ impl Vocabulary {
     }
 }
 
+/// The weights of the targets `ids`, each that of its token.
+fn weights(batch: &Batch, ids: &[i64]) -> Result<Vec<f32>, Error> {
+    if let Some(at) = batch.weights.iter().position(|byte| *byte > LossWeights::ONE) {
+        let row = batch.position + (at / batch.context) as u64;
+        return Err(Error::Weight { row, index: at % batch.context, found: batch.weights[at] });
+    }
+    let weight =
+        |byte: u8, id: i64| if id == IGNORED { 0.0 } else { f32::from(byte) / f32::from(LossWeights::ONE) };
+    let next = batch.weights.iter().skip(1).copied().chain((!batch.weights.is_empty()).then_some(0));
+    Ok(next.zip(ids).map(|(byte, id)| weight(byte, *id)).collect())
+}
+
 impl Targets {
+    /// What the loss is divided by: the sum of the weights of all targets.
+    pub fn weight(&self) -> f64 {
+        if self.weights.is_empty() {
+            return self.tokens as f64;
+        }
+        self.weights.iter().map(|weight| f64::from(*weight)).sum()
+    }
+
     fn with_capacity(tokens: usize) -> Self {
-        Self { ids: Vec::with_capacity(tokens), counted: Vec::with_capacity(tokens), tokens: 0, bases: 0 }
+        let (ids, counted) = (Vec::with_capacity(tokens), Vec::with_capacity(tokens));
+        Self { ids, counted, weights: Vec::new(), tokens: 0, bases: 0 }
     }
 
     fn push(&mut self, id: i64, bases: Option<u32>) {
@@ -114,22 +157,39 @@ mod tests {
     use super::*;
 
     fn vocabulary() -> Vocabulary {
-        Vocabulary { bases: vec![0, 0, 1, 3], pad: Some(0), fingerprint: String::new() }
+        Vocabulary { bases: vec![0, 0, 1, 3], pad: Some(0), ..Vocabulary::default() }
     }
 
     #[test]
     fn targets_follow_and_padding_is_left_out() {
-        let batch = Batch { position: 0, context: 4, tokens: vec![1, 2, 3, 1, 3, 2, 0, 0] };
+        let batch = Batch { context: 4, tokens: vec![1, 2, 3, 1, 3, 2, 0, 0], ..Batch::default() };
         let targets = vocabulary().targets(&batch).unwrap();
         assert_eq!(targets.ids, [2, 3, 1, IGNORED, 2, IGNORED, IGNORED, IGNORED]);
         assert_eq!(targets.counted, [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         assert_eq!((targets.tokens, targets.bases), (4, 5));
+        assert!(targets.weights.is_empty() && (targets.weight() - 4.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_target_weighs_what_its_token_does() {
+        let weights = vec![250, 25, 0, 125, 250, 50, 0, 0];
+        let batch = Batch { context: 4, tokens: vec![1, 2, 3, 1, 3, 2, 0, 0], weights, ..Batch::default() };
+        let targets = vocabulary().targets(&batch).unwrap();
+        assert_eq!(targets.weights, [0.1, 0.0, 0.5, 0.0, 0.2, 0.0, 0.0, 0.0]);
+        assert!((targets.weight() - 0.8).abs() < 1e-6);
+        let above = Batch { position: 3, weights: vec![250, 250, 250, 250, 250, 255, 0, 0], ..batch };
+        let error = vocabulary().targets(&above).unwrap_err().to_string();
+        assert!(
+            error.starts_with("row at position 4 of the order: the loss weight at index 1 is the byte 255"),
+            "{error}"
+        );
     }
 
     #[test]
     fn ids_outside_the_vocabulary_are_refused() {
         for (token, shown) in [(4, "4"), (-1, "-1")] {
-            let batch = Batch { position: 6, context: 2, tokens: vec![1, 1, 1, token] };
+            let tokens = vec![1, 1, 1, token];
+            let batch = Batch { position: 6, context: 2, tokens, ..Batch::default() };
             let error = vocabulary().targets(&batch).unwrap_err().to_string();
             let expected = format!(
                 "row at position 7 of the order: token {shown} at index 1 is outside the vocabulary of 4"

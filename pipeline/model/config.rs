@@ -152,6 +152,23 @@ pub enum Error {
     },
 }
 
+impl std::str::FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|preset| preset.to_string() == text).ok_or_else(|| {
+            let names = Self::ALL.map(|preset| preset.to_string()).join(", ");
+            format!("expected one of {names}")
+        })
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Preset {
     /// Every preset, smallest first.
     pub const ALL: [Self; 9] = [
@@ -244,7 +261,7 @@ impl Config {
         .checked()
     }
 
-    fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(self) -> Result<Self, Error> {
         let sizes = [
             ("layers", self.layers),
             ("width", self.width),
@@ -333,6 +350,7 @@ mod tests {
         assert_eq!(names[1], "\"olmo-1m\"");
         for (name, preset) in names.iter().zip(Preset::ALL) {
             assert_eq!(serde_json::from_str::<Preset>(name).unwrap(), preset);
+            assert_eq!(preset.to_string().parse(), Ok(preset));
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Matrices that read the same input are one tensor here (queries, keys and values; gate and up), which makes one
 //! matrix product of several; on disk each part has its own name, as Hugging Face's classes call it.
 
+use serde::Serialize;
+
 use super::config::{Config, Family, Init};
 
 /// What a tensor is for.
@@ -10,8 +12,10 @@ use super::config::{Config, Family, Init};
 pub enum Role {
     /// The embedding (and the head, where they are tied).
     Embedding,
-    /// A matrix of a layer.
-    Matrix,
+    /// A matrix of a layer's attention.
+    Attention,
+    /// A matrix of a layer's feed-forward branch.
+    FeedForward,
     /// The weights of a norm.
     Norm,
     /// A head of its own.
@@ -55,12 +59,16 @@ pub enum Start {
 }
 
 /// How many parameters a model has, by part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// The embedding, padding included (and the head, where they are tied).
     pub embedding: u64,
-    /// The layers, their norms included, and the last norm.
-    pub layers: u64,
+    /// Queries, keys, values and outputs of all layers.
+    pub attention: u64,
+    /// Gates, ups and downs of all layers.
+    pub feed_forward: u64,
+    /// The norms of all layers, and the last norm.
+    pub norms: u64,
     /// A head of its own.
     pub head: u64,
 }
@@ -83,9 +91,14 @@ impl Parameter {
 }
 
 impl Count {
+    /// The layers, their norms included, and the last norm.
+    pub const fn layers(self) -> u64 {
+        self.attention + self.feed_forward + self.norms
+    }
+
     /// All of them.
     pub const fn total(self) -> u64 {
-        self.embedding + self.layers + self.head
+        self.embedding + self.layers() + self.head
     }
 }
 
@@ -101,12 +114,14 @@ impl Config {
 
     /// Number of parameters; nothing is allocated.
     pub fn count(&self) -> Count {
-        self.parameters().iter().fold(Count { embedding: 0, layers: 0, head: 0 }, |mut count, parameter| {
-            match parameter.role {
-                Role::Embedding => count.embedding += parameter.len(),
-                Role::Matrix | Role::Norm => count.layers += parameter.len(),
-                Role::Head => count.head += parameter.len(),
-            }
+        self.parameters().iter().fold(Count::default(), |mut count, parameter| {
+            *match parameter.role {
+                Role::Embedding => &mut count.embedding,
+                Role::Attention => &mut count.attention,
+                Role::FeedForward => &mut count.feed_forward,
+                Role::Norm => &mut count.norms,
+                Role::Head => &mut count.head,
+            } += parameter.len();
             count
         })
     }
@@ -124,10 +139,10 @@ impl Config {
         let up = (name("mlp.up_proj"), inner);
         let down = (name("mlp.down_proj"), width);
         let mut tensors = vec![
-            matrix([q, k, v], width, self.deviation(width, None)),
-            matrix([output], width, self.deviation(width, Some(layer))),
-            matrix([gate, up], width, self.deviation(width, None)),
-            matrix([down], inner, self.deviation(inner, Some(layer))),
+            matrix(Role::Attention, [q, k, v], width, self.deviation(width, None)),
+            matrix(Role::Attention, [output], width, self.deviation(width, Some(layer))),
+            matrix(Role::FeedForward, [gate, up], width, self.deviation(width, None)),
+            matrix(Role::FeedForward, [down], inner, self.deviation(inner, Some(layer))),
         ];
         if self.family == Family::Olmo2 {
             tensors.extend([
@@ -161,11 +176,11 @@ impl Config {
     }
 }
 
-fn matrix<const N: usize>(parts: [(String, u32); N], columns: u32, deviation: f64) -> Parameter {
+fn matrix<const N: usize>(role: Role, parts: [(String, u32); N], columns: u32, deviation: f64) -> Parameter {
     let parts = parts.into_iter().map(|(name, rows)| Part { name, rows: rows.into() }).collect::<Vec<_>>();
     let used_rows = parts.iter().map(|part| part.rows).sum();
     let start = Start::Normal { deviation, used_rows };
-    Parameter { role: Role::Matrix, parts, columns: Some(columns.into()), start }
+    Parameter { role, parts, columns: Some(columns.into()), start }
 }
 
 fn norm(name: String, width: u32) -> Parameter {
@@ -206,7 +221,7 @@ mod tests {
         ];
         for (name, expected) in cases {
             let count = preset(name, 4096).count();
-            assert_eq!((count.layers, count.head), (expected, 0), "{name:?}");
+            assert_eq!((count.layers(), count.head), (expected, 0), "{name:?}");
         }
     }
 

@@ -83,6 +83,10 @@ pub struct Prepared {
     pub targets: Tensor,
     /// 1 where the target stands for bases.
     pub counted: Tensor,
+    /// The weight of each target in the loss; none where all count in full.
+    pub weights: Option<Tensor>,
+    /// `[rows, 1, context, context]`: what each position sees, where rows hold several documents.
+    pub mask: Option<Tensor>,
 }
 
 impl Prepared {
@@ -90,12 +94,25 @@ impl Prepared {
     pub fn new(model: &Olmo, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
         let context = i64::try_from(batch.context).unwrap_or(i64::MAX);
         let place = |tensor: Tensor| tensor.f_to_device(model.device())?.f_view([-1, context]);
+        let weights = &targets.weights;
+        let weights = (!weights.is_empty()).then(|| place(Tensor::f_from_slice(weights)?)).transpose()?;
+        let several = batch.documents.chunks(batch.context).any(|row| row.first() != row.last());
+        let documents = several.then(|| place(Tensor::f_from_slice(&batch.documents)?)).transpose()?;
+        let mask = documents.map(|documents| within(&documents)).transpose()?;
         Ok(Self {
+            weights,
+            mask,
             ids: place(Tensor::f_from_slice(&batch.tokens)?)?,
             targets: place(Tensor::f_from_slice(&targets.ids)?)?,
             counted: place(Tensor::f_from_slice(&targets.counted)?)?,
         })
     }
+}
+
+/// What each position sees of its own document: itself and what comes before it; `[B, T]` to `[B, 1, T, T]`.
+fn within(documents: &Tensor) -> Result<Tensor, tch::TchError> {
+    let same = documents.f_unsqueeze(2)?.f_eq_tensor(&documents.f_unsqueeze(1)?)?;
+    same.f_tril(0)?.f_unsqueeze(1)
 }
 
 /// A model at work on rows, a batch per worker at a time.
@@ -150,7 +167,8 @@ impl Scorer<'_> {
 fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<Vec<Likelihood>, Error> {
     let targets = vocabulary.targets(batch)?;
     let prepared = Prepared::new(model, batch, &targets)?;
-    let nats = tch::no_grad(|| model.nats(&prepared.ids, &prepared.targets))?;
+    let hidden = tch::no_grad(|| model.hidden_where(&prepared.ids, prepared.mask.as_ref()))?;
+    let nats = tch::no_grad(|| model.nats_of(&hidden, &prepared.targets))?;
     let nats = nats.f_to_kind(Kind::Double)?;
     let all = Vec::<f64>::try_from(nats.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?)?;
     let counted =
@@ -163,4 +181,44 @@ fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<V
             Likelihood { nats, tokens, base_nats, bases }
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::model::weights::Weights;
+    use crate::model::{Config, Family, Overrides, Preset};
+
+    /// A row of three documents gives each of them what it gets alone in a row.
+    #[test]
+    fn a_document_sees_nothing_of_its_neighbours() {
+        for family in [Family::Olmo, Family::Olmo2] {
+            let overrides = Overrides { family: Some(family), ..Overrides::default() };
+            let config = Config::resolve(Some(Preset::Olmo300k), &overrides, 100, 16).unwrap();
+            let weights = Weights::random(&config, 3, Device::Cpu).unwrap();
+            let model = Olmo::new(config, weights, Device::Cpu).unwrap();
+            let vocabulary = Vocabulary { bases: vec![1; 100], ..Vocabulary::default() };
+            let batch = |tokens: &[i64], documents: Vec<i64>| {
+                let batch =
+                    Batch { context: tokens.len(), tokens: tokens.to_vec(), documents, ..Batch::default() };
+                let targets = vocabulary.targets(&batch).unwrap();
+                Prepared::new(&model, &batch, &targets).unwrap()
+            };
+            let tokens = (0..12).map(|i| i * 37 % 100).collect::<Vec<i64>>();
+            let row = batch(&tokens, vec![0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2]);
+            let hidden = model.hidden_where(&row.ids, row.mask.as_ref()).unwrap();
+            for (start, length) in [(0, 4), (4, 3), (7, 5)] {
+                let alone = batch(&tokens[start..start + length], vec![0; length]);
+                assert!(alone.mask.is_none());
+                let (start, length) = (i64::try_from(start).unwrap(), i64::try_from(length).unwrap());
+                let expected = model.hidden(&alone.ids).unwrap();
+                let off = (hidden.narrow(1, start, length) - expected).abs().max().double_value(&[]);
+                assert!(off < 1e-5, "{family:?}, document at {start}: {off}");
+            }
+            let seen = model.hidden(&row.ids).unwrap();
+            assert!(!seen.narrow(1, 4, 3).allclose(&hidden.narrow(1, 4, 3), 1e-3, 1e-3, false));
+        }
+    }
 }

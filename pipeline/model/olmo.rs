@@ -2,6 +2,8 @@
 //!
 //! Shapes in comments: B rows, T tokens, d width, H query heads, K key and value heads, D head width, V ids.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 use super::config::{Config, Family};
@@ -19,6 +21,25 @@ pub struct Olmo {
     weights: Weights,
     rotary: Rotary,
     device: Device,
+}
+
+/// Keys and values of the positions that a model has seen, so that they need not be computed again.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// Keys and values of each layer, `[B, K, seen, D]`.
+    layers: Vec<[Tensor; 2]>,
+    seen: i64,
+}
+
+/// What positions see, and which they are.
+#[derive(Default)]
+struct Sight<'a> {
+    /// What each sees; without it itself and all before it.
+    mask: Option<&'a Tensor>,
+    /// The first position.
+    first: i64,
+    /// Keys and values of the positions before; takes in those of these.
+    past: Option<&'a mut Option<[Tensor; 2]>>,
 }
 
 /// Views of one layer's tensors; the norms are OLMo-2's.
@@ -72,14 +93,44 @@ impl Olmo {
 
     /// The last layer's values for token ids: `[B, T]` to `[B, T, d]`. A position sees itself and those before it.
     pub fn hidden(&self, ids: &Tensor) -> Result<Tensor, TchError> {
-        let embedding = &self.weights.tensors()[0];
-        let mut x = Tensor::f_embedding(embedding, ids, -1, false, false)?;
-        for layer in self.layers() {
-            x = self.layer(&layer, &x)?;
+        self.hidden_where(ids, None)
+    }
+
+    /// The same where a position sees what `mask`, `[B, 1, T, T]`, lets it see, such as its own document.
+    pub fn hidden_where(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let mut x = self.embedded(ids)?;
+        for layer in 0..self.config.layers as usize {
+            x = self.layer(layer, &x, mask)?;
         }
+        self.last_norm(&x)
+    }
+
+    /// The same for ids that follow those in `cache`, which takes them in. Memory: the cache holds 2 values per layer,
+    /// position and key or value.
+    pub fn hidden_after(&self, ids: &Tensor, cache: &mut Cache) -> Result<Tensor, TchError> {
+        let (first, time) = (cache.seen, ids.size()[1]);
+        let mut x = self.embedded(ids)?;
+        let mut before = std::mem::take(&mut cache.layers).into_iter();
+        for layer in 0..self.config.layers as usize {
+            let mut past = before.next();
+            let sight = Sight { mask: None, first, past: Some(&mut past) };
+            x = self.layer_seeing(layer, &x, sight)?;
+            cache.layers.extend(past);
+        }
+        cache.seen += time;
+        self.last_norm(&x)
+    }
+
+    /// Values of token ids before the first layer: `[B, T]` to `[B, T, d]`.
+    pub(super) fn embedded(&self, ids: &Tensor) -> Result<Tensor, TchError> {
+        Tensor::f_embedding(&self.weights.tensors()[0], ids, -1, false, false)
+    }
+
+    /// The norm after the last layer: `[B, T, d]` to `[B, T, d]`.
+    pub(super) fn last_norm(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match self.config.family {
-            Family::Olmo => self.layer_norm(&x),
-            Family::Olmo2 => self.rms_norm(&x, &self.weights.tensors()[self.first_after_layers()]),
+            Family::Olmo => self.layer_norm(x),
+            Family::Olmo2 => self.rms_norm(x, &self.weights.tensors()[self.places_of_layers().end]),
         }
     }
 
@@ -92,15 +143,37 @@ impl Olmo {
 
     /// Losses in nats, `-ln p`, of `targets` given `ids`, both `[B, T]`: `[B, T]`, 0 where nothing is predicted.
     pub fn nats(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
-        let logits = self.logits(&self.hidden(ids)?)?.f_to_kind(Kind::Float)?.f_flatten(0, 1)?;
+        self.nats_of(&self.hidden(ids)?, targets)
+    }
+
+    /// The same given the last layer's values, `[B, T, d]`.
+    pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
+        let logits = self.logits(hidden)?.f_to_kind(Kind::Float)?.f_flatten(0, 1)?;
         logits
             .f_cross_entropy_loss(&targets.f_flatten(0, 1)?, NONE, Reduction::None, IGNORED, 0.0)?
             .f_view_as(targets)
     }
 
-    /// Index of the first tensor after the layers.
-    fn first_after_layers(&self) -> usize {
-        1 + self.config.layers as usize * self.tensors_per_layer()
+    /// The losses in nats, and the squares of the logarithms of what the scores of each position add up to (the z-loss
+    /// before its coefficient): both `[B, T]`, 0 where nothing is predicted.
+    pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let logits = self.logits(hidden)?.f_to_kind(Kind::Float)?;
+        let predicted = targets.f_ne(IGNORED)?;
+        let sum = logits.f_logsumexp([-1_i64].as_slice(), false)?;
+        let ids = targets.f_clamp_min(0)?.f_unsqueeze(-1)?;
+        let nats = sum.f_sub(&logits.f_gather(-1, &ids, false)?.f_squeeze_dim(-1)?)?;
+        Ok((nats.f_mul(&predicted)?, sum.f_square()?.f_mul(&predicted)?))
+    }
+
+    /// Places of the layers' tensors among all.
+    pub(super) fn places_of_layers(&self) -> Range<usize> {
+        1..1 + self.config.layers as usize * self.tensors_per_layer()
+    }
+
+    /// Places of the tensors of one layer among all.
+    pub(super) fn places_of_layer(&self, layer: usize) -> Range<usize> {
+        let count = self.tensors_per_layer();
+        1 + layer * count..1 + (layer + 1) * count
     }
 
     const fn tensors_per_layer(&self) -> usize {
@@ -110,35 +183,36 @@ impl Olmo {
         }
     }
 
-    fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        self.weights.tensors()[1..self.first_after_layers()]
-            .chunks_exact(self.tensors_per_layer())
-            .map(Layer::of)
+    /// Layer `layer`: `[B, T, d]` to `[B, T, d]`.
+    pub(super) fn layer(&self, layer: usize, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        self.layer_seeing(layer, x, Sight { mask, ..Sight::default() })
     }
 
-    /// `[B, T, d]` to `[B, T, d]`.
-    fn layer(&self, layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
+    fn layer_seeing(&self, layer: usize, x: &Tensor, sight: Sight<'_>) -> Result<Tensor, TchError> {
+        let layer = Layer::of(&self.weights.tensors()[self.places_of_layer(layer)]);
         match layer.norms {
             None => {
-                let x = x.f_add(&self.attention(layer, &self.layer_norm(x)?)?)?;
-                x.f_add(&feed_forward(layer, &self.layer_norm(&x)?)?)
+                let x = x.f_add(&self.attention(&layer, &self.layer_norm(x)?, sight)?)?;
+                x.f_add(&feed_forward(&layer, &self.layer_norm(&x)?)?)
             }
             Some([_, _, after_attention, after_feed_forward]) => {
-                let x = x.f_add(&self.rms_norm(&self.attention(layer, x)?, after_attention)?)?;
-                x.f_add(&self.rms_norm(&feed_forward(layer, &x)?, after_feed_forward)?)
+                let x = x.f_add(&self.rms_norm(&self.attention(&layer, x, sight)?, after_attention)?)?;
+                x.f_add(&self.rms_norm(&feed_forward(&layer, &x)?, after_feed_forward)?)
             }
         }
     }
 
-    fn attention(&self, layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
+    fn attention(&self, layer: &Layer<'_>, x: &Tensor, mut sight: Sight<'_>) -> Result<Tensor, TchError> {
         let (query_heads, heads) = (i64::from(self.config.heads), i64::from(self.config.kv_heads));
         let (q, k, v) = self.queries_keys_values(layer, x)?;
         let qk = Tensor::f_cat(&[q, k], -1)?;
-        let qk = self.rotary.turn(&self.split_heads(&qk)?)?; // [B, H + K, T, D]
+        let qk = self.rotary.turn(&self.split_heads(&qk)?, sight.first)?; // [B, H + K, T, D]
         let (q, k) = (qk.f_narrow(1, 0, query_heads)?, qk.f_narrow(1, query_heads, heads)?);
         let grouped = query_heads != heads;
-        let v = self.split_heads(&v)?;
-        Tensor::f_scaled_dot_product_attention(&q, &k, &v, NONE, 0.0, true, None, grouped)?
+        let (k, v) = sight.with_past(k, self.split_heads(&v)?)?;
+        let later = sight.mask.is_none().then(|| after(q.size()[2], k.size()[2])).transpose()?.flatten();
+        let mask = sight.mask.or(later.as_ref());
+        Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, grouped)?
             .f_transpose(1, 2)?
             .f_reshape(x.size())?
             .f_linear(layer.output, NONE)
@@ -182,6 +256,25 @@ impl<'a> Layer<'a> {
         let norms = (tensors.len() == 8).then(|| [&tensors[4], &tensors[5], &tensors[6], &tensors[7]]);
         Self { qkv: &tensors[0], output: &tensors[1], gate_up: &tensors[2], down: &tensors[3], norms }
     }
+}
+
+impl Sight<'_> {
+    /// The keys and values before, and these.
+    fn with_past(&mut self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let Some(past) = self.past.as_deref_mut() else { return Ok((k, v)) };
+        let [k, v] = match past.take() {
+            None => [k, v],
+            Some([keys, values]) => [Tensor::f_cat(&[keys, k], 2)?, Tensor::f_cat(&[values, v], 2)?],
+        };
+        *past = Some([k.shallow_clone(), v.shallow_clone()]);
+        Ok((k, v))
+    }
+}
+
+/// What the last `time` of `seen` positions see; none where these are all.
+fn after(time: i64, seen: i64) -> Result<Option<Tensor>, TchError> {
+    let all = || Tensor::f_ones([time, seen], (Kind::Bool, Device::Cpu))?.f_tril(seen - time);
+    (time < seen).then(all).transpose()
 }
 
 /// `down(silu(gate x) * up x)`.
@@ -261,9 +354,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cached_is_what_is_computed_again() {
+        for overrides in families() {
+            let model = model(&overrides);
+            let expected = model.hidden(&ids()).unwrap();
+            for steps in [vec![32], vec![7, 1, 1, 23], vec![1; 32]] {
+                let (mut cache, mut first) = (Cache::default(), 0);
+                for step in steps {
+                    let found = model.hidden_after(&ids().narrow(1, first, step), &mut cache).unwrap();
+                    let off = (found - expected.narrow(1, first, step)).abs().max().double_value(&[]);
+                    assert!(off < 2e-5, "{overrides:?}, {step} from {first}: {off}");
+                    first += step;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn z_is_the_square_of_the_logarithmic_sum() {
+        let model = model(&Overrides::default());
+        let hidden = model.hidden(&ids()).unwrap();
+        let targets = ids();
+        let _targets = targets.narrow(1, 10, 5).fill_(IGNORED);
+        let (nats, z) = model.nats_and_z(&hidden, &targets).unwrap();
+        let off = (nats - model.nats_of(&hidden, &targets).unwrap()).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "losses differ by {off}");
+        let logits = model.logits(&hidden).unwrap();
+        let sum = logits.exp().sum_dim_intlist([-1_i64].as_slice(), false, Kind::Double).log();
+        let off = (z.narrow(1, 0, 10) - sum.square().narrow(1, 0, 10)).abs().max().double_value(&[]);
+        assert!(off < 1e-4, "z differs by {off}");
+        assert!(z.narrow(1, 10, 5).equal(&z.narrow(1, 10, 5).zeros_like()));
+    }
+
+    #[test]
     fn feed_forward_equals_the_formula() {
         let model = model(&Overrides::default());
-        let layer = model.layers().next().unwrap();
+        let layer = Layer::of(&model.weights().tensors()[model.places_of_layer(0)]);
         let x = Tensor::arange(64, (Kind::Float, Device::Cpu)).view([1, 1, 64]) / 64.0 - 0.3;
         let found = feed_forward(&layer, &x).unwrap();
 

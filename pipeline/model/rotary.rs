@@ -25,10 +25,10 @@ impl Rotary {
         Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
     }
 
-    /// Turns `x`, `[.., time, head width]`, whose first position is 0.
-    pub(super) fn turn(&self, x: &Tensor) -> Result<Tensor, TchError> {
+    /// Turns `x`, `[.., time, head width]`, whose first position is `first`.
+    pub(super) fn turn(&self, x: &Tensor, first: i64) -> Result<Tensor, TchError> {
         let time = x.size()[x.dim() - 2];
-        let (cos, sin) = (self.cos.f_narrow(0, 0, time)?, self.sin.f_narrow(0, 0, time)?);
+        let (cos, sin) = (self.cos.f_narrow(0, first, time)?, self.sin.f_narrow(0, first, time)?);
         let halves = x.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
         let (low, high) = (&halves[0], &halves[1]);
         let turned_low = low.f_mul(&cos)?.f_sub(&high.f_mul(&sin)?)?;
@@ -46,7 +46,9 @@ mod tests {
         let (time, width, theta) = (5, 6, 100.0);
         let rotary = Rotary::new(8, width, theta, Device::Cpu).unwrap();
         let x = Tensor::arange(time * width, (Kind::Float, Device::Cpu)).reshape([1, 1, time, width]) / 7.0;
-        let turned = rotary.turn(&x).unwrap();
+        let turned = rotary.turn(&x, 0).unwrap();
+        let later = rotary.turn(&x.narrow(2, 2, 3), 2).unwrap();
+        assert!(later.equal(&turned.narrow(2, 2, 3)));
         let half = width / 2;
         for position in 0..time {
             for i in 0..half {

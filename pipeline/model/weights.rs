@@ -13,6 +13,7 @@ use safetensors::{Dtype, SafeTensors, View, serialize_to_file};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Config;
+use super::hf;
 use super::layout::{Parameter, Start};
 use crate::fs;
 use crate::loader::{fraction, mix};
@@ -34,8 +35,11 @@ pub enum Error {
     /// A file call.
     #[error(transparent)]
     File(#[from] fs::Error),
-    /// A tensor call; where memory ran out, a smaller batch, context or model helps.
-    #[error("a tensor operation failed: {0}")]
+    /// A folder of a model.
+    #[error(transparent)]
+    Folder(#[from] hf::Error),
+    /// A tensor call.
+    #[error("{}", failed(.0))]
     Tensor(#[from] TchError),
     /// Threads that could not be started.
     #[error("cannot start threads: {0}")]
@@ -43,6 +47,14 @@ pub enum Error {
     /// A file that is no safetensors.
     #[error("`{}` is no readable safetensors file: {source}", path.display())]
     Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: safetensors::SafeTensorError,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -70,6 +82,20 @@ pub enum Error {
     },
 }
 
+/// What torch said, and where memory ran out what takes less of it.
+fn failed(error: &TchError) -> String {
+    let text = error.to_string();
+    let said = text.lines().next().unwrap_or_default().trim();
+    let memory = ["can't allocate memory", "not enough memory", "out of memory"];
+    if memory.iter().any(|words| text.contains(words)) {
+        return format!(
+            "memory ran out: lower `micro_batch_rows`, the shards' context or the model's size, or set \
+             `activation_checkpointing: true` (torch said: {said})"
+        );
+    }
+    format!("a tensor operation failed: {said}")
+}
+
 impl Weights {
     /// Fresh weights, a function of the layout and `seed` alone.
     pub fn random(config: &Config, seed: u64, device: Device) -> Result<Self, Error> {
@@ -87,11 +113,32 @@ impl Weights {
     /// Reads every tensor of `config` from the safetensors file `path`; names carry `prefix`.
     pub fn read(config: &Config, path: &Path, prefix: &str, device: Device) -> Result<Self, Error> {
         let bytes = fs::read(path)?;
-        let file =
-            SafeTensors::deserialize(&bytes).map_err(|source| Error::Format { path: path.into(), source })?;
+        let file = parse(path, &bytes)?;
         Self::build(config, |_, parameter| {
             let parts = parameter.parts.iter().map(|part| {
-                read_part(&file, path, &format!("{prefix}{}", part.name), part.rows, parameter.columns)
+                let name = format!("{prefix}{}", part.name);
+                read_part(&file, path, &name, (part.rows, parameter.columns), Types::F32)
+            });
+            Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
+        })
+    }
+
+    /// Reads every tensor of `config` from `folder`, which has the layout of Hugging Face's classes; values of 16 bits
+    /// become f32.
+    pub fn read_hf(config: &Config, folder: &Path, device: Device) -> Result<Self, Error> {
+        let paths = hf::weight_files(folder)?;
+        let bytes = paths.iter().map(|path| fs::read(path)).collect::<Result<Vec<_>, _>>()?;
+        let files = paths.iter().zip(&bytes).map(|(path, bytes)| parse(path, bytes));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        Self::build(config, |_, parameter| {
+            let parts = parameter.parts.iter().map(|part| {
+                let there = |(_, file): &(&PathBuf, &SafeTensors<'_>)| file.tensor(&part.name).is_ok();
+                let (path, file) = paths
+                    .iter()
+                    .zip(&files)
+                    .find(there)
+                    .ok_or_else(|| Error::Missing { path: folder.to_owned(), name: part.name.clone() })?;
+                read_part(file, path, &part.name, (part.rows, parameter.columns), Types::AnyFloat)
             });
             Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
         })
@@ -158,14 +205,58 @@ pub fn name_parts(layout: &[Parameter], tensors: &[Tensor]) -> Result<Vec<(Strin
 
 /// Writes sets of tensors, each with the prefix of its names, into one safetensors file.
 pub fn write(path: &Path, sets: &[(&str, &Weights)]) -> Result<(), Error> {
-    let mut views = Vec::new();
+    let mut all = Vec::new();
     for (prefix, weights) in sets {
         let named = weights.named()?.into_iter();
-        views.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), Stored::of(tensor))));
+        all.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
+    write_named(path, all)
+}
+
+/// Writes tensors, f32, under these names into one safetensors file.
+pub fn write_named(path: &Path, tensors: Vec<(String, Tensor)>) -> Result<(), Error> {
+    let views = tensors.into_iter().map(|(name, tensor)| (name, Stored::of(tensor)));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     serialize_to_file(views, Some(metadata), path)
-        .map_err(|source| Error::Format { path: path.into(), source })
+        .map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Reads one tensor of any shape, of floats (as f32) or of 64-bit integers, from a safetensors file.
+pub fn read_tensor(path: &Path, name: &str) -> Result<Tensor, Error> {
+    let bytes = fs::read(path)?;
+    let file = parse(path, &bytes)?;
+    let missing = |_| Error::Missing { path: path.into(), name: name.to_owned() };
+    let view = file.tensor(name).map_err(missing)?;
+    let kind = kind(view.dtype()).ok_or_else(|| {
+        let expected = "F32, F16, BF16 or I64".to_owned();
+        Error::Shape { path: path.into(), name: name.to_owned(), found: describe(&view), expected }
+    })?;
+    let shape = view.shape().iter().map(|n| signed(*n as u64)).collect::<Vec<_>>();
+    let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+    Ok(if kind == Kind::Int64 { tensor } else { tensor.f_to_kind(Kind::Float)? })
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
+    SafeTensors::deserialize(bytes).map_err(|source| Error::Format { path: path.into(), source })
+}
+
+/// Which types of values are taken.
+#[derive(Clone, Copy, PartialEq)]
+enum Types {
+    /// What a run writes: nothing is lost.
+    F32,
+    /// What others write.
+    AnyFloat,
+}
+
+const fn kind(stored: Dtype) -> Option<Kind> {
+    match stored {
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::I64 => Some(Kind::Int64),
+        _ => None,
+    }
 }
 
 /// A tensor that is copied to bytes only while it is written.
@@ -205,19 +296,26 @@ fn read_part(
     file: &SafeTensors<'_>,
     path: &Path,
     name: &str,
-    rows: u64,
-    columns: Option<u64>,
+    (rows, columns): (u64, Option<u64>),
+    types: Types,
 ) -> Result<Tensor, Error> {
     let missing = |_| Error::Missing { path: path.into(), name: name.to_owned() };
     let view = file.tensor(name).map_err(missing)?;
     let expected = [rows].into_iter().chain(columns).collect::<Vec<_>>();
-    if view.dtype() != Dtype::F32 || view.shape().iter().map(|n| *n as u64).ne(expected.iter().copied()) {
+    let allowed = match types {
+        Types::F32 => view.dtype() == Dtype::F32,
+        Types::AnyFloat => view.dtype() != Dtype::I64,
+    };
+    let kind = kind(view.dtype()).filter(|_| allowed);
+    let (Some(kind), true) = (kind, view.shape().iter().map(|n| *n as u64).eq(expected.iter().copied()))
+    else {
         let found = describe(&view);
-        let expected = format!("F32 {expected:?}");
+        let types = if types == Types::F32 { "F32" } else { "F32, F16 or BF16" };
+        let expected = format!("{types} {expected:?}");
         return Err(Error::Shape { path: path.into(), name: name.to_owned(), found, expected });
-    }
+    };
     let shape = expected.into_iter().map(signed).collect::<Vec<_>>();
-    Ok(Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?)
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?.f_to_kind(Kind::Float)?)
 }
 
 fn describe(view: &TensorView<'_>) -> String {
@@ -316,5 +414,49 @@ mod tests {
         std::fs::write(&path, b"nothing").unwrap();
         let error = Weights::read(&config(), &path, "a.", Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("is no readable safetensors file"), "{error}");
+    }
+
+    #[test]
+    fn folders_of_several_files_and_of_16_bits_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = Weights::random(&config(), 1, Device::Cpu).unwrap();
+        let named = weights.named().unwrap();
+        let rounded = |kind| {
+            let round = |(name, t): &(String, Tensor)| (name.clone(), t.to_kind(kind).to_kind(Kind::Float));
+            named.iter().map(round).collect::<Vec<_>>()
+        };
+        let (first, second) = (folder.path().join("1.safetensors"), folder.path().join("2.safetensors"));
+        let halves = rounded(Kind::BFloat16);
+        Tensor::write_safetensors(
+            &halves[..5].iter().map(|(n, t)| (n.as_str(), t.to_kind(Kind::BFloat16))).collect::<Vec<_>>(),
+            &first,
+        )
+        .unwrap();
+        write_named(&second, halves[5..].iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect())
+            .unwrap();
+        let map = halves.iter().enumerate().map(|(i, (name, _))| {
+            (name.clone(), if i < 5 { "1.safetensors" } else { "2.safetensors" }.to_owned())
+        });
+        let map = map.collect::<HashMap<_, _>>();
+        let index = serde_json::json!({ "weight_map": map }).to_string();
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+        let read = Weights::read_hf(&config(), folder.path(), Device::Cpu).unwrap().named().unwrap();
+        assert!(halves.iter().zip(&read).all(|((_, a), (_, b))| a.equal(b)));
+
+        let error = Weights::read(&config(), &first, "", Device::Cpu).unwrap_err().to_string();
+        assert!(error.ends_with("is BF16 [128, 64], expected F32 [128, 64]"), "{error}");
+        std::fs::remove_file(folder.path().join("model.safetensors.index.json")).unwrap();
+        let error = Weights::read_hf(&config(), folder.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("cannot read") && error.contains("model.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn where_memory_runs_out_it_says_what_takes_less() {
+        let huge = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).unwrap_err();
+        let error = Error::from(huge).to_string();
+        assert!(error.starts_with("memory ran out: lower `micro_batch_rows`"), "{error}");
+        let other = Tensor::f_zeros([2], (Kind::Float, Device::Cpu)).unwrap().f_view([3]).unwrap_err();
+        let error = Error::from(other).to_string();
+        assert!(error.starts_with("a tensor operation failed: "), "{error}");
     }
 }

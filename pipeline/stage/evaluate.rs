@@ -210,7 +210,8 @@ impl Config {
         let hooks =
             Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
         let vocabulary = super::train::vocabulary(set)?;
-        let score = bits_per_base(&model.folder, &set.rows(&so_far.split)?, &vocabulary, &config, hooks);
+        let held_out = super::train::rows(set, &so_far.split, evaluate::masks_documents(&model.folder)?)?;
+        let score = bits_per_base(&model.folder, held_out.as_ref(), &vocabulary, &config, hooks);
         task.check()?;
         let score = score?;
         if score.bases != so_far.bases {

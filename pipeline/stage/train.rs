@@ -1,11 +1,14 @@
 //! Trains a model on the rows of a shard set. Memory: the model, its optimizer and a few batches.
 
+use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Error, Outcome, ParseError, Stage, Task, from, to_json};
-use crate::train::Config as Training;
+use super::{Error, File, Outcome, ParseError, Stage, Task, from, to_json};
+use crate::model::hf;
+use crate::train::{Config as Training, Initialize};
 
 /// A training run: `from`, and everything that [`Training`] has.
 #[derive(Debug, Serialize)]
@@ -58,6 +61,14 @@ impl Stage for Config {
         from(&self.from)
     }
 
+    fn files(&self, base: &Path) -> Result<Vec<File>, Error> {
+        let Some(Initialize { hf: folder }) = &self.training.initialize else { return Ok(Vec::new()) };
+        let files = hf::files(&base.join(folder));
+        let files = files.map_err(|error| Error::Config { key: "initialize", reason: error.to_string() })?;
+        let name = |path: PathBuf| path.file_name().map(|name| File::new(&folder.join(name)));
+        Ok(files.into_iter().filter_map(name).collect())
+    }
+
     fn problems(&self) -> Vec<(&'static str, String)> {
         self.training.check().err().map(|error| ("from", error.to_string())).into_iter().collect()
     }
@@ -73,33 +84,44 @@ impl Stage for Config {
 
     #[cfg(feature = "train")]
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        use crate::loader::TokenRows;
         use crate::shard::{ShardSet, contexts};
         use crate::train::{self, Data, Hooks};
 
         let input = &contexts::choose(task.input_of("from", &crate::shard::KINDS)?, self.context)?;
         let set = ShardSet::from_artifact(input)?;
-        let rows = set.rows("train")?;
-        let validation =
-            set.details.splits.contains_key("validation").then(|| set.rows("validation")).transpose()?;
+        let masked = self.training.document_mask;
+        let train = rows(&set, "train", masked)?;
+        let validation = set.details.splits.contains_key("validation");
+        let validation = validation.then(|| rows(&set, "validation", masked)).transpose()?;
         let vocabulary = vocabulary(&set)?;
         let data = Data {
-            rows: &rows,
-            validation: validation
-                .as_ref()
-                .filter(|rows| !rows.is_empty())
-                .map(|rows| rows as &dyn TokenRows),
+            rows: train.as_ref(),
+            validation: validation.as_deref().filter(|rows| rows.rows() > 0),
             vocabulary: &vocabulary,
             fingerprint: &input.manifest.content,
         };
         let hooks =
             Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
-        let summary = train::run(&self.training, data, task.out, hooks).map_err(|error| match error {
+        let training = self.training.clone().with_paths(|path| task.file(path));
+        let summary = train::run(&training, data, task.out, hooks).map_err(|error| match error {
             train::Error::Stopped { .. } => Error::Interrupted,
             error => error.into(),
         })?;
         Ok(outcome(input, &summary))
     }
+}
+
+/// The rows of a split; with `documents` also where those end, if the set says it.
+#[cfg(feature = "train")]
+pub fn rows(
+    set: &crate::shard::ShardSet,
+    split: &str,
+    documents: bool,
+) -> Result<Box<dyn crate::loader::TokenRows>, Error> {
+    if documents && let Some(rows) = crate::loader::WithDocuments::of(set, split)? {
+        return Ok(Box::new(rows));
+    }
+    Ok(Box::new(set.rows(split)?))
 }
 
 /// What the trainer and the evaluator must know of the tokens.
@@ -109,7 +131,9 @@ pub fn vocabulary(set: &crate::shard::ShardSet) -> Result<crate::loader::Vocabul
     Ok(crate::loader::Vocabulary {
         bases: (0..tokenizer.vocabulary_size()).map(|token| tokenizer.bases(token)).collect(),
         pad: tokenizer.special("[PAD]"),
+        begin: set.details.packing.as_ref().and_then(|packing| packing.begin),
         fingerprint: set.details.tokenizer_fingerprint.clone(),
+        tokenizer: tokenizer.to_json(),
     })
 }
 
@@ -130,7 +154,7 @@ fn outcome(input: &crate::artifact::Artifact, summary: &crate::train::Summary) -
         counts,
         details,
         summary,
-        volatile: vec!["history.jsonl", "checkpoint.json"],
+        volatile: vec!["history.jsonl", "checkpoint.json", crate::train::events::FILE],
         ..Outcome::default()
     }
 }

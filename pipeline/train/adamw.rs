@@ -73,11 +73,12 @@ impl AdamW {
     }
 }
 
-/// Matrices decay, norms do not; the embedding where it is asked.
+/// Matrices decay; embedding and norms where it is asked.
 const fn decay(config: &Resolved, role: Role) -> f64 {
     match role {
-        Role::Matrix | Role::Head => config.weight_decay,
+        Role::Attention | Role::FeedForward | Role::Head => config.weight_decay,
         Role::Embedding if config.decay_embedding => config.weight_decay,
+        Role::Norm if config.decay_norms => config.weight_decay,
         Role::Embedding | Role::Norm => 0.0,
     }
 }
@@ -105,5 +106,25 @@ mod tests {
             let (norm, scale) = clip(&gradients, limit).unwrap();
             assert!((norm - 5.0).abs() < 1e-6 && (scale - expected).abs() < 1e-6, "limit {limit:?}: {scale}");
         }
+    }
+
+    #[test]
+    fn what_decays_is_what_olmo_lets_decay() {
+        use crate::model::Preset;
+        use crate::train::Config;
+        let resolve =
+            |config: Config| Config { preset: Some(Preset::Olmo2With1b), ..config }.resolve(1, 8, 8).unwrap();
+        let roles = [Role::Attention, Role::FeedForward, Role::Head, Role::Norm, Role::Embedding];
+        let decays = |config: Config| {
+            let config = resolve(config);
+            roles.map(|role| decay(&config, role) > 0.0)
+        };
+        assert_eq!(
+            decays(Config::default()),
+            [true, true, true, true, false],
+            "OLMo-2, and OLMo-1 without norms"
+        );
+        let newer = Config { decay_embedding: true, decay_norms: false, ..Config::default() };
+        assert_eq!(decays(newer), [true, true, true, false, true]);
     }
 }

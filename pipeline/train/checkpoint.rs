@@ -1,6 +1,6 @@
-//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`.
+//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors`, `tokenizer.json` and `checkpoint.json`.
 //!
-//! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each tensor file, and
+//! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each other file, and
 //! reading refuses a file that does not match it.
 
 use std::collections::BTreeMap;
@@ -17,13 +17,15 @@ use crate::loader::Vocabulary;
 use crate::model::likelihood::Likelihood;
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
+use crate::tokenizer::{self, Tokenizer};
 
 /// Version of the folder's contents.
-const FORMAT: &str = "genomill.checkpoint/1";
+const FORMAT: &str = "genomill.checkpoint/2";
 const FOLDER: &str = "checkpoints";
 const STATE: &str = "checkpoint.json";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
 const MEAN: &str = "mean.";
 const SQUARE: &str = "square.";
 
@@ -41,7 +43,7 @@ pub struct State {
     pub vocabulary: VocabularyRef,
     /// The rows that it was trained on.
     pub data: DataRef,
-    /// blake3 of each tensor file.
+    /// blake3 of each other file.
     pub files: BTreeMap<String, String>,
 }
 
@@ -57,8 +59,24 @@ pub struct Progress {
     pub tokens: u64,
     /// Seconds of training.
     pub seconds: f64,
+    /// Steps that were skipped, since their loss or gradients were no numbers.
+    pub skipped: u64,
+    /// The last of them, in a row.
+    pub skipped_in_a_row: u32,
     /// Sums since the last record.
     pub window: Likelihood,
+    /// The lowest validation loss so far.
+    pub best: Option<Best>,
+}
+
+/// An evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After this step.
+    pub step: u64,
+    /// Mean loss on the validation rows, in nats.
+    pub loss: f64,
 }
 
 /// Which tokenizer.
@@ -67,6 +85,8 @@ pub struct Progress {
 pub struct VocabularyRef {
     /// Number of ids.
     pub size: usize,
+    /// The id before every window of the rows, where there is one.
+    pub begin: Option<u32>,
     /// Its fingerprint.
     pub fingerprint: String,
 }
@@ -113,7 +133,18 @@ pub enum Error {
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// A tensor file that changed since it was written.
+    /// The state of another version.
+    #[error("`{}` is of the format `{found}`, this genomill reads `{FORMAT}`", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A file that changed since it was written.
     #[error("`{}` is damaged: its blake3 is {found}, the checkpoint says {expected}", path.display())]
     Damaged {
         /// The file.
@@ -145,6 +176,21 @@ pub fn find(folder: &Path) -> Result<PathBuf, Error> {
     latest(folder).ok_or_else(|| Error::Absent(folder.to_owned()))
 }
 
+/// The state of the newest checkpoint at or under `folder`.
+pub fn state(folder: &Path) -> Result<State, Error> {
+    read_state(&find(folder)?)
+}
+
+/// The state of the newest checkpoint at or under `folder`, after comparing every file of it with its hash.
+pub fn verify(folder: &Path) -> Result<State, Error> {
+    let folder = find(folder)?;
+    let state = read_state(&folder)?;
+    for name in state.files.keys() {
+        checked(&folder, &state, name)?;
+    }
+    Ok(state)
+}
+
 /// The state and the model of the newest checkpoint at or under `folder`.
 pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
     let folder = find(folder)?;
@@ -152,6 +198,11 @@ pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
     let weights = Weights::read(&state.config.model, &checked(&folder, &state, MODEL)?, "", device)?;
     let model = Olmo::new(state.config.model.clone(), weights, device)?;
     Ok((state, model))
+}
+
+/// The tokenizer of the checkpoint in `folder`.
+pub fn tokenizer(folder: &Path, state: &State) -> Result<Box<dyn Tokenizer>, Error> {
+    Ok(tokenizer::open(&checked(folder, state, TOKENIZER)?)?)
 }
 
 /// Refuses rows of another tokenizer than the checkpoint's.
@@ -163,7 +214,8 @@ pub fn check_vocabulary(state: &State, vocabulary: &Vocabulary, folder: &Path) -
 
 impl VocabularyRef {
     pub(super) fn of(vocabulary: &Vocabulary) -> Self {
-        Self { size: vocabulary.size(), fingerprint: vocabulary.fingerprint.clone() }
+        let (size, begin) = (vocabulary.size(), vocabulary.begin);
+        Self { size, begin, fingerprint: vocabulary.fingerprint.clone() }
     }
 }
 
@@ -212,12 +264,14 @@ fn same<T: PartialEq + ToString>(path: &Path, what: &str, found: &T, expected: &
     Err(Error::Other { path: path.to_owned(), what: what.to_owned(), found, expected })
 }
 
-/// Writes a checkpoint of the run in `out`, then removes the older ones.
+/// Writes a checkpoint of the run in `out`, then removes those that are not to be kept. Where that fails, those that
+/// were there stay.
 pub(super) fn save(
     out: &Path,
     state: &mut State,
     weights: &Weights,
     optimizer: &AdamW,
+    tokenizer: &str,
 ) -> Result<PathBuf, Error> {
     let folder = out.join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -228,13 +282,25 @@ pub(super) fn save(
         .map_err(fs::error("create a folder in", &folder))?;
     weights::write(&part.path().join(MODEL), &[("", weights)])?;
     weights::write(&part.path().join(OPTIMIZER), &[(MEAN, &optimizer.mean), (SQUARE, &optimizer.square)])?;
-    for name in [MODEL, OPTIMIZER] {
+    let path = part.path().join(TOKENIZER);
+    std::fs::write(&path, tokenizer).map_err(fs::error("write", &path))?;
+    for name in [MODEL, OPTIMIZER, TOKENIZER] {
         state.files.insert(name.to_owned(), hash_synced(&part.path().join(name))?);
     }
     write_state(part.path(), state)?;
     publish(part, &place)?;
-    remove_others(&folder, &place)?;
+    remove_others(&folder, &kept(&folder, state))?;
     Ok(place)
+}
+
+/// The newest checkpoints and the best one.
+fn kept(folder: &Path, state: &State) -> Vec<PathBuf> {
+    let mut whole = whole(folder).collect::<Vec<_>>();
+    whole.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
+    let best = state.progress.best.filter(|_| state.config.keep_best).map(|best| best.step);
+    let (newest, older) = whole.split_at(whole.len().min(state.config.keep_checkpoints as usize));
+    let best = older.iter().filter(|path| step_of(path) == best);
+    newest.iter().chain(best).cloned().collect()
 }
 
 /// Goes on from the newest checkpoint of the run in `out`, if there is one. It must be of the same run as `state`.
@@ -250,10 +316,14 @@ pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option
 }
 
 fn latest(out: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(out.join(FOLDER)).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-    folders
-        .filter(|path| step_of(path).is_some() && path.join(STATE).is_file())
-        .max_by_key(|path| step_of(path))
+    whole(&out.join(FOLDER)).max_by_key(|path| step_of(path))
+}
+
+/// The whole checkpoints in a folder.
+fn whole(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let paths =
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    paths.filter(|path| step_of(path).is_some() && path.join(STATE).is_file())
 }
 
 fn step_of(folder: &Path) -> Option<u64> {
@@ -262,7 +332,12 @@ fn step_of(folder: &Path) -> Option<u64> {
 
 fn read_state(folder: &Path) -> Result<State, Error> {
     let path = folder.join(STATE);
-    serde_json::from_slice(&fs::read(&path)?).map_err(|source| Error::State { path, source })
+    let malformed = |source| Error::State { path: path.clone(), source };
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(&path)?).map_err(malformed)?;
+    match value["format"].as_str() {
+        Some(FORMAT) => serde_json::from_value(value).map_err(malformed),
+        found => Err(Error::Format { path, found: found.unwrap_or("none").to_owned() }),
+    }
 }
 
 fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
@@ -272,7 +347,7 @@ fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
     Ok(fs::write_atomic(&path, &bytes)?)
 }
 
-/// The path of a tensor file, after comparing its hash with the state's.
+/// The path of a file, after comparing its hash with the state's.
 fn checked(folder: &Path, state: &State, name: &str) -> Result<PathBuf, Error> {
     let path = folder.join(name);
     let found = hash(&path)?;
@@ -305,9 +380,9 @@ fn publish(part: tempfile::TempDir, place: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn remove_others(folder: &Path, keep: &Path) -> Result<(), Error> {
+fn remove_others(folder: &Path, keep: &[PathBuf]) -> Result<(), Error> {
     let entries = std::fs::read_dir(folder).map_err(fs::error("list", folder))?;
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path != keep) {
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !keep.contains(path)) {
         remove(&path)?;
     }
     Ok(())

@@ -1,14 +1,19 @@
 //! A training run as a person writes it, and resolved: every number known.
 
+use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::{Duration, Pace};
-use super::schedule::{Decay, Schedule};
-use crate::model::{self, Overrides, Preset};
+use super::schedule::{self, Decay, Schedule};
+use crate::model::{self, Overrides, Preset, hf};
 
 /// Share of the steps that warm up when nothing is said.
 const WARMUP_SHARE: u64 = 20;
+
+/// Share of the steps in which `wsd` falls when nothing is said.
+const COOLDOWN_SHARE: u64 = 10;
 
 /// Micro-batches per step when nothing is said: as many threads find work.
 const MICRO_BATCHES: u32 = 8;
@@ -16,6 +21,7 @@ const MICRO_BATCHES: u32 = 8;
 /// How to train a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Config {
     /// The model's shape by name, such as `olmo-1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,6 +29,9 @@ pub struct Config {
     /// The model's shape field by field; replaces what the preset says.
     #[serde(default)]
     pub model: Overrides,
+    /// A model to start from instead of random weights; it brings its shape, so `preset` and `model` are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize: Option<Initialize>,
     /// How long to train: `400 steps`, `5_000_000 tokens` or `2 epochs`.
     #[serde(default = "one_epoch")]
     pub duration: Duration,
@@ -39,9 +48,12 @@ pub struct Config {
     /// Time until the highest learning rate. Default: a twentieth of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Duration>,
-    /// How the learning rate falls after the warm-up: `cosine` (default), `linear` or `constant`.
+    /// How the learning rate falls after the warm-up: `cosine` (default), `linear`, `constant` or `wsd`.
     #[serde(default)]
     pub decay: Decay,
+    /// The end of a run with `decay: wsd`, in which the learning rate falls. Default: a tenth of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
     /// The last learning rate as a part of the highest. Default: 0.1.
     #[serde(default = "default_floor")]
     pub learning_rate_floor: f64,
@@ -51,6 +63,9 @@ pub struct Config {
     /// Whether the embedding decays too. Default: false.
     #[serde(default)]
     pub decay_embedding: bool,
+    /// Whether the weights of norms decay too, as OLMo-2's do (OLMo-1 has none). Default: true.
+    #[serde(default = "default_true")]
+    pub decay_norms: bool,
     /// Adam's forgetting of the mean and of the mean square. Default: 0.9 and 0.95.
     #[serde(default = "default_betas")]
     pub betas: [f64; 2],
@@ -60,6 +75,27 @@ pub struct Config {
     /// Limit of the gradients' norm. Default: 1; null for none.
     #[serde(default = "default_grad_clip")]
     pub grad_clip: Option<f64>,
+    /// Coefficient of the z-loss, the mean square of the logarithm of what the scores add up to; it keeps scores small.
+    /// OLMo-2 has 1e-5. Default: 0, none.
+    #[serde(default)]
+    pub z_loss: f64,
+    /// Whether tokens count in the loss as the shards' `weights` say, where they say it. Default: true.
+    #[serde(default = "default_true")]
+    pub loss_weights: bool,
+    /// Whether tokens see only their own document, where rows hold several. Default: false.
+    #[serde(default)]
+    pub document_mask: bool,
+    /// Short contexts first. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_warmup: Option<ContextWarmup>,
+    /// Whether the values between layers are computed again in the backward pass instead of being kept: less memory, a
+    /// third more work, the same result. Default: false.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
+    /// Steps in a row with a loss or gradients that are no numbers that are skipped and told; one more ends the run.
+    /// Default: 5.
+    #[serde(default = "default_skipped_steps")]
+    pub max_skipped_steps: u32,
     /// Chooses the first weights and the order of the rows. Default: 0.
     #[serde(default)]
     pub seed: u64,
@@ -75,11 +111,37 @@ pub struct Config {
     /// How often to save, besides at the end. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<Duration>,
+    /// Newest checkpoints to keep. Default: 1.
+    #[serde(default = "default_kept")]
+    pub keep_checkpoints: u32,
+    /// Whether to save at every evaluation with a lower validation loss than all before, and to keep that checkpoint
+    /// too. Default: false.
+    #[serde(default)]
+    pub keep_best: bool,
+}
+
+/// Short contexts first: rows are cut into parts that do not see each other; their length doubles until rows are whole.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContextWarmup {
+    /// The first context in tokens: the rows' divided by a power of two.
+    pub from: u32,
+    /// Time until rows are whole.
+    pub over: Duration,
+}
+
+/// Where the first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Initialize {
+    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`.
+    pub hf: PathBuf,
 }
 
 /// A training run with every number known; saved with each checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Resolved {
     /// The model.
     pub model: model::Config,
@@ -93,12 +155,26 @@ pub struct Resolved {
     pub weight_decay: f64,
     /// Whether the embedding decays too.
     pub decay_embedding: bool,
+    /// Whether the weights of norms decay too.
+    pub decay_norms: bool,
     /// Adam's forgetting of the mean and of the mean square.
     pub betas: [f64; 2],
     /// Added to Adam's denominator.
     pub epsilon: f64,
     /// Limit of the gradients' norm.
     pub grad_clip: Option<f64>,
+    /// Coefficient of the z-loss.
+    pub z_loss: f64,
+    /// Whether tokens count in the loss as the shards say.
+    pub loss_weights: bool,
+    /// Whether tokens see only their own document.
+    pub document_mask: bool,
+    /// Short contexts first.
+    pub context_warmup: Option<schedule::ContextWarmup>,
+    /// Whether layers are computed again in the backward pass.
+    pub activation_checkpointing: bool,
+    /// Steps in a row that are skipped.
+    pub max_skipped_steps: u32,
     /// Chooses the first weights and the order of the rows.
     pub seed: u64,
     /// Steps between records.
@@ -109,10 +185,14 @@ pub struct Resolved {
     pub evaluate_rows: Option<u64>,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
+    /// Newest checkpoints to keep.
+    pub keep_checkpoints: u32,
+    /// Whether the best one is kept too.
+    pub keep_best: bool,
 }
 
 /// Why a run cannot be as it is written.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model that cannot be.
@@ -128,6 +208,51 @@ pub enum Error {
         /// What it may be.
         expected: &'static str,
     },
+    /// A folder to start from that cannot be read.
+    #[error(transparent)]
+    Folder(#[from] hf::Error),
+    /// Two shapes.
+    #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
+    TwoShapes,
+    /// A vocabulary that the embedding has no rows for.
+    #[error(
+        "the shards' vocabulary of {found} ids is larger than the embedding of `{}`, which has {rows} rows",
+        folder.display()
+    )]
+    Vocabulary {
+        /// The folder.
+        folder: PathBuf,
+        /// Number of ids.
+        found: u32,
+        /// Number of rows.
+        rows: u32,
+    },
+    /// Rows that are longer than what the model can see.
+    #[error(
+        "the shards' rows of {found} tokens are longer than the context of `{}`, which is {limit} tokens",
+        folder.display()
+    )]
+    Context {
+        /// The folder.
+        folder: PathBuf,
+        /// Tokens per row.
+        found: u32,
+        /// Tokens that the model sees at most.
+        limit: u32,
+    },
+    /// A first context that does not grow into the rows'.
+    #[error(
+        "`context_warmup.from` is {from}: expected the {context} tokens of the rows, divided by a power of two"
+    )]
+    ContextWarmup {
+        /// The first context.
+        from: u32,
+        /// Tokens per row.
+        context: u32,
+    },
+    /// A cooldown for which there is no use.
+    #[error("`cooldown` goes with `decay: wsd` only")]
+    Cooldown,
     /// No row to train on.
     #[error("there is no row to train on")]
     NoRows,
@@ -166,6 +291,18 @@ const fn default_grad_clip() -> Option<f64> {
     Some(1.0)
 }
 
+const fn default_true() -> bool {
+    true
+}
+
+const fn default_skipped_steps() -> u32 {
+    5
+}
+
+const fn default_kept() -> u32 {
+    1
+}
+
 const fn default_log_every() -> Duration {
     Duration::Steps(10)
 }
@@ -193,10 +330,18 @@ impl Config {
                 is_share(self.betas[1]) && self.betas[1] < 1.0,
                 "numbers from 0 to below 1",
             ),
+            ("keep_checkpoints", 0.0, self.keep_checkpoints > 0, positive),
+            ("z_loss", self.z_loss, self.z_loss.is_finite() && self.z_loss >= 0.0, "a number from 0 up"),
             ("epsilon", self.epsilon, is_positive(self.epsilon), positive),
             ("grad_clip", self.grad_clip.unwrap_or(1.0), self.grad_clip.is_none_or(is_positive), positive),
         ];
         match checks.into_iter().find(|(_, _, holds, _)| !holds) {
+            None if self.initialize.is_some()
+                && (self.preset.is_some() || self.model != Overrides::default()) =>
+            {
+                Err(Error::TwoShapes)
+            }
+            None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
             Some((name, found, _, expected)) => Err(Error::Range { name, found, expected }),
         }
@@ -210,7 +355,7 @@ impl Config {
         }
         let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
         Ok(Resolved {
-            model: model::Config::resolve(self.preset, &self.model, vocabulary, context)?,
+            model: self.shape(vocabulary, context)?,
             schedule: self.schedule(pace),
             batch_rows: self.batch_rows,
             micro_batch_rows: self
@@ -218,21 +363,57 @@ impl Config {
                 .unwrap_or_else(|| self.batch_rows.div_ceil(MICRO_BATCHES)),
             weight_decay: self.weight_decay,
             decay_embedding: self.decay_embedding,
+            decay_norms: self.decay_norms,
             betas: self.betas,
             epsilon: self.epsilon,
             grad_clip: self.grad_clip,
+            z_loss: self.z_loss,
+            loss_weights: self.loss_weights,
+            document_mask: self.document_mask,
+            context_warmup: self.context_warmup.map(|warmup| warmup.resolve(pace, context)).transpose()?,
+            activation_checkpointing: self.activation_checkpointing,
+            max_skipped_steps: self.max_skipped_steps,
             seed: self.seed,
             log_every: self.log_every.steps(pace),
             evaluate_every: self.evaluate_every.map(|every| every.steps(pace)),
             evaluate_rows: self.evaluate_rows,
             checkpoint_every: self.checkpoint_every.map(|every| every.steps(pace)),
+            keep_checkpoints: self.keep_checkpoints,
+            keep_best: self.keep_best,
         })
+    }
+
+    /// The model: that of the folder to start from, or of preset and overrides.
+    fn shape(&self, vocabulary: u32, context: u32) -> Result<model::Config, Error> {
+        let Some(Initialize { hf: folder }) = &self.initialize else {
+            return Ok(model::Config::resolve(self.preset, &self.model, vocabulary, context)?);
+        };
+        let found = hf::read_config(folder)?;
+        let folder = folder.clone();
+        if vocabulary > found.vocabulary {
+            return Err(Error::Vocabulary { folder, found: vocabulary, rows: found.vocabulary });
+        }
+        if context > found.context {
+            return Err(Error::Context { folder, found: context, limit: found.context });
+        }
+        Ok(model::Config { vocabulary, ..found })
+    }
+
+    /// The same run, with `place` of every path.
+    #[must_use]
+    pub fn with_paths(mut self, place: impl Fn(&Path) -> PathBuf) -> Self {
+        if let Some(initialize) = &mut self.initialize {
+            initialize.hf = place(&initialize.hf);
+        }
+        self
     }
 
     fn schedule(&self, pace: Pace) -> Schedule {
         let steps = self.duration.steps(pace);
         let warmup = self.warmup.map_or(steps / WARMUP_SHARE, |warmup| warmup.steps(pace));
+        let cooldown = self.cooldown.map_or(steps / COOLDOWN_SHARE, |cooldown| cooldown.steps(pace));
         Schedule {
+            cooldown_steps: cooldown.min(steps),
             decay: self.decay,
             peak: self.learning_rate,
             floor: self.learning_rate_floor,
@@ -242,28 +423,49 @@ impl Config {
     }
 }
 
+impl ContextWarmup {
+    fn resolve(self, pace: Pace, context: u32) -> Result<schedule::ContextWarmup, Error> {
+        let from = self.from;
+        if from == 0 || !context.is_multiple_of(from) || !(context / from).is_power_of_two() {
+            return Err(Error::ContextWarmup { from, context });
+        }
+        Ok(schedule::ContextWarmup { from: from as usize, steps: self.over.steps(pace) })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             preset: None,
             model: Overrides::default(),
+            initialize: None,
             duration: one_epoch(),
             batch_rows: default_batch_rows(),
             micro_batch_rows: None,
             learning_rate: default_learning_rate(),
             warmup: None,
             decay: Decay::default(),
+            cooldown: None,
             learning_rate_floor: default_floor(),
             weight_decay: default_weight_decay(),
             decay_embedding: false,
+            decay_norms: true,
             betas: default_betas(),
             epsilon: default_epsilon(),
             grad_clip: default_grad_clip(),
+            z_loss: 0.0,
+            loss_weights: true,
+            document_mask: false,
+            context_warmup: None,
+            activation_checkpointing: false,
+            max_skipped_steps: default_skipped_steps(),
             seed: 0,
             log_every: default_log_every(),
             evaluate_every: None,
             evaluate_rows: None,
             checkpoint_every: None,
+            keep_checkpoints: default_kept(),
+            keep_best: false,
         }
     }
 }
@@ -300,7 +502,7 @@ mod tests {
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 19);
+        assert_eq!(properties.len(), 30);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),
@@ -321,6 +523,9 @@ mod tests {
             (r#"{"learning_rate": -1}"#, "`learning_rate` is -1: expected a number above 0"),
             (r#"{"betas": [0.9, 1]}"#, "`betas` is 1: expected numbers from 0 to below 1"),
             (r#"{"grad_clip": 0}"#, "`grad_clip` is 0: expected a number above 0"),
+            (r#"{"z_loss": -1e-5}"#, "`z_loss` is -0.00001: expected a number from 0 up"),
+            (r#"{"keep_checkpoints": 0}"#, "`keep_checkpoints` is 0: expected a number above 0"),
+            (r#"{"cooldown": "5 steps"}"#, "`cooldown` goes with `decay: wsd` only"),
         ];
         for (text, expected) in cases {
             let error = match serde_json::from_str::<Config>(text) {
@@ -328,6 +533,18 @@ mod tests {
                 Ok(config) => config.check().unwrap_err().to_string(),
             };
             assert!(error.contains(expected), "{text}: {error}");
+        }
+        for from in [0, 24, 48, 512] {
+            let over = Duration::Steps(3);
+            let context_warmup = Some(ContextWarmup { from, over });
+            let config = Config { preset: Some(Preset::Olmo1m), context_warmup, ..Config::default() };
+            let error = config.resolve(10, 256, 100).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "`context_warmup.from` is {from}: expected the 256 tokens of the rows, divided by a power of two"
+                )
+            );
         }
         let none: Config = serde_json::from_str(r#"{"grad_clip": null}"#).unwrap();
         assert_eq!(none.grad_clip, None);

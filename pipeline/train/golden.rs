@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use safetensors::SafeTensors;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -10,11 +9,10 @@ use super::adamw::{self, AdamW, Update};
 use super::config::{Config, Resolved};
 use super::schedule::Decay;
 use crate::loader::IGNORED;
-use crate::model::config::{Family, Init};
 use crate::model::olmo::Olmo;
-use crate::model::weights::{Weights, name_parts};
+use crate::model::weights::{Weights, name_parts, read_tensor};
 use crate::model::workers::Workers;
-use crate::model::{self, Overrides, Preset};
+use crate::model::{self, Overrides, Preset, hf};
 
 const MODELS: [&str; 4] = ["olmo1_tied", "olmo1_untied_clip", "olmo2", "olmo2_gqa"];
 
@@ -26,13 +24,11 @@ struct Golden {
 impl Golden {
     fn new(name: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-        let config = std::fs::read(folder.join("hf/config.json")).unwrap();
-        Self { config: read_config(&serde_json::from_slice(&config).unwrap()), folder }
+        Self { config: hf::read_config(&folder.join("hf")).unwrap(), folder }
     }
 
     fn model(&self) -> Olmo {
-        let path = self.folder.join("hf/model.safetensors");
-        let weights = Weights::read(&self.config, &path, "", Device::Cpu).unwrap();
+        let weights = Weights::read_hf(&self.config, &self.folder.join("hf"), Device::Cpu).unwrap();
         Olmo::new(self.config.clone(), weights, Device::Cpu).unwrap().require_gradients().unwrap()
     }
 
@@ -41,37 +37,11 @@ impl Golden {
     }
 
     fn forward(&self, name: &str) -> Tensor {
-        let bytes = std::fs::read(self.folder.join("forward.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let view = file.tensor(name).unwrap();
-        let shape = view.shape().iter().map(|n| i64::try_from(*n).unwrap()).collect::<Vec<_>>();
-        let kind = if view.dtype() == safetensors::Dtype::I64 { Kind::Int64 } else { Kind::Float };
-        Tensor::from_data_size(view.data(), &shape, kind)
+        read_tensor(&self.folder.join("forward.safetensors"), name).unwrap()
     }
 
     fn train_json(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.folder.join("train.json")).unwrap()).unwrap()
-    }
-}
-
-fn read_config(json: &Value) -> model::Config {
-    let number = |key: &str| u32::try_from(json[key].as_u64().unwrap()).unwrap();
-    let family = if json["model_type"] == "olmo2" { Family::Olmo2 } else { Family::Olmo };
-    model::Config {
-        family,
-        layers: number("num_hidden_layers"),
-        width: number("hidden_size"),
-        heads: number("num_attention_heads"),
-        kv_heads: number("num_key_value_heads"),
-        feed_forward: number("intermediate_size"),
-        vocabulary: number("vocab_size"),
-        padded_vocabulary: number("vocab_size"),
-        context: number("max_position_embeddings"),
-        rope_theta: json["rope_parameters"]["rope_theta"].as_f64().unwrap(),
-        clip_qkv: json["clip_qkv"].as_f64(),
-        tied_head: json["tie_word_embeddings"].as_bool().unwrap(),
-        norm_epsilon: json["rms_norm_eps"].as_f64().unwrap_or(1e-5),
-        init: Init::Normal,
     }
 }
 
@@ -165,6 +135,7 @@ fn settings(model: &model::Config) -> Resolved {
         decay: Decay::Constant,
         warmup: None,
         decay_embedding: true,
+        decay_norms: false,
         ..Config::default()
     };
     Resolved { model: model.clone(), ..config.resolve(16, 96, 128).unwrap() }

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs;
 
+/// The records of a run, within its folder.
+#[cfg(feature = "train")]
+pub(super) const FILE: &str = "history.jsonl";
+
 /// The figures of one moment of a run. Losses are means since the record before; seconds are summed over resumes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {

@@ -6,11 +6,14 @@ use std::time::Instant;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::adamw::{self, AdamW, Update};
-use super::checkpoint::{self, DataRef, State, VocabularyRef};
-use super::config::{self, Config, Resolved};
-use super::history::{self, Record, read_history};
+use super::checkpoint::{self, Best, DataRef, State, VocabularyRef};
+use super::config::{self, Config, Initialize, Resolved};
+use super::events::Events;
+use super::history::{self, FILE as HISTORY, Record, read_history};
 use crate::fs;
 use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
+use crate::model;
+use crate::model::backward::{Input, gradients};
 use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
@@ -19,7 +22,6 @@ use crate::observer::{Event, Observer, Stop, Unit};
 
 /// Threads that read rows ahead: one fills batches far faster than they are used.
 const LOADERS: usize = 1;
-const HISTORY: &str = "history.jsonl";
 
 /// What a model is trained on.
 #[derive(Clone, Copy)]
@@ -95,8 +97,8 @@ pub enum Error {
     TooLong(usize),
     /// Numbers that are none.
     #[error(
-        "step {step}: the loss is {loss} and the gradients' norm {norm} at learning rate {rate:.3e}; \
-         a lower `learning_rate` or a longer `warmup` may help"
+        "step {step}: the loss is {loss} and the gradients' norm {norm} at learning rate {rate:.3e}, as in the {limit} \
+         steps before, which were skipped (`max_skipped_steps`); a lower `learning_rate` or a longer `warmup` may help"
     )]
     NotFinite {
         /// The step, from 1 on.
@@ -107,6 +109,8 @@ pub enum Error {
         norm: f64,
         /// Learning rate.
         rate: f64,
+        /// How many steps before this one were skipped for the same reason.
+        limit: u32,
     },
     /// Somebody asked to stop.
     #[error("stopped at step {step}; a rerun goes on from `{}`", checkpoint.display())]
@@ -116,6 +120,9 @@ pub enum Error {
         /// What was saved.
         checkpoint: PathBuf,
     },
+    /// Rows that do not say where documents end.
+    #[error("`document_mask`: the {0} rows do not say where documents end; pack them again")]
+    NoDocuments(&'static str),
     /// The reading threads ended.
     #[error("step {step}: no more batches came from the rows")]
     NoBatch {
@@ -133,7 +140,7 @@ impl From<tch::TchError> for Error {
 /// Trains a model and leaves its last checkpoint and its history in `out`. Goes on from a checkpoint that is there.
 pub fn run(config: &Config, data: Data<'_>, out: &Path, hooks: Hooks<'_>) -> Result<Summary, Error> {
     let resolved = resolve(config, data)?;
-    let mut trainer = Trainer::start(&resolved, data, out, hooks)?;
+    let mut trainer = Trainer::start(&resolved, config.initialize.as_ref(), data, out, hooks)?;
     let order = Order::Shuffled(Sampler { seed: resolved.seed, len: data.rows.rows(), rank: 0, world: 1 });
     std::thread::scope(|scope| {
         let (rows, position) = (resolved.batch_rows as usize, trainer.state.progress.position);
@@ -147,6 +154,14 @@ fn resolve(config: &Config, data: Data<'_>) -> Result<Resolved, Error> {
     let found = data.validation.map_or(expected, TokenRows::context);
     if found != expected {
         return Err(Error::Context { found, expected });
+    }
+    if config.document_mask {
+        let told = |rows: &dyn TokenRows| rows.rows() == 0 || rows.document_ends(0).is_some();
+        let silent = |(name, rows): (&'static str, _)| (!told(rows)).then_some(name);
+        let parts = [Some(("training", data.rows)), data.validation.map(|rows| ("validation", rows))];
+        if let Some(name) = parts.into_iter().flatten().find_map(silent) {
+            return Err(Error::NoDocuments(name));
+        }
     }
     let context = u32::try_from(expected).map_err(|_| Error::TooLong(expected))?;
     let vocabulary = u32::try_from(data.vocabulary.size()).unwrap_or(u32::MAX);
@@ -163,6 +178,7 @@ struct Trainer<'a> {
     optimizer: AdamW,
     workers: Workers,
     history: Vec<Record>,
+    events: Events,
     /// The newest checkpoint and its step.
     saved: Option<Saved>,
 }
@@ -178,13 +194,19 @@ struct Step {
 
 impl<'a> Trainer<'a> {
     /// Fresh, or from the newest checkpoint in `out`.
-    fn start(config: &Resolved, data: Data<'a>, out: &'a Path, hooks: Hooks<'a>) -> Result<Self, Error> {
+    fn start(
+        config: &Resolved,
+        initial: Option<&Initialize>,
+        data: Data<'a>,
+        out: &'a Path,
+        hooks: Hooks<'a>,
+    ) -> Result<Self, Error> {
         let (rows, context) = (data.rows.rows(), data.rows.context());
         let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
         let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
         let workers = Workers::start(hooks.threads)?;
         let (state, model, optimizer, saved) = match checkpoint::resume(out, &state, Device::Cpu)? {
-            None => fresh(state, Device::Cpu)?,
+            None => fresh(state, initial, Device::Cpu)?,
             Some(run) => {
                 let saved = (run.state.progress.step, run.folder);
                 let message = format!("goes on from step {}", saved.0);
@@ -194,8 +216,9 @@ impl<'a> Trainer<'a> {
         };
         let mut history = read_history(&out.join(HISTORY)).unwrap_or_default();
         history.retain(|record| record.step <= state.progress.step);
+        let events = Events::begin(out, &history, state.progress.seconds)?;
         let model = model.require_gradients()?;
-        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, saved })
+        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, events, saved })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
@@ -206,8 +229,8 @@ impl<'a> Trainer<'a> {
             let step = self.state.progress.step + 1;
             let batch = batches.next().ok_or(Error::NoBatch { step })?;
             let measured = self.step(step, &batch)?;
-            self.report(&measured)?;
-            if self.is_due(self.state.config.checkpoint_every) {
+            let better = self.report(&measured)?;
+            if self.is_due(self.state.config.checkpoint_every) || (better && self.state.config.keep_best) {
                 self.save()?;
             }
         }
@@ -217,41 +240,82 @@ impl<'a> Trainer<'a> {
     /// One optimizer step on one batch.
     fn step(&mut self, step: u64, batch: &Batch) -> Result<Step, Error> {
         let began = Instant::now();
-        let (gradients, measured) = self.gradients(batch)?;
+        let (gradients, measured) = self.gradients(step, batch)?;
         let (norm, scale) = adamw::clip(&gradients, self.state.config.grad_clip)?;
         let rate = self.state.config.schedule.rate(step);
         let loss = measured.loss().unwrap_or(0.0);
-        if !loss.is_finite() || !norm.is_finite() {
-            return Err(Error::NotFinite { step, loss, norm, rate });
+        if loss.is_finite() && norm.is_finite() {
+            let update = Update { scale, rate, step: step - self.state.progress.skipped };
+            self.optimizer.update(self.model.weights_mut(), gradients, update, &self.workers)?;
+            self.state.progress.window += measured;
+            self.state.progress.skipped_in_a_row = 0;
+        } else {
+            self.skip(step, loss, norm, rate)?;
         }
-        let update = Update { scale, rate, step };
-        self.optimizer.update(self.model.weights_mut(), gradients, update, &self.workers)?;
         let progress = &mut self.state.progress;
         progress.step = step;
         progress.position += batch.rows() as u64;
         progress.tokens += batch.tokens.len() as u64;
-        progress.window += measured;
         let seconds = began.elapsed().as_secs_f64();
         progress.seconds += seconds;
         Ok(Step { rate, norm, seconds })
     }
 
-    /// Gradients of the mean loss over the batch: those of its micro-batches, which the workers share, summed.
-    fn gradients(&self, batch: &Batch) -> Result<(Vec<Tensor>, Likelihood), Error> {
-        let parts = split(batch, self.state.config.micro_batch_rows as usize);
-        let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
-        let targets = targets.collect::<Result<Vec<_>, _>>()?;
-        let count = targets.iter().map(|part| part.tokens).sum::<u64>().max(1);
-        let parts = parts.into_iter().zip(targets).map(|(part, targets)| (self.model.share(), part, targets));
-        let compute =
-            |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, &part, &targets, count);
-        let computed = self.workers.map(parts.collect(), compute)?;
-        let (gradients, measured): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
-        Ok((self.workers.map(by_parameter(gradients), add_up)?, measured.into_iter().sum()))
+    /// Leaves the weights as they are and says so; fails where too many steps in a row were like this one.
+    fn skip(&mut self, step: u64, loss: f64, norm: f64, rate: f64) -> Result<(), Error> {
+        let (progress, limit) = (&mut self.state.progress, self.state.config.max_skipped_steps);
+        if progress.skipped_in_a_row >= limit {
+            return Err(Error::NotFinite { step, loss, norm, rate, limit });
+        }
+        progress.skipped += 1;
+        progress.skipped_in_a_row += 1;
+        let message = format!("step {step} is skipped: the loss is {loss} and the gradients' norm {norm}");
+        self.hooks.observer.event(&Event::Note { stage: Some(self.hooks.stage.to_owned()), message });
+        Ok(())
     }
 
-    /// Tells the observer, and keeps a record where one is due.
-    fn report(&mut self, measured: &Step) -> Result<(), Error> {
+    /// What the steps' objective is made of.
+    fn objective(&self, step: u64, weight: f64) -> Objective {
+        let (config, context) = (&self.state.config, self.state.data.context);
+        Objective {
+            weight,
+            z_loss: config.z_loss,
+            checkpointing: config.activation_checkpointing,
+            context: config.context_warmup.map_or(context, |warmup| warmup.context(step, context)),
+        }
+    }
+
+    /// Gradients of the mean loss over the batch: those of its micro-batches, which the workers share, summed.
+    fn gradients(&self, step: u64, batch: &Batch) -> Result<(Vec<Tensor>, Likelihood), Error> {
+        let mut parts = batch.split(self.state.config.micro_batch_rows as usize);
+        if !self.state.config.loss_weights {
+            for part in &mut parts {
+                part.weights.clear();
+            }
+        }
+        let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let weight = targets.iter().map(Targets::weight).sum::<f64>();
+        let objective = self.objective(step, if weight > 0.0 { weight } else { 1.0 });
+        let parts = parts.into_iter().zip(targets).map(|(part, targets)| (self.model.share(), part, targets));
+        let compute =
+            |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, part, &targets, objective);
+        // As many at once as there are threads, so that only so many gradients are held beside their sum.
+        let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Likelihood::default());
+        while parts.peek().is_some() {
+            let wave = parts.by_ref().take(self.workers.threads()).collect();
+            let (gradients, found): (Vec<_>, Vec<_>) = self.workers.map(wave, compute)?.into_iter().unzip();
+            let gradients = std::iter::once(sum).filter(|sum| !sum.is_empty()).chain(gradients);
+            sum = self.workers.map(by_parameter(gradients.collect()), add_up)?;
+            for found in found {
+                measured += found;
+            }
+        }
+        Ok((sum, measured))
+    }
+
+    /// Tells the observer, and keeps a record where one is due; whether the validation loss was never lower.
+    fn report(&mut self, measured: &Step) -> Result<bool, Error> {
         let (progress, steps) = (self.state.progress, self.state.config.schedule.steps);
         let last = progress.step == steps;
         let stage = || self.hooks.stage.to_owned();
@@ -263,16 +327,27 @@ impl<'a> Trainer<'a> {
         });
         let evaluate = last || self.is_due(self.state.config.evaluate_every);
         if !evaluate && !self.is_due(Some(self.state.config.log_every)) {
-            return Ok(());
+            return Ok(false);
         }
         let validation = if evaluate { self.validate()? } else { None };
         let record = record(&self.state, measured, validation.as_ref());
         let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
-        let values = values(&record, tokens / measured.seconds);
+        let values = values(&record, tokens / measured.seconds, &self.state.config.model);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
+        self.events.add(self.out, &record)?;
         self.history.push(record);
         self.state.progress.window = Likelihood::default();
-        Ok(())
+        Ok(self.is_best(validation.as_ref().and_then(Likelihood::loss)))
+    }
+
+    /// Whether a validation loss is the lowest so far, which it then is.
+    fn is_best(&mut self, loss: Option<f64>) -> bool {
+        let progress = &mut self.state.progress;
+        let before = progress.best;
+        let better = |loss: &f64| before.is_none_or(|best| *loss < best.loss);
+        let best = loss.filter(better).map(|loss| Best { step: progress.step, loss });
+        progress.best = best.or(before);
+        best.is_some()
     }
 
     fn is_due(&self, every: Option<u64>) -> bool {
@@ -306,7 +381,8 @@ impl<'a> Trainer<'a> {
         {
             return Ok(place.clone());
         }
-        let place = checkpoint::save(self.out, &mut self.state, self.model.weights(), &self.optimizer)?;
+        let (weights, tokenizer) = (self.model.weights(), &self.data.vocabulary.tokenizer);
+        let place = checkpoint::save(self.out, &mut self.state, weights, &self.optimizer, tokenizer)?;
         self.saved = Some((now, place.clone()));
         Ok(place)
     }
@@ -322,36 +398,63 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn fresh(state: State, device: Device) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
-    let weights = Weights::random(&state.config.model, state.config.seed, device)?;
+/// The weights are random, or those of `initial`.
+fn fresh(
+    state: State,
+    initial: Option<&Initialize>,
+    device: Device,
+) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
+    let weights = match initial {
+        None => Weights::random(&state.config.model, state.config.seed, device)?,
+        Some(Initialize { hf: folder }) => Weights::read_hf(&state.config.model, folder, device)?,
+    };
     let model = Olmo::new(state.config.model.clone(), weights, device)?;
     let optimizer = AdamW::new(&state.config, device)?;
     Ok((state, model, optimizer, None))
 }
 
-/// The batch in parts of `rows` rows, the last one perhaps shorter.
-fn split(batch: &Batch, rows: usize) -> Vec<Batch> {
-    let parts = batch.tokens.chunks(rows * batch.context).enumerate();
-    parts
-        .map(|(part, tokens)| Batch {
-            position: batch.position + (part * rows) as u64,
-            context: batch.context,
-            tokens: tokens.to_vec(),
-        })
-        .collect()
+/// What is minimised: the weighted mean of losses and z-losses.
+#[derive(Clone, Copy)]
+struct Objective {
+    /// Sum of the weights of all targets of the step.
+    weight: f64,
+    /// Coefficient of the z-loss.
+    z_loss: f64,
+    /// Whether layers are computed again.
+    checkpointing: bool,
+    /// Tokens that are seen together.
+    context: usize,
 }
 
-/// A micro-batch's part of the gradients of the mean loss over `count` targets.
+impl Objective {
+    /// The losses of a micro-batch in nats, and its part of the objective.
+    fn of(self, model: &Olmo, hidden: &Tensor, batch: &Prepared) -> Result<(Tensor, Tensor), TchError> {
+        let (nats, losses) = if self.z_loss > 0.0 {
+            let (nats, z) = model.nats_and_z(hidden, &batch.targets)?;
+            let losses = nats.f_add(&z.f_mul_scalar(self.z_loss)?)?;
+            (nats, losses)
+        } else {
+            let nats = model.nats_of(hidden, &batch.targets)?;
+            (nats.shallow_clone(), nats)
+        };
+        let losses = batch.weights.as_ref().map_or(Ok(losses.shallow_clone()), |w| losses.f_mul(w))?;
+        Ok((losses.f_sum(Kind::Float)?.f_div_scalar(self.weight)?, nats))
+    }
+}
+
+/// A micro-batch's part of the gradients of the objective.
 fn micro_batch(
     model: &Olmo,
-    batch: &Batch,
+    batch: Batch,
     targets: &Targets,
-    count: u64,
+    objective: Objective,
 ) -> Result<(Vec<Tensor>, Likelihood), TchError> {
-    let prepared = Prepared::new(model, batch, targets)?;
-    let nats = model.nats(&prepared.ids, &prepared.targets)?;
-    let loss = nats.f_sum(Kind::Float)?.f_div_scalar(count as f64)?;
-    let gradients = Tensor::f_run_backward(&[loss], model.weights().tensors(), false, false)?;
+    // Targets are those of whole rows: the first token of a part is predicted by the part before it.
+    let prepared = Prepared::new(model, &Batch { context: objective.context, ..batch }, targets)?;
+    let input = Input { ids: &prepared.ids, mask: prepared.mask.as_ref() };
+    let (gradients, nats) =
+        gradients(model, input, objective.checkpointing, |hidden| objective.of(model, hidden, &prepared))?;
+    let nats = nats.f_detach()?;
     let counted = nats.f_mul(&prepared.counted)?;
     let measured = Likelihood {
         nats: nats.f_sum(Kind::Double)?.f_double_value(&[])?,
@@ -395,7 +498,8 @@ fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Re
 }
 
 /// The figures to show, in order.
-fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
+fn values(record: &Record, tokens_per_second: f64, model: &model::Config) -> Vec<(String, f64)> {
+    let operations = tokens_per_second * model.work().per_token as f64;
     let values = [
         ("loss", Some(record.loss)),
         ("bits per base", record.bits_per_base),
@@ -404,6 +508,7 @@ fn values(record: &Record, tokens_per_second: f64) -> Vec<(String, f64)> {
         ("learning rate", Some(record.learning_rate)),
         ("gradient norm", Some(record.gradient_norm)),
         ("tokens/s", Some(tokens_per_second)),
+        ("GFLOP/s", Some(operations / 1e9)),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
@@ -414,13 +519,16 @@ mod tests {
     use crate::loader::tests_support::Rows;
     use crate::model::Preset;
     use crate::observer::Silent;
+    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::nucleotide::Nucleotide;
     use crate::train::Duration;
 
     const CONTEXT: u64 = 24;
 
     fn vocabulary() -> Vocabulary {
         let bases = [0, 0].into_iter().chain([2; 30]).collect();
-        Vocabulary { bases, pad: Some(0), fingerprint: "tokenizer".to_owned() }
+        let (fingerprint, tokenizer) = ("tokenizer".to_owned(), Nucleotide::new().to_json());
+        Vocabulary { bases, pad: Some(0), begin: None, fingerprint, tokenizer }
     }
 
     fn config(steps: u64) -> Config {
@@ -588,6 +696,230 @@ mod tests {
             let error = train(&config, rows, out.path(), 1).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// Rows with a loss weight for each token.
+    struct Weighed(Rows, Vec<Vec<u8>>);
+
+    impl TokenRows for Weighed {
+        fn rows(&self) -> u64 {
+            self.0.rows()
+        }
+
+        fn context(&self) -> usize {
+            self.0.context()
+        }
+
+        fn read_row(&self, row: u64, tokens: &mut [i64]) {
+            self.0.read_row(row, tokens);
+        }
+
+        fn loss_weights(&self, row: u64) -> Option<&[u8]> {
+            Some(&self.1[usize::try_from(row).unwrap()])
+        }
+    }
+
+    /// The tensors and records of a run on one thread without validation.
+    fn trained(config: &Config, rows: &dyn TokenRows) -> Result<([Vec<u8>; 2], Vec<Record>), Error> {
+        let (stop, vocabulary, out) = (Stop::new(), vocabulary(), tempfile::tempdir().unwrap());
+        let data = Data { rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+        let hooks = Hooks { observer: &Silent, stage: "train", stop: &stop, threads: 1 };
+        let summary = run(config, data, out.path(), hooks)?;
+        Ok((tensors(&summary.checkpoint), summary.history))
+    }
+
+    #[test]
+    fn tokens_count_as_their_weights_say() {
+        let rows = || Rows::random(8, CONTEXT, 32, 7);
+        let weighed = |weight: &dyn Fn(usize) -> u8| {
+            let row = (0..usize::try_from(CONTEXT).unwrap()).map(weight).collect::<Vec<_>>();
+            Weighed(rows(), vec![row; 8])
+        };
+        let (plain, losses) = trained(&config(3), &rows()).unwrap();
+        assert!(trained(&config(3), &weighed(&|_| 250)).unwrap().0 == plain, "weight 1 changes nothing");
+        let halves = weighed(&|i| if i < 12 { 250 } else { 0 });
+        let (found, measured) = trained(&config(3), &halves).unwrap();
+        assert!(found != plain, "weights count");
+        assert!((measured[0].loss - losses[0].loss).abs() < 1e-9, "losses are told unweighted");
+        let off = Config { loss_weights: false, ..config(3) };
+        assert!(trained(&off, &halves).unwrap().0 == plain, "unless nobody wants them");
+        // What comes behind the last token that counts is not learnt from.
+        let mut other = weighed(&|i| if i < 12 { 250 } else { 0 });
+        other.0.0.iter_mut().for_each(|row| row[12..].fill(5));
+        assert!(trained(&config(3), &other).unwrap().0 == found, "weight 0 is no lesson");
+        assert!(trained(&config(1), &weighed(&|_| 0)).unwrap().1[0].gradient_norm == 0.0);
+        let error = trained(&config(1), &weighed(&|i| if i == 3 { 251 } else { 0 })).unwrap_err().to_string();
+        assert!(
+            error.contains("the loss weight at index 3 is the byte 251, expected at most 250"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn layers_computed_again_give_the_same_run() {
+        let rows = Rows::random(8, CONTEXT, 32, 7);
+        let again = Config { activation_checkpointing: true, ..config(3) };
+        assert!(trained(&again, &rows).unwrap().0 == trained(&config(3), &rows).unwrap().0);
+    }
+
+    #[test]
+    fn z_loss_shrinks_scores_and_is_not_told_as_loss() {
+        let rows = Rows::random(8, CONTEXT, 32, 7);
+        let plain = trained(&config(3), &rows).unwrap();
+        let (weights, history) = trained(&Config { z_loss: 0.1, ..config(3) }, &rows).unwrap();
+        assert!((history[0].loss - plain.1[0].loss).abs() < 1e-6);
+        assert!(weights != plain.0 && (history[0].gradient_norm - plain.1[0].gradient_norm).abs() > 1e-4);
+    }
+
+    #[test]
+    fn short_contexts_come_first() {
+        let rows = Rows::random(8, CONTEXT, 32, 7);
+        let warmup = |from| {
+            let over = Duration::Steps(4);
+            let context_warmup = Some(super::super::ContextWarmup { from, over });
+            Config { context_warmup, batch_rows: 8, learning_rate: 1e-9, ..config(5) }
+        };
+        let loss = |config| trained(&config, &rows).unwrap().1.iter().map(|r| r.loss).collect::<Vec<_>>();
+        let (whole, parts) = (loss(warmup(24)), loss(warmup(6)));
+        // 6, 6, 12, 12, 24 tokens: nothing is learnt, so that only what is seen makes a difference.
+        let same = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        assert!(!same(parts[0], whole[0]) && !same(parts[2], whole[2]) && !same(parts[0], parts[2]));
+        assert!(same(parts[0], parts[1]) && same(parts[2], parts[3]) && same(parts[4], whole[4]));
+
+        let resolved = warmup(6).resolve(8, 24, 32).unwrap();
+        let weights = Weights::random(&resolved.model, 0, Device::Cpu).unwrap();
+        let model = Olmo::new(resolved.model, weights, Device::Cpu).unwrap();
+        let ids = Tensor::from_slice(&rows.0.concat()).view([-1, 24]);
+        let last = Tensor::full([8, 1], crate::loader::IGNORED, (Kind::Int64, Device::Cpu));
+        let targets = Tensor::cat(&[ids.narrow(1, 1, 23), last], 1);
+        let nats = tch::no_grad(|| model.nats(&ids.view([-1, 6]), &targets.reshape([-1, 6])).unwrap());
+        let padded = targets.eq(0).sum(Kind::Int64).int64_value(&[]);
+        let paddings = rows.0.iter().flat_map(|row| &row[1..]).filter(|id| **id == 0).count();
+        assert_eq!(usize::try_from(padded), Ok(paddings));
+        let nats = nats.masked_fill(&targets.reshape([-1, 6]).eq(0), 0.0).sum(Kind::Double).double_value(&[]);
+        let expected = nats / (8 * 23 - padded) as f64;
+        assert!((parts[0] - expected).abs() < 1e-5, "{} is no {expected}", parts[0]);
+    }
+
+    /// Token 31 has no numbers in the embedding, so that every batch with it has none for its loss.
+    #[test]
+    fn steps_without_numbers_are_skipped_and_told_until_they_are_too_many() {
+        struct Notes(std::sync::Mutex<Vec<String>>);
+        impl Observer for Notes {
+            fn event(&self, event: &Event) {
+                if let Event::Note { message, .. } = event {
+                    self.0.lock().unwrap().push(message.clone());
+                }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let overrides = crate::model::Overrides { tied_head: Some(false), ..Default::default() };
+        let shape = crate::model::Config::resolve(Some(Preset::Olmo300k), &overrides, 32, 24).unwrap();
+        let shape = crate::model::Config { padded_vocabulary: 32, ..shape };
+        let weights = Weights::random(&shape, 1, Device::Cpu).unwrap();
+        let _nan = weights.tensors()[0].narrow(0, 31, 1).fill_(f64::NAN);
+        let ids = crate::model::hf::SpecialIds::default();
+        let json = crate::model::hf::write_config(&shape, ids).to_string();
+        std::fs::write(folder.path().join("config.json"), json).unwrap();
+        weights::write(&folder.path().join("model.safetensors"), &[("", &weights)]).unwrap();
+
+        let mut rows = Rows::random(12, CONTEXT, 31, 7);
+        rows.0[5][3] = 31;
+        let initialize = Some(Initialize { hf: folder.path().to_owned() });
+        let config = Config { preset: None, initialize, ..config(6) };
+        let run_with = |config: &Config, rows: &Rows, notes: &Notes| {
+            let (stop, vocabulary, out) = (Stop::new(), vocabulary(), tempfile::tempdir().unwrap());
+            let data = Data { rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+            let hooks = Hooks { observer: notes, stage: "train", stop: &stop, threads: 1 };
+            let summary = run(config, data, out.path(), hooks)?;
+            let (state, model) = checkpoint::load(&summary.checkpoint, Device::Cpu)?;
+            Ok::<_, Error>((state, model))
+        };
+        let notes = Notes(std::sync::Mutex::default());
+        let (state, model) = run_with(&config, &rows, &notes).unwrap();
+        let notes = notes.0.into_inner().unwrap();
+        assert_eq!((state.progress.skipped, state.progress.step), (2, 6), "6 steps of 4 rows are 2 epochs");
+        assert!(notes.len() == 2 && notes[0].contains("is skipped: the loss is NaN"), "{notes:?}");
+        let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 1;
+        assert!(model.weights().tensors()[1..].iter().all(finite));
+
+        rows.0.iter_mut().for_each(|row| row[3] = 31);
+        let notes = Notes(std::sync::Mutex::default());
+        let limited = Config { max_skipped_steps: 2, ..config };
+        let error = run_with(&limited, &rows, &notes).unwrap_err().to_string();
+        assert!(
+            error.starts_with("step 3: the loss is NaN") && error.contains("the 2 steps before"),
+            "{error}"
+        );
+        assert_eq!(notes.0.into_inner().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_newest_checkpoints_and_the_best_one_are_kept() {
+        let (rows, out) = (Rows::random(6, CONTEXT, 32, 9), tempfile::tempdir().unwrap());
+        let every = Some(Duration::Steps(1));
+        let config = Config {
+            checkpoint_every: every,
+            evaluate_every: every,
+            keep_checkpoints: 2,
+            keep_best: true,
+            // Better for some steps, then worse and worse.
+            learning_rate: 0.3,
+            warmup: Some(Duration::Steps(12)),
+            decay: crate::train::schedule::Decay::Constant,
+            grad_clip: None,
+            ..config(12)
+        };
+        let summary = train(&config, &rows, out.path(), 1).unwrap();
+        let best =
+            summary.history.iter().min_by(|a, b| a.validation_loss.partial_cmp(&b.validation_loss).unwrap());
+        let best = best.unwrap().step;
+        assert!(best < 11, "the best step is {best}: the test needs a run that gets worse");
+        let mut names = std::fs::read_dir(out.path().join("checkpoints"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<Vec<_>>();
+        names.sort_unstable();
+        assert_eq!(names, [best, 11, 12].map(|step| format!("step-{step:08}")));
+        let (state, _) =
+            checkpoint::load(&out.path().join("checkpoints").join(&names[0]), Device::Cpu).unwrap();
+        assert_eq!(state.progress.best.unwrap().step, best);
+    }
+
+    #[test]
+    fn documents_must_be_told_to_be_masked() {
+        let rows = Rows::random(4, CONTEXT, 32, 1);
+        let error = trained(&Config { document_mask: true, ..config(1) }, &rows).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`document_mask`: the training rows do not say where documents end; pack them again"
+        );
+    }
+
+    #[test]
+    fn checkpoints_of_another_tokenizer_or_other_shards_are_refused() {
+        let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
+        let attempt = |tokenizer: &str, fingerprint| {
+            let vocabulary = Vocabulary { fingerprint: tokenizer.to_owned(), ..vocabulary() };
+            let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint };
+            let hooks = Hooks { observer: &Silent, stage: "train", stop: &Stop::new(), threads: 1 };
+            run(&config(1), data, out.path(), hooks).map(drop).map_err(|error| error.to_string())
+        };
+        attempt("bpe", "rows").unwrap();
+        let error = attempt("k-mers", "rows").unwrap_err();
+        assert!(error.ends_with("has another tokenizer: bpe there, k-mers here"), "{error}");
+        let error = attempt("bpe", "other rows").unwrap_err();
+        assert!(error.ends_with("has another set of rows: rows there, other rows here"), "{error}");
+        let state = out.path().join("checkpoints/step-00000001/checkpoint.json");
+        let text = std::fs::read_to_string(&state).unwrap();
+        std::fs::write(&state, text.replace("genomill.checkpoint/2", "genomill.checkpoint/1")).unwrap();
+        let error = attempt("bpe", "rows").unwrap_err();
+        assert!(
+            error.ends_with(
+                "is of the format `genomill.checkpoint/1`, this genomill reads `genomill.checkpoint/2`"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::support::{Scratch, data, stderr};
 
 /// A file system of some bytes in memory, unmounted when dropped.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
     /// Mounted at a folder; `None` where that is not allowed.
@@ -62,6 +62,35 @@ fn a_disk_that_is_full_at_any_stage_is_told_and_the_rerun_goes_on() {
         fs::remove_file(filler).unwrap();
         scratch.ran(&["--until", stage]);
     }
+    assert_eq!(scratch.contents(), whole.contents());
+}
+
+/// Three checkpoints fit. The run stops, they stay whole, and with more room it goes on from the last of them.
+#[cfg(feature = "train")]
+#[test]
+fn a_disk_that_is_full_at_a_checkpoint_leaves_the_last_one() {
+    use genomill::train::checkpoint;
+    let keys = ", checkpoint_every: 1 step, keep_checkpoints: 100";
+    let (whole, scratch) = (crate::models::trained(keys), crate::models::trained(keys));
+    whole.ran(&[]);
+    let work = scratch.path("work");
+    let Some(_small) = Small::mount(&work, 12 << 20) else { return };
+    let output = scratch.run(&[]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot write") && message.contains("No space left on device"), "{message}");
+    assert!(!scratch.artifact("model").exists(), "nothing is published");
+    let part = fs::read_dir(scratch.artifact(".partial/model")).unwrap().next().unwrap().unwrap().path();
+    let checkpoints: Vec<PathBuf> =
+        fs::read_dir(part.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(checkpoints.len() >= 2, "{checkpoints:?}");
+    for checkpoint in &checkpoints {
+        checkpoint::verify(checkpoint).unwrap();
+    }
+    let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&work).status().unwrap();
+    assert!(more.success());
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains(&format!("goes on from step {}", checkpoints.len())), "{message}");
     assert_eq!(scratch.contents(), whole.contents());
 }
 

@@ -1,0 +1,269 @@
+//! `genomill model`: what a model costs, whether it computes what another implementation does, and its export.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{Error, print_json};
+use crate::model::{Config, Overrides, Preset};
+use crate::report::count;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show parameters, memory, work and speed of a preset; nothing is allocated
+    Info(InfoArguments),
+    /// Compare with what another implementation computed: FOLDER/hf is the model, FOLDER/forward.safetensors its results
+    Check(CheckArguments),
+    /// Write a checkpoint as a folder that another library opens
+    Export(ExportArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArguments {
+    /// The shape's name, such as olmo-1b
+    preset: Preset,
+    /// Token ids
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    vocab: u32,
+    /// Tokens per row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    context: u32,
+    /// Rows that each thread computes at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    rows: u32,
+    /// Threads (or devices that share nothing) that compute at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    threads: u32,
+    /// Share of the peak that is reached
+    #[arg(long, default_value_t = 0.4, value_parser = share)]
+    mfu: f64,
+    /// Peak of the device in TFLOP/s; by default that of an H100 or H200 in dense bf16
+    #[arg(long, value_name = "TFLOPS", default_value_t = 989.0, value_parser = positive)]
+    peak: f64,
+    /// Say how long this many tokens take
+    #[arg(long, value_name = "N", value_parser = crate::units::parse_tokens)]
+    tokens: Option<u64>,
+    /// Devices that share these tokens
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    devices: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The folder with hf/ and forward.safetensors
+    folder: PathBuf,
+    /// The largest difference of any logit, and of the loss, that is no failure
+    #[arg(long, default_value_t = 5e-5, value_parser = positive)]
+    tolerance: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// A checkpoint, or a folder with some: the newest is taken
+    checkpoint: PathBuf,
+    /// For which library
+    #[arg(long, value_enum, default_value_t = To::Hf)]
+    to: To,
+    /// The new folder; it must not exist
+    output: PathBuf,
+    /// The model's licence, as Hugging Face names it, such as cc-by-4.0; for the card
+    #[arg(long, value_name = "ID")]
+    license: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum To {
+    /// Hugging Face transformers: `AutoModelForCausalLM` and `AutoTokenizer`
+    Hf,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    positive(text).ok().filter(|n| *n <= 1.0).ok_or_else(|| "expected a number above 0, at most 1".to_owned())
+}
+
+pub fn run(command: &Command) -> Result<(), Error> {
+    match command {
+        Command::Info(arguments) => info(arguments),
+        Command::Check(arguments) => check(arguments),
+        Command::Export(arguments) => export(arguments),
+    }
+}
+
+/// What a device does at a share of its peak.
+struct Speed {
+    tokens_per_second: f64,
+    /// For the tokens asked for, on all devices.
+    seconds: Option<f64>,
+}
+
+impl Speed {
+    fn of(arguments: &InfoArguments, config: &Config) -> Self {
+        let rate = arguments.mfu * arguments.peak * 1e12 / config.work().per_token as f64;
+        let all = rate * f64::from(arguments.devices);
+        Self { tokens_per_second: rate, seconds: arguments.tokens.map(|tokens| tokens as f64 / all) }
+    }
+}
+
+fn info(arguments: &InfoArguments) -> Result<(), Error> {
+    let shape = Overrides::default();
+    let config = Config::resolve(Some(arguments.preset), &shape, arguments.vocab, arguments.context)
+        .map_err(|error| Error::Other(error.to_string()))?;
+    let speed = Speed::of(arguments, &config);
+    if !arguments.json {
+        return Ok(tell(&mut io::stdout().lock(), arguments, &config, &speed)?);
+    }
+    let (parameters, memory) = (config.count(), config.memory());
+    let (rows, threads) = (arguments.rows.into(), arguments.threads.into());
+    print_json(&json!({
+        "preset": arguments.preset,
+        "model": config,
+        "parameters": parameters,
+        "parameters_total": parameters.total(),
+        "memory": memory,
+        "memory_total": memory.total(rows, threads, false),
+        "memory_total_with_checkpointing": memory.total(rows, threads, true),
+        "flop": config.work(),
+        "tokens_per_second": speed.tokens_per_second,
+        "seconds": speed.seconds,
+    }))
+}
+
+fn tell(out: &mut impl Write, arguments: &InfoArguments, config: &Config, speed: &Speed) -> io::Result<()> {
+    let (parameters, memory, work) = (config.count(), config.memory(), config.work());
+    let (rows, threads) = (arguments.rows, arguments.threads);
+    let total = |checkpointing| memory.total(rows.into(), threads.into(), checkpointing);
+    let mut line = |name: &str, value: u64, unit: &str| {
+        let value = format!("{}{unit}", count(value));
+        writeln!(out, "  {name:<44} {value:>26}")
+    };
+    let embedding = if config.tied_head { "embedding, which is the head too" } else { "embedding" };
+    line(embedding, parameters.embedding, "")?;
+    line("attention", parameters.attention, "")?;
+    line("feed-forward", parameters.feed_forward, "")?;
+    line("norms", parameters.norms, "")?;
+    line("head", parameters.head, "")?;
+    line("parameters", parameters.total(), "")?;
+    line("weights, f32", memory.weights, " bytes")?;
+    line("gradients", memory.gradients, " bytes")?;
+    line("moments of AdamW", memory.optimizer, " bytes")?;
+    line("activations of a row", memory.activations_per_row, " bytes")?;
+    line("  with activation checkpointing", memory.checkpointed_activations_per_row, " bytes")?;
+    line(&format!("to train, {rows} rows, threads: {threads}"), total(false), " bytes")?;
+    line("  with activation checkpointing", total(true), " bytes")?;
+    line("a token, forward and backward", work.per_token, " FLOP")?;
+    line("  of these in attention, not halved", work.attention_per_token, " FLOP")?;
+    let (share, peak) = (100.0 * arguments.mfu, arguments.peak);
+    writeln!(out, "  {:.0} tokens/s at {share} % of {peak} TFLOP/s", speed.tokens_per_second)?;
+    match (arguments.tokens, speed.seconds) {
+        (Some(tokens), Some(seconds)) => writeln!(
+            out,
+            "  {:.1} h for {} tokens, devices: {}",
+            seconds / 3600.0,
+            count(tokens),
+            arguments.devices
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "train"))]
+fn check(_: &CheckArguments) -> Result<(), Error> {
+    Err(super::no_trainer())
+}
+
+#[cfg(feature = "train")]
+fn check(arguments: &CheckArguments) -> Result<(), Error> {
+    let found = crate::model::check::check(&arguments.folder);
+    let found = found.map_err(|error| Error::Other(error.to_string()))?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "compared      {} rows of {} tokens", found.rows, found.tokens)?;
+    writeln!(out, "logits differ by {:.3e} at most", found.logits)?;
+    writeln!(out, "the loss differs by {:.3e}", found.loss)?;
+    // What is no number is no success.
+    if found.largest() <= arguments.tolerance {
+        return Ok(());
+    }
+    let (largest, tolerance) = (found.largest(), arguments.tolerance);
+    Err(Error::Other(format!("the largest difference is {largest:.3e}, expected at most {tolerance:.3e}")))
+}
+
+#[cfg(not(feature = "train"))]
+fn export(_: &ExportArguments) -> Result<(), Error> {
+    Err(super::no_trainer())
+}
+
+#[cfg(feature = "train")]
+fn export(arguments: &ExportArguments) -> Result<(), Error> {
+    let To::Hf = arguments.to;
+    let mut provenance = provenance::of(&arguments.checkpoint);
+    provenance.license.clone_from(&arguments.license);
+    let checkpoint = crate::train::export::to_hf(&arguments.checkpoint, &arguments.output, &provenance);
+    let checkpoint = checkpoint.map_err(|error| Error::Other(error.to_string()))?;
+    let (from, to) = (checkpoint.display(), arguments.output.display());
+    Ok(writeln!(io::stdout(), "`{from}` is in {to}")?)
+}
+
+#[cfg(feature = "train")]
+mod provenance {
+    //! What the work folder around a checkpoint knows of it.
+
+    use std::path::Path;
+
+    use crate::artifact::Artifact;
+    use crate::report::{Evaluation, Markov};
+    use crate::train::export::{Provenance, Score};
+    use crate::workflow::lineage::Lineage;
+
+    /// Folders between a checkpoint and its artifact, both counted.
+    const DEPTH: usize = 3;
+
+    /// Nothing where the checkpoint lies in no artifact.
+    pub fn of(checkpoint: &Path) -> Provenance {
+        let folder = std::path::absolute(checkpoint).unwrap_or_else(|_| checkpoint.to_owned());
+        let artifact = folder.ancestors().take(DEPTH).find_map(|folder| Artifact::open(folder).ok());
+        let Some(artifact) = artifact else { return Provenance::default() };
+        let Ok(lineage) = Lineage::trace(&artifact.folder, None) else { return Provenance::default() };
+        let made = lineage.steps.iter().filter_map(|step| step.made.as_ref());
+        let sources = made.flat_map(|made| made.sources.iter().map(|source| source.file.clone()));
+        let mut sources = sources.collect::<Vec<_>>();
+        sources.sort_by(|a, b| a.path.cmp(&b.path));
+        sources.dedup();
+        Provenance { sources, scores: scores(&lineage.work, &artifact.manifest.content), license: None }
+    }
+
+    /// What the evaluations of this very model in a work folder say.
+    fn scores(work: &Path, content: &str) -> Vec<Score> {
+        let folders = std::fs::read_dir(work).into_iter().flatten().filter_map(Result::ok);
+        let mut artifacts =
+            folders.filter_map(|entry| Artifact::open(&entry.path()).ok()).collect::<Vec<_>>();
+        artifacts.sort_by(|a, b| a.manifest.stage.cmp(&b.manifest.stage));
+        let of_it = |artifact: &&Artifact| {
+            let inputs = &artifact.manifest.inputs;
+            inputs.iter().any(|input| input.role == "model" && input.content == content)
+        };
+        let evaluations = artifacts.iter().filter(of_it).flat_map(|artifact| {
+            let found = artifact.manifest.details.get("evaluations").cloned().unwrap_or_default();
+            serde_json::from_value::<Vec<Evaluation>>(found).unwrap_or_default()
+        });
+        evaluations.filter_map(score).collect()
+    }
+
+    fn score(evaluation: Evaluation) -> Option<Score> {
+        let best = evaluation.markov.as_ref().and_then(Markov::best);
+        Some(Score {
+            bits_per_base: evaluation.model?.bits_per_base,
+            baseline: best.map(|best| (format!("Markov {}", best.name()), best.bits_per_base)),
+            on: evaluation.scored_on,
+        })
+    }
+}
