@@ -143,6 +143,9 @@ enum Error {
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
     Task(#[from] crate::task::Error),
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Cnn(#[from] crate::evaluate::cnn::Error),
     #[error(transparent)]
     Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
@@ -166,15 +169,21 @@ pub fn main() -> ExitCode {
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&explain(&error));
-            let stopped = matches!(
-                error,
-                Error::Workflow(workflow::Error::Interrupted { .. })
-                    | Error::Tokenizer(tokenizers::Error::Stopped)
-                    | Error::Remote(crate::remote::Error::Stopped { .. })
-                    | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. }))
-            );
-            ExitCode::from(if stopped { 130 } else { 1 })
+            ExitCode::from(if is_stop(&error) { 130 } else { 1 })
         }
+    }
+}
+
+/// Whether it is a stop that was asked for.
+fn is_stop(error: &Error) -> bool {
+    match error {
+        Error::Workflow(workflow::Error::Interrupted { .. })
+        | Error::Tokenizer(tokenizers::Error::Stopped)
+        | Error::Remote(crate::remote::Error::Stopped { .. })
+        | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. })) => true,
+        #[cfg(feature = "train")]
+        Error::Cnn(crate::evaluate::cnn::Error::Stopped) => true,
+        _ => false,
     }
 }
 

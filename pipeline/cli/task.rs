@@ -1,5 +1,8 @@
 //! `genomill task`: look at benchmark tasks before any model runs on them.
 
+#[cfg(feature = "train")]
+mod cnn;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +12,7 @@ use super::{Error, print_json};
 use crate::fs;
 use crate::report::count;
 use crate::task::audit::{Audit, Options, Score, audit};
-use crate::task::{Dataset, KNOWN, Part, Task, find, published};
+use crate::task::{Dataset, KNOWN, Part, find, published};
 use crate::units::{parse_bytes, similar};
 
 #[derive(Debug, Subcommand)]
@@ -37,6 +40,9 @@ pub enum Command {
     },
     /// List the tasks of the suites that are known by name, with the metric of their published scores
     List,
+    /// Learn the convolutional baseline of Genomic Benchmarks from scratch, once for each seed, and score it
+    #[cfg(feature = "train")]
+    Cnn(cnn::Arguments),
     /// Print scores that others have published, with their sources and protocols
     Published {
         /// Names of tasks; by default all
@@ -50,28 +56,44 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::List => list(),
+        #[cfg(feature = "train")]
+        Command::Cnn(arguments) => cnn::run(arguments),
         Command::Published { tasks, json } => published(tasks, *json),
         Command::Audit { paths, reference, clean, memory, seed, json } => {
             let options = Options { memory: *memory, seed: *seed };
             let mut audits = Vec::new();
-            for path in paths {
-                let (file, base) = find(path)?;
-                for (name, task) in file.tasks {
-                    let task = Task { reference: [task.reference, reference.clone()].concat(), ..task };
-                    let dataset = task.read(&name, &base)?;
-                    let (found, kept) = audit(&dataset, &options);
-                    if let Some(folder) = clean {
-                        write_clean(&dataset, &kept, folder)?;
-                    }
-                    if !json {
-                        io::stdout().write_all(text(&found).as_bytes())?;
-                    }
-                    audits.push(found);
+            for_each_task(paths, reference, |dataset| {
+                let (found, kept) = audit(dataset, &options);
+                if let Some(folder) = clean {
+                    write_clean(dataset, &kept, folder)?;
                 }
-            }
+                if !json {
+                    io::stdout().write_all(text(&found).as_bytes())?;
+                }
+                audits.push(found);
+                Ok(())
+            })?;
             if *json { print_json(&audits) } else { Ok(()) }
         }
     }
+}
+
+/// Reads the tasks at some paths, one after the other.
+fn for_each_task(
+    paths: &[PathBuf],
+    reference: &[PathBuf],
+    mut each: impl FnMut(&Dataset) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for path in paths {
+        let (file, base) = find(path)?;
+        for (name, mut task) in file.tasks {
+            if task.genomic_benchmarks.is_some() {
+                task.reference.extend_from_slice(reference);
+            }
+            each(&task.read(&name, &base)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn list() -> Result<(), Error> {

@@ -113,6 +113,12 @@ impl Dataset {
         counts
     }
 
+    /// As if only places were known.
+    #[cfg(test)]
+    pub fn forget_bases(&mut self) {
+        self.parts.iter_mut().flatten().for_each(|example| example.bases = None);
+    }
+
     /// Keeps bases; where they are.
     pub(super) fn keep(&mut self, bases: &[u8]) -> Range<usize> {
         let start = self.text.len();
