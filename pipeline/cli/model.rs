@@ -14,7 +14,8 @@ use crate::report::count;
 pub enum Command {
     /// Show parameters, memory, work and speed of a preset; nothing is allocated
     Info(InfoArguments),
-    /// Compare with what another implementation computed: FOLDER/hf is the model, FOLDER/forward.safetensors its results
+    /// Compare with what another implementation computed: FOLDER/hf (or FOLDER) is the model, OLMo-1, OLMo-2 or DNABERT-2, and
+    /// FOLDER/forward.safetensors its results
     Check(CheckArguments),
     /// Write a checkpoint as a folder that another library opens
     Export(ExportArguments),
@@ -57,9 +58,9 @@ pub struct InfoArguments {
 pub struct CheckArguments {
     /// The folder with hf/ and forward.safetensors
     folder: PathBuf,
-    /// The largest difference of any logit, and of the loss, that is no failure
-    #[arg(long, default_value_t = 5e-5, value_parser = positive)]
-    tolerance: f64,
+    /// The largest difference that is no failure; by default what rounding may do, which each line says
+    #[arg(long, value_parser = positive)]
+    tolerance: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -187,14 +188,19 @@ fn check(arguments: &CheckArguments) -> Result<(), Error> {
     let found = found.map_err(|error| Error::Other(error.to_string()))?;
     let mut out = io::stdout().lock();
     writeln!(out, "compared      {} rows of {} tokens", found.rows, found.tokens)?;
-    writeln!(out, "logits differ by {:.3e} at most", found.logits)?;
-    writeln!(out, "the loss differs by {:.3e}", found.loss)?;
-    // What is no number is no success.
-    if found.largest() <= arguments.tolerance {
-        return Ok(());
+    let mut failed = None;
+    for result in &found.results {
+        let (name, difference) = (result.name, result.difference);
+        let limit = arguments.tolerance.unwrap_or(result.limit);
+        writeln!(out, "{name:<13} off by {difference:.3e} at most, {limit:.0e} allowed")?;
+        // What is no number is no success.
+        let far = difference.is_nan() || difference > limit;
+        failed = failed.or(far.then_some((name, difference, limit)));
     }
-    let (largest, tolerance) = (found.largest(), arguments.tolerance);
-    Err(Error::Other(format!("the largest difference is {largest:.3e}, expected at most {tolerance:.3e}")))
+    failed.map_or(Ok(()), |(name, difference, limit)| {
+        let what = format!("the largest difference of {name} is {difference:.3e}");
+        Err(Error::Other(format!("{what}, expected at most {limit:.3e}")))
+    })
 }
 
 #[cfg(not(feature = "train"))]

@@ -1,31 +1,43 @@
-//! Whether a model computes what another implementation stored: `hf/` holds the model, `forward.safetensors` its
-//! `input_ids` `[B, T]`, `logits` `[B, T, V]` and `loss` (the mean over the next-token targets). Memory: both of them.
+//! Whether a model computes what another implementation stored: `hf/` (or the folder itself) holds the model,
+//! `forward.safetensors` its `input_ids` `[B, T]` and results. Memory: both of them.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::olmo::Olmo;
 use super::weights::{self, Weights, read_tensor};
-use super::{Config, hf};
+use super::{dnabert2, hf};
 use crate::loader::IGNORED;
 
 /// The model within the folder.
 const MODEL: &str = "hf";
 /// What is to be equalled.
 const FORWARD: &str = "forward.safetensors";
+/// What rounding may do to the results of a decoder.
+const LIMIT: f64 = 5e-5;
 
-/// How far the results are apart, at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
-    /// Of any score.
-    pub logits: f64,
-    /// Of the loss, in nats.
-    pub loss: f64,
+/// How far results are apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
     /// Rows compared.
     pub rows: i64,
     /// Tokens of each.
     pub tokens: i64,
+    /// Each kind of result.
+    pub results: Vec<Compared>,
+}
+
+/// How far the results of one kind are apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared {
+    /// What was compared.
+    pub name: &'static str,
+    /// The largest difference; not a number where anything compared is none.
+    pub difference: f64,
+    /// What rounding may do.
+    pub limit: f64,
 }
 
 /// Why there is nothing to compare.
@@ -35,7 +47,7 @@ pub enum Error {
     /// The model, or tensors.
     #[error(transparent)]
     Tensors(#[from] weights::Error),
-    /// Inputs or scores that this model cannot have.
+    /// Inputs or results that this model cannot have.
     #[error("`{}`: `{name}` is {found}, expected {expected}", path.display())]
     Inputs {
         /// The file.
@@ -55,54 +67,86 @@ impl From<TchError> for Error {
     }
 }
 
-impl Difference {
-    /// The larger one; not a number where anything compared is none.
-    pub fn largest(&self) -> f64 {
-        if self.logits.is_nan() { self.logits } else { self.loss.max(self.logits) + 0.0 * self.loss }
+impl From<hf::Error> for Error {
+    fn from(error: hf::Error) -> Self {
+        Self::Tensors(error.into())
     }
 }
 
-/// Computes on the CPU what `folder` holds the results of.
-pub fn check(folder: &Path) -> Result<Difference, Error> {
-    let (model, path) = (folder.join(MODEL), folder.join(FORWARD));
-    let config = hf::read_config(&model).map_err(weights::Error::from)?;
-    let weights = Weights::read_hf(&config, &model, Device::Cpu)?;
-    let ids = read_tensor(&path, "input_ids")?;
-    fits(&config, &path, &ids)?;
-    let stored = read_tensor(&path, "logits")?;
+/// The file of a folder that holds inputs and results.
+pub(super) struct Stored {
+    path: PathBuf,
+}
+
+impl Stored {
+    /// `input_ids`: rows of as many ids of the vocabulary as `tokens` allows.
+    pub(super) fn ids(&self, tokens: RangeInclusive<i64>, vocabulary: u32) -> Result<Tensor, Error> {
+        let ids = read_tensor(&self.path, "input_ids")?;
+        let shape = ids.size();
+        let rows = shape.len() == 2 && tokens.contains(&shape[1]) && shape[0] > 0;
+        let known = rows && ids.f_min()?.f_int64_value(&[])? >= 0;
+        if known && ids.f_max()?.f_int64_value(&[])? < i64::from(vocabulary) {
+            return Ok(ids);
+        }
+        let found = if rows { "outside the vocabulary".to_owned() } else { format!("{shape:?}") };
+        let (least, most) = tokens.into_inner();
+        let most = if most == i64::MAX { "any number of".to_owned() } else { most.to_string() };
+        let expected = format!("rows of {least} to {most} ids from 0 to {}", vocabulary.saturating_sub(1));
+        Err(Error::Inputs { path: self.path.clone(), name: "input_ids", found, expected })
+    }
+
+    /// A tensor of this shape.
+    pub(super) fn tensor(&self, name: &'static str, shape: &[i64]) -> Result<Tensor, Error> {
+        let tensor = read_tensor(&self.path, name)?;
+        if tensor.size() == shape {
+            return Ok(tensor);
+        }
+        let (found, expected) = (format!("{:?}", tensor.size()), format!("{shape:?}"));
+        Err(Error::Inputs { path: self.path.clone(), name, found, expected })
+    }
+}
+
+/// The largest difference of any two values; not a number where one is none.
+pub(super) fn farthest(a: &Tensor, b: &Tensor) -> Result<f64, TchError> {
+    a.f_sub(b)?.f_abs()?.f_max()?.f_double_value(&[])
+}
+
+/// Computes on the CPU what `folder` holds the results of; its configuration says which model that is.
+pub fn check(folder: &Path) -> Result<Comparison, Error> {
+    let within = folder.join(MODEL);
+    let model = if within.is_dir() { within } else { folder.to_owned() };
+    let stored = Stored { path: folder.join(FORWARD) };
+    match hf::Architecture::of(&model)? {
+        hf::Architecture::Olmo => olmo(&model, &stored),
+        hf::Architecture::Dnabert2 => dnabert2::check(&model, &stored, folder),
+    }
+}
+
+/// Compares `logits` `[B, T, V]` and `loss`, the mean over the next-token targets.
+fn olmo(model: &Path, stored: &Stored) -> Result<Comparison, Error> {
+    let config = hf::read_config(model)?;
+    let weights = Weights::read_hf(&config, model, Device::Cpu)?;
+    let ids = stored.ids(2..=config.context.into(), config.vocabulary)?;
     let shape = [ids.size(), vec![config.vocabulary.into()]].concat();
-    if stored.size() != shape {
-        let (found, expected) = (format!("{:?}", stored.size()), format!("{shape:?}"));
-        return Err(Error::Inputs { path, name: "logits", found, expected });
-    }
+    let logits = stored.tensor("logits", &shape)?;
+    let loss = read_tensor(&stored.path, "loss")?;
     let model = Olmo::new(config, weights, Device::Cpu)?;
-    Ok(tch::no_grad(|| compare(&model, &ids, &stored, &read_tensor(&path, "loss")?))?)
+    Ok(tch::no_grad(|| compare(&model, &ids, &logits, &loss))?)
 }
 
-/// Refuses ids outside the vocabulary and rows longer than the context.
-fn fits(config: &Config, path: &Path, ids: &Tensor) -> Result<(), Error> {
-    let shape = ids.size();
-    let rows = shape.len() == 2 && (2..=i64::from(config.context)).contains(&shape[1]) && shape[0] > 0;
-    let known = rows && ids.f_min()?.f_int64_value(&[])? >= 0;
-    if known && ids.f_max()?.f_int64_value(&[])? < i64::from(config.vocabulary) {
-        return Ok(());
-    }
-    let found = if rows { "outside the vocabulary".to_owned() } else { format!("{shape:?}") };
-    let expected =
-        format!("rows of 2 to {} ids from 0 to {}", config.context, config.vocabulary.saturating_sub(1));
-    Err(Error::Inputs { path: path.to_owned(), name: "input_ids", found, expected })
-}
-
-fn compare(model: &Olmo, ids: &Tensor, logits: &Tensor, loss: &Tensor) -> Result<Difference, weights::Error> {
+fn compare(model: &Olmo, ids: &Tensor, logits: &Tensor, loss: &Tensor) -> Result<Comparison, weights::Error> {
     let (rows, tokens) = (ids.size()[0], ids.size()[1]);
     let found = model.logits(&model.hidden(ids)?)?;
     let last = Tensor::f_full([rows, 1], IGNORED, (Kind::Int64, Device::Cpu))?;
     let targets = Tensor::f_cat(&[ids.f_narrow(1, 1, tokens - 1)?, last], 1)?;
     let count = rows * (tokens - 1);
     let mean = model.nats(ids, &targets)?.f_sum(Kind::Float)?.f_div_scalar(count as f64)?;
-    let farthest = |a: &Tensor, b: &Tensor| a.f_sub(b)?.f_abs()?.f_max()?.f_double_value(&[]);
     let loss = farthest(&mean, &loss.f_reshape(&[] as &[i64])?)?;
-    Ok(Difference { logits: farthest(&found, logits)?, loss, rows, tokens })
+    let results = vec![
+        Compared { name: "logits", difference: farthest(&found, logits)?, limit: LIMIT },
+        Compared { name: "loss", difference: loss, limit: LIMIT },
+    ];
+    Ok(Comparison { rows, tokens, results })
 }
 
 #[cfg(test)]
@@ -116,16 +160,16 @@ mod tests {
     #[test]
     fn golden_models_are_equal_and_others_are_not() {
         for name in ["olmo1_tied", "olmo2_gqa"] {
-            let difference = check(&golden(name)).unwrap();
-            assert!(difference.largest() < 5e-5, "{name}: {difference:?}");
-            assert_eq!((difference.rows, difference.tokens), (2, 96));
+            let found = check(&golden(name)).unwrap();
+            assert!(found.results.iter().all(|result| result.difference < 5e-5), "{name}: {found:?}");
+            assert_eq!((found.rows, found.tokens, found.results.len()), (2, 96, 2));
         }
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(golden("olmo1_tied").join(MODEL), folder.path().join(MODEL)).unwrap();
         let other = golden("olmo2_gqa").join(FORWARD);
         std::fs::copy(other, folder.path().join(FORWARD)).unwrap();
-        let difference = check(folder.path()).unwrap();
-        assert!(difference.logits > 0.1 && difference.largest() >= difference.logits, "{difference:?}");
+        let found = check(folder.path()).unwrap();
+        assert!(found.results[0].difference > 0.1, "{found:?}");
         std::fs::copy(golden("olmo2").join(FORWARD), folder.path().join(FORWARD)).unwrap();
         let error = check(folder.path()).unwrap_err().to_string();
         assert!(error.contains("forward.safetensors`: `"), "{error}");
@@ -133,8 +177,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_far() {
-        let difference = Difference { logits: f64::NAN, loss: 0.0, rows: 1, tokens: 2 };
-        assert!(difference.largest().is_nan());
-        assert!(Difference { logits: 0.0, loss: f64::NAN, ..difference }.largest().is_nan());
+        let [number, none] = [1.0_f32, f32::NAN].map(|x| Tensor::from_slice(&[0.5, x, 0.0]));
+        assert!(farthest(&number, &none).unwrap().is_nan());
+        assert!(farthest(&none, &none).unwrap().is_nan());
     }
 }

@@ -3,11 +3,18 @@
 //!
 //! What it computes without dropout; it is not trained here yet.
 
+#[cfg(feature = "train")]
+mod check;
 mod config;
+#[cfg(feature = "train")]
+#[cfg(test)]
+mod golden;
 mod layout;
 #[cfg(feature = "train")]
 mod network;
 
+#[cfg(feature = "train")]
+pub(super) use check::check;
 pub use config::{Config, Preset, read_config};
 pub use layout::Heads;
 #[cfg(feature = "train")]

@@ -59,6 +59,22 @@ fn check_fails_above_the_tolerance() {
     assert!(stderr(&output).contains("expected at most 1.000e-12"), "{}", stderr(&output));
 }
 
+/// The files of an encoder lie in the folder itself.
+#[test]
+fn check_knows_a_dnabert2() {
+    let folder = root().join("tests/golden/dnabert2");
+    let check = |more: &[&str]| genomill().args(["model", "check"]).args(more).arg(&folder).output().unwrap();
+    let text = stdout(&check(&[]));
+    for expected in
+        ["compared      3 rows of 40 tokens", "hidden ", "classes ", "5e-5 allowed", "1e-3 allowed"]
+    {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let output = check(&["--tolerance", "1e-12"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the largest difference of hidden is"), "{}", stderr(&output));
+}
+
 #[test]
 fn an_export_tells_where_the_model_comes_from_and_starts_another_run() {
     let scratch = trained("");
