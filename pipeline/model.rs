@@ -9,6 +9,7 @@ pub mod cost;
 #[cfg(feature = "train")]
 pub mod generate;
 pub mod hf;
+pub mod hyena;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;

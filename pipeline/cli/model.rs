@@ -14,7 +14,8 @@ use crate::report::count;
 pub enum Command {
     /// Show parameters, memory, work and speed of a preset; nothing is allocated
     Info(InfoArguments),
-    /// Compare with what another implementation computed: FOLDER/hf is the model, FOLDER/forward.safetensors its results
+    /// Compare with what another implementation computed: FOLDER/hf or FOLDER is the model (OLMo, HyenaDNA),
+    /// FOLDER/forward.safetensors its results
     Check(CheckArguments),
     /// Write a checkpoint as a folder that another library opens
     Export(ExportArguments),
@@ -55,11 +56,11 @@ pub struct InfoArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// The folder with hf/ and forward.safetensors
+    /// The folder with the model, or hf/, and forward.safetensors
     folder: PathBuf,
-    /// The largest difference of any logit, and of the loss, that is no failure
-    #[arg(long, default_value_t = 5e-5, value_parser = positive)]
-    tolerance: f64,
+    /// The largest difference of any result that is no failure; by default what rounding explains of each
+    #[arg(long, value_parser = positive)]
+    tolerance: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -186,15 +187,15 @@ fn check(arguments: &CheckArguments) -> Result<(), Error> {
     let found = crate::model::check::check(&arguments.folder);
     let found = found.map_err(|error| Error::Other(error.to_string()))?;
     let mut out = io::stdout().lock();
-    writeln!(out, "compared      {} rows of {} tokens", found.rows, found.tokens)?;
-    writeln!(out, "logits differ by {:.3e} at most", found.logits)?;
-    writeln!(out, "the loss differs by {:.3e}", found.loss)?;
-    // What is no number is no success.
-    if found.largest() <= arguments.tolerance {
-        return Ok(());
+    for [rows, tokens] in &found.batches {
+        writeln!(out, "compared      {rows} rows of {tokens} tokens")?;
     }
-    let (largest, tolerance) = (found.largest(), arguments.tolerance);
-    Err(Error::Other(format!("the largest difference is {largest:.3e}, expected at most {tolerance:.3e}")))
+    for result in &found.results {
+        writeln!(out, "{:<24} differs by {:.3e} at most", result.name, result.off)?;
+    }
+    let Some(beyond) = found.beyond(arguments.tolerance) else { return Ok(()) };
+    let (name, off, limit) = (beyond.name, beyond.off, beyond.limit);
+    Err(Error::Other(format!("{name}: the largest difference is {off:.3e}, expected at most {limit:.3e}")))
 }
 
 #[cfg(not(feature = "train"))]

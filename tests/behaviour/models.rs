@@ -57,6 +57,10 @@ fn check_fails_above_the_tolerance() {
     let output = check("1e-12");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("expected at most 1.000e-12"), "{}", stderr(&output));
+    let hyena =
+        genomill().args(["model", "check"]).arg(root().join("tests/golden/hyenadna")).output().unwrap();
+    let text = stdout(&hyena);
+    assert!(text.contains("compared      2 rows of 7 tokens\n") && text.contains("\nhidden_L258 "), "{text}");
 }
 
 #[test]
