@@ -1,4 +1,5 @@
-//! `genomill model`: what a model costs, whether it computes what another implementation does, and its export.
+//! `genomill model`: what a model costs, whether it computes what another implementation does, its export, and the import of
+//! published weights.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Error, print_json};
-use crate::model::{Config, Overrides, Preset};
+use crate::model::{Config, Overrides, Preset, hyena};
 use crate::report::count;
 
 #[derive(Debug, Subcommand)]
@@ -19,6 +20,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Write a checkpoint as a folder that another library opens
     Export(ExportArguments),
+    /// Take over published weights, name by name, into a folder for `model check` and the library
+    Import(ImportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +86,27 @@ enum To {
     Hf,
 }
 
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Whose weights they are
+    #[arg(long, value_enum)]
+    from: Peer,
+    /// The safetensors file with the published names
+    file: PathBuf,
+    /// The new folder; it must not exist
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The preset that the weights must be of; by default the tensors' shapes say what they are
+    #[arg(long)]
+    preset: Option<hyena::Preset>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    /// HyenaDNA
+    Hyenadna,
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
@@ -97,6 +121,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::Info(arguments) => info(arguments),
         Command::Check(arguments) => check(arguments),
         Command::Export(arguments) => export(arguments),
+        Command::Import(arguments) => import(arguments),
     }
 }
 
@@ -212,6 +237,21 @@ fn export(arguments: &ExportArguments) -> Result<(), Error> {
     let checkpoint = checkpoint.map_err(|error| Error::Other(error.to_string()))?;
     let (from, to) = (checkpoint.display(), arguments.output.display());
     Ok(writeln!(io::stdout(), "`{from}` is in {to}")?)
+}
+
+#[cfg(not(feature = "train"))]
+fn import(_: &ImportArguments) -> Result<(), Error> {
+    Err(super::no_trainer())
+}
+
+#[cfg(feature = "train")]
+fn import(arguments: &ImportArguments) -> Result<(), Error> {
+    let Peer::Hyenadna = arguments.from;
+    let found = hyena::import::import(&arguments.file, arguments.preset, &arguments.output);
+    let config = found.map_err(|error| Error::Other(error.to_string()))?;
+    let (from, to) = (arguments.file.display(), arguments.output.display());
+    let parameters = count(config.parameters());
+    Ok(writeln!(io::stdout(), "`{from}` is in {to}: {config}, {parameters} parameters")?)
 }
 
 #[cfg(feature = "train")]

@@ -9,6 +9,8 @@ pub mod config;
 #[cfg(test)]
 #[cfg(feature = "train")]
 mod golden;
+#[cfg(feature = "train")]
+pub mod import;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod network;

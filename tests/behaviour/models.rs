@@ -64,6 +64,41 @@ fn check_fails_above_the_tolerance() {
 }
 
 #[test]
+fn published_weights_are_taken_over_or_refused_by_name() {
+    let golden = root().join("tests/golden/hyenadna");
+    let scratch = tempfile::tempdir().unwrap();
+    let import = |file: &std::path::Path, more: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path()).args(["model", "import", "--from", "hyenadna", "-o", "hyena"]);
+        command.args(more).arg(file).output().unwrap()
+    };
+    let refused = |output: Output, expected: &str| {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "no {expected} in {}", stderr(&output));
+    };
+    let (weights, damaged) = (golden.join("model.safetensors"), scratch.path().join("damaged"));
+    let bytes = std::fs::read(&weights).unwrap();
+    for bytes in [&bytes[..bytes.len() / 2], &[&(1_u64 << 60).to_le_bytes(), &bytes[8..]].concat()] {
+        std::fs::write(&damaged, bytes).unwrap();
+        refused(import(&damaged, &[]), "damaged` is no readable safetensors file");
+    }
+    let other = "\n  `backbone.layers.1.norm2.bias` is [64], expected [256]\n";
+    refused(import(&weights, &["--preset", "tiny-1k-d256"]), other);
+    assert!(!scratch.path().join("hyena").exists());
+
+    let text = stdout(&import(&weights, &[]));
+    assert!(
+        text.ends_with("hyena: 2 layers of width 64 for at most 258 tokens, 128,512 parameters\n"),
+        "{text}"
+    );
+    refused(import(&weights, &[]), "it exists already");
+    std::fs::copy(golden.join("forward.safetensors"), scratch.path().join("hyena/forward.safetensors"))
+        .unwrap();
+    let check = genomill().args(["model", "check"]).arg(scratch.path().join("hyena")).output().unwrap();
+    assert!(stdout(&check).contains("\nlm_logits_L7 "));
+}
+
+#[test]
 fn an_export_tells_where_the_model_comes_from_and_starts_another_run() {
     let scratch = trained("");
     scratch.ran(&[]);

@@ -174,6 +174,12 @@ impl Config {
         Written::deserialize(keys(&value)).map_err(json)?.config(&path)
     }
 
+    /// Itself, unless its sizes are such that [`Config::read`] refuses them.
+    pub(super) fn possible(self) -> Option<Self> {
+        let written = Written::deserialize(self.to_json()).ok()?;
+        written.config(Path::new(CONFIG)).ok().filter(|config| *config == self)
+    }
+
     /// `config.json`, with the published keys.
     pub fn to_json(&self) -> Value {
         json!({
@@ -211,7 +217,8 @@ impl Config {
 impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (layers, width, longest) = (self.layers, self.width, self.longest);
-        write!(f, "{layers} layers of width {width} for at most {longest} tokens")
+        write!(f, "{layers} layers of width {width} for at most {longest} tokens")?;
+        self.preset().map_or(Ok(()), |preset| write!(f, " ({preset})"))
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, TchError, Tensor};
 
-use super::config::Config;
+use super::config::{Config, Preset};
 use super::layout::{self, CLASSES, EMBEDDING, HEAD, Slot};
 use super::network::Tables;
 use crate::model::weights::{self, read_all};
@@ -32,12 +32,19 @@ pub enum Error {
     #[error(transparent)]
     Tensors(#[from] weights::Error),
     /// A file whose tensors are not those of the model.
-    #[error("`{}` does not hold the weights of a HyenaDNA of {config}:{}", path.display(), lines(problems))]
+    #[error(
+        "`{}` does not hold the weights of a HyenaDNA of {config}:{}{}",
+        path.display(),
+        lines(problems),
+        hint(found.as_deref())
+    )]
     Names {
         /// The file.
         path: PathBuf,
         /// The model that was expected.
         config: Box<Config>,
+        /// The model that the shapes speak of, where it is another.
+        found: Option<Box<Config>>,
         /// All that does not fit.
         problems: Vec<Problem>,
     },
@@ -113,6 +120,13 @@ fn lines(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("\n  {problem}")).collect::<Vec<_>>().concat()
 }
 
+/// What to do about a file of another model.
+fn hint(found: Option<&Config>) -> String {
+    let Some(found) = found else { return String::new() };
+    let advice = if found.preset().is_some() { ": ask for that preset" } else { ", which is no preset" };
+    format!("\n  it seems to hold {found}{advice}")
+}
+
 impl From<TchError> for Error {
     fn from(error: TchError) -> Self {
         Self::Tensors(error.into())
@@ -125,6 +139,7 @@ impl Weights {
     /// repeat another tensor, or a table, and does not.
     pub fn read(config: &Config, path: &Path, device: Device) -> Result<Self, Error> {
         let mut file = Opened::new(read_all(path)?);
+        let found = file.config().filter(|found| found != config).map(Box::new);
         let slots = config.slots();
         let tensors = slots.iter().map(|slot| file.take_slot(slot)).collect::<Result<Vec<_>, _>>()?;
         if let Some(Some(embedding)) = tensors.first() {
@@ -135,7 +150,7 @@ impl Weights {
         file.nothing_is_left();
         if !file.problems.is_empty() {
             let (path, config) = (path.to_owned(), Box::new(config.clone()));
-            return Err(Error::Names { path, config, problems: file.problems });
+            return Err(Error::Names { path, config, found, problems: file.problems });
         }
         let place = |tensor: Tensor| tensor.f_to_device(device);
         let tensors = tensors.into_iter().flatten().map(place).collect::<Result<_, _>>()?;
@@ -161,6 +176,27 @@ impl Weights {
         self.classes.as_ref()
     }
 
+    /// All that the published class stores, by name, as views: the tensors, shared ones under each of their names, the
+    /// tables of `config`, and the head for classes where there is one.
+    pub(super) fn stored(&self, config: &Config) -> Result<Vec<(String, Tensor)>, TchError> {
+        let mut all = Vec::new();
+        for (slot, tensor) in self.slots.iter().zip(&self.tensors) {
+            for name in std::iter::once(&slot.name).chain(&slot.copies) {
+                all.push((name.clone(), tensor.f_detach()?));
+            }
+        }
+        let tables = Tables::new(config, Device::Cpu)?;
+        for layer in 0..config.layers {
+            for ((part, shape), table) in config.tables().into_iter().zip(tables.all()) {
+                all.push((layout::in_layer(layer, part), table.f_view(&signed(&shape)[..])?));
+            }
+        }
+        for (name, tensor) in CLASSES.iter().zip(self.classes.iter().flatten()) {
+            all.push(((*name).to_owned(), tensor.f_detach()?));
+        }
+        Ok(all)
+    }
+
     /// Marks every tensor as one whose gradient is wanted.
     pub fn require_gradients(mut self) -> Result<Self, TchError> {
         for tensor in self.tensors.iter_mut().chain(self.classes.iter_mut().flatten()) {
@@ -168,6 +204,11 @@ impl Weights {
         }
         Ok(self)
     }
+}
+
+/// The model that the shapes in the safetensors file `path` speak of, where they do.
+pub fn config_of(path: &Path) -> Result<Option<Config>, Error> {
+    Ok(Opened::new(read_all(path)?).config())
 }
 
 /// A file's tensors that nothing has asked for yet, and what did not fit so far.
@@ -186,6 +227,30 @@ impl Opened {
             }
         }
         opened
+    }
+
+    /// The model that the shapes speak of; the published vocabulary where the embedding has as many rows.
+    fn config(&self) -> Option<Config> {
+        let size = |name: &str, place: usize| {
+            self.left.get(name)?.size().get(place).and_then(|&size| u32::try_from(size).ok())
+        };
+        let first = |part: &str, place| size(&layout::in_layer(0, part), place);
+        let layers = self.left.keys().filter(|name| name.ends_with(".norm1.weight")).count();
+        let (usual, rows) = (Preset::Tiny1k.config(), size(EMBEDDING, 0)?);
+        let vocabulary = if rows == usual.padded_vocabulary { usual.vocabulary } else { rows };
+        let config = Config {
+            layers: u32::try_from(layers).ok()?,
+            width: size(EMBEDDING, 1)?,
+            feed_forward: first("mlp.fc1.weight", 0)?,
+            vocabulary,
+            padded_vocabulary: rows,
+            longest: first("mixer.filter_fn.pos_emb.z", 1)?,
+            features: first("mixer.filter_fn.pos_emb.z", 2)?,
+            filter_width: first("mixer.filter_fn.implicit_filter.1.freq", 1)?,
+            short_filter: first("mixer.short_filter.weight", 2)?,
+            norm_epsilon: usual.norm_epsilon,
+        };
+        config.possible()
     }
 
     /// A tensor that must be there.
@@ -269,7 +334,6 @@ fn signed(shape: &[u32]) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::hyena::Preset;
     use crate::model::hyena::golden::folder;
     use crate::model::weights::write_named;
 
@@ -349,7 +413,8 @@ mod tests {
         assert_eq!(missing, 2 * (layout::PER_LAYER + 2), "two layers, with two copies each: {error}");
         let text = error.to_string();
         for expected in [
-            "of 4 layers of width 256 for at most 32770 tokens",
+            "of 4 layers of width 256 for at most 32770 tokens (small-32k):\n",
+            "\n  it seems to hold 2 layers of width 64 for at most 258 tokens, which is no preset",
             "`backbone.layers.0.mixer.filter_fn.pos_emb.t` is [1, 258, 1], expected [1, 32770, 1]",
             "`backbone.embeddings.word_embeddings.weight` is [16, 64], expected [16, 256]",
         ] {
@@ -369,6 +434,27 @@ mod tests {
             let error = Weights::read(&Preset::Tiny1k.config(), &path, Device::Cpu).unwrap_err();
             let text = error.to_string();
             assert!(text.contains("damaged.safetensors` is no readable safetensors file"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_header_brings_it_down() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("small.safetensors");
+        let tensors = [(EMBEDDING, [2, 3]), ("backbone.ln_f.bias", [3, 0])];
+        let tensors =
+            tensors.map(|(name, shape)| (name.to_owned(), Tensor::from(1.0_f32).expand(shape, false)));
+        write_named(&path, tensors.into()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let config = Config::read(&folder()).unwrap();
+        for place in 0..whole.len() - 24 {
+            for byte in [0, b'0', b'9', b'"', b'[', b'}', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[place] = byte;
+                std::fs::write(&path, bytes).unwrap();
+                assert!(Weights::read(&config, &path, Device::Cpu).is_err(), "byte {place} is {byte}");
+                assert!(config_of(&path).map_or(None, |found| found).is_none());
+            }
         }
     }
 }
