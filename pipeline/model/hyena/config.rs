@@ -175,6 +175,7 @@ impl Config {
     }
 
     /// Itself, unless its sizes are such that [`Config::read`] refuses them.
+    #[cfg(feature = "train")]
     pub(super) fn possible(self) -> Option<Self> {
         let written = Written::deserialize(self.to_json()).ok()?;
         written.config(Path::new(CONFIG)).ok().filter(|config| *config == self)

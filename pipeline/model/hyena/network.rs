@@ -1,8 +1,8 @@
 //! HyenaDNA's forward pass, f32 throughout.
 //!
-//! Shapes in comments: B rows, L tokens, d width, F features of a position, W width of the filters' network, V rows of
-//! the embedding. Memory per layer: about 20 B L d values, more than half of them for the Fourier transforms; filters,
-//! L (4 W + 2 d) values, are made anew for every input, since they are a function of weights and length alone.
+//! Shapes in comments: B rows, L tokens, d width, F features of a position, V rows of the embedding. Memory: what one
+//! layer computes, a small multiple of B L d values, or with gradients what all do. Filters, L d values, are made anew
+//! for every layer and input.
 
 use std::f64::consts::TAU;
 use std::path::Path;

@@ -448,7 +448,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let config = Config::read(&folder()).unwrap();
         for place in 0..whole.len() - 24 {
-            for byte in [0, b'0', b'9', b'"', b'[', b'}', 0xff] {
+            for byte in [b'0', b'9', b'"', 0xff] {
                 let mut bytes = whole.clone();
                 bytes[place] = byte;
                 std::fs::write(&path, bytes).unwrap();
