@@ -10,6 +10,7 @@ pub mod dnabert2;
 #[cfg(feature = "train")]
 pub mod generate;
 pub mod hf;
+pub mod hyena;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;

@@ -1,4 +1,5 @@
-//! `genomill model`: what a model costs, whether it computes what another implementation does, and its export.
+//! `genomill model`: what a model costs, whether it computes what another implementation does, its export, and the import of
+//! published weights.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,18 +8,20 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Error, print_json};
-use crate::model::{Config, Overrides, Preset};
+use crate::model::{Config, Overrides, Preset, hyena};
 use crate::report::count;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show parameters, memory, work and speed of a preset; nothing is allocated
     Info(InfoArguments),
-    /// Compare with what another implementation computed: FOLDER/hf (or FOLDER) is the model, OLMo-1, OLMo-2 or DNABERT-2, and
+    /// Compare with what another implementation computed: FOLDER/hf or FOLDER is the model (OLMo, HyenaDNA, DNABERT-2),
     /// FOLDER/forward.safetensors its results
     Check(CheckArguments),
     /// Write a checkpoint as a folder that another library opens
     Export(ExportArguments),
+    /// Take over published weights, name by name, into a folder for `model check` and the library
+    Import(ImportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -56,9 +59,9 @@ pub struct InfoArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// The folder with hf/ and forward.safetensors
+    /// The folder with the model, or hf/, and forward.safetensors
     folder: PathBuf,
-    /// The largest difference that is no failure; by default what rounding may do, which each line says
+    /// The largest difference of any result that is no failure; by default what rounding explains of each
     #[arg(long, value_parser = positive)]
     tolerance: Option<f64>,
 }
@@ -83,6 +86,27 @@ enum To {
     Hf,
 }
 
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Whose weights they are
+    #[arg(long, value_enum)]
+    from: Peer,
+    /// The safetensors file with the published names
+    file: PathBuf,
+    /// The new folder; it must not exist
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The preset that the weights must be of; by default the tensors' shapes say what they are
+    #[arg(long)]
+    preset: Option<hyena::Preset>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    /// HyenaDNA
+    Hyenadna,
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
@@ -97,6 +121,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::Info(arguments) => info(arguments),
         Command::Check(arguments) => check(arguments),
         Command::Export(arguments) => export(arguments),
+        Command::Import(arguments) => import(arguments),
     }
 }
 
@@ -187,20 +212,15 @@ fn check(arguments: &CheckArguments) -> Result<(), Error> {
     let found = crate::model::check::check(&arguments.folder);
     let found = found.map_err(|error| Error::Other(error.to_string()))?;
     let mut out = io::stdout().lock();
-    writeln!(out, "compared      {} rows of {} tokens", found.rows, found.tokens)?;
-    let mut failed = None;
-    for result in &found.results {
-        let (name, difference) = (result.name, result.difference);
-        let limit = arguments.tolerance.unwrap_or(result.limit);
-        writeln!(out, "{name:<13} off by {difference:.3e} at most, {limit:.0e} allowed")?;
-        // What is no number is no success.
-        let far = difference.is_nan() || difference > limit;
-        failed = failed.or(far.then_some((name, difference, limit)));
+    for [rows, tokens] in &found.batches {
+        writeln!(out, "compared      {rows} rows of {tokens} tokens")?;
     }
-    failed.map_or(Ok(()), |(name, difference, limit)| {
-        let what = format!("the largest difference of {name} is {difference:.3e}");
-        Err(Error::Other(format!("{what}, expected at most {limit:.3e}")))
-    })
+    for result in &found.results {
+        writeln!(out, "{:<24} differs by {:.3e} at most", result.name, result.off)?;
+    }
+    let Some(beyond) = found.beyond(arguments.tolerance) else { return Ok(()) };
+    let (name, off, limit) = (beyond.name, beyond.off, beyond.limit);
+    Err(Error::Other(format!("{name}: the largest difference is {off:.3e}, expected at most {limit:.3e}")))
 }
 
 #[cfg(not(feature = "train"))]
@@ -217,6 +237,21 @@ fn export(arguments: &ExportArguments) -> Result<(), Error> {
     let checkpoint = checkpoint.map_err(|error| Error::Other(error.to_string()))?;
     let (from, to) = (checkpoint.display(), arguments.output.display());
     Ok(writeln!(io::stdout(), "`{from}` is in {to}")?)
+}
+
+#[cfg(not(feature = "train"))]
+fn import(_: &ImportArguments) -> Result<(), Error> {
+    Err(super::no_trainer())
+}
+
+#[cfg(feature = "train")]
+fn import(arguments: &ImportArguments) -> Result<(), Error> {
+    let Peer::Hyenadna = arguments.from;
+    let found = hyena::import::import(&arguments.file, arguments.preset, &arguments.output);
+    let config = found.map_err(|error| Error::Other(error.to_string()))?;
+    let (from, to) = (arguments.file.display(), arguments.output.display());
+    let parameters = count(config.parameters());
+    Ok(writeln!(io::stdout(), "`{from}` is in {to}: {config}, {parameters} parameters")?)
 }
 
 #[cfg(feature = "train")]

@@ -15,7 +15,7 @@ mod network;
 
 #[cfg(feature = "train")]
 pub(super) use check::check;
-pub use config::{Config, Preset, read_config};
+pub use config::{Config, Preset, is_dnabert2, read_config};
 pub use layout::Heads;
 #[cfg(feature = "train")]
 pub use network::{Dnabert2, Input};

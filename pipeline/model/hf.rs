@@ -108,25 +108,6 @@ pub struct SpecialIds {
     pub pad: Option<u32>,
 }
 
-/// Which kind of model a folder holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// OLMo-1 or OLMo-2.
-    Olmo,
-    /// DNABERT-2: a BERT with `ALiBi`.
-    Dnabert2,
-}
-
-impl Architecture {
-    /// What the configuration of `folder` is of; what nobody knows is refused when it is read as one of OLMo-1.
-    pub fn of(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(CONFIG);
-        let written: Value =
-            serde_json::from_slice(&fs::read(&path)?).map_err(|source| Error::Json { path, source })?;
-        Ok(if written.get("alibi_starting_size").is_some() { Self::Dnabert2 } else { Self::Olmo })
-    }
-}
-
 /// The model of `folder`, whose vocabulary is every row of its embedding.
 pub fn read_config(folder: &Path) -> Result<Config, Error> {
     let path = folder.join(CONFIG);

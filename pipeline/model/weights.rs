@@ -3,7 +3,7 @@
 //! Memory beside the model: one tensor while writing, the file while reading.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -271,10 +271,21 @@ pub fn read_tensor(path: &Path, name: &str) -> Result<Tensor, Error> {
     let bytes = fs::read(path)?;
     let file = parse(path, &bytes)?;
     let missing = |_| Error::Missing { path: path.into(), name: name.to_owned() };
-    let view = file.tensor(name).map_err(missing)?;
+    of_any_shape(path, name, &file.tensor(name).map_err(missing)?)
+}
+
+/// Reads every tensor of a safetensors file, of floats (as f32) or of 64-bit integers. Memory: the file twice.
+pub(super) fn read_all(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
+    let bytes = fs::read(path)?;
+    let tensors = parse(path, &bytes)?.tensors().into_iter();
+    let read = |(name, view): (String, TensorView<'_>)| Ok((name.clone(), of_any_shape(path, &name, &view)?));
+    tensors.map(read).collect()
+}
+
+fn of_any_shape(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor, Error> {
     let kind = kind(view.dtype()).ok_or_else(|| {
         let expected = "F32, F16, BF16 or I64".to_owned();
-        Error::Shape { path: path.into(), name: name.to_owned(), found: describe(&view), expected }
+        Error::Shape { path: path.into(), name: name.to_owned(), found: describe(view), expected }
     })?;
     let shape = view.shape().iter().map(|n| signed(*n as u64)).collect::<Vec<_>>();
     let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;

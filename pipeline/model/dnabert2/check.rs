@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Reduction, TchError, Tensor};
 
 use super::{Dnabert2, Input, read_config};
 use crate::fs;
-use crate::model::check::{Compared, Comparison, Error, Stored, farthest};
+use crate::loader::IGNORED;
+use crate::model::check::{Compared, Difference, Error, fits, result};
+use crate::model::weights::read_tensor;
 use crate::model::{hf, weights};
 
 /// What training computes first.
@@ -37,75 +39,88 @@ struct Gradient {
     l2: f64,
 }
 
-/// Computes on the CPU what `stored`, and `train.json` in `folder`, hold the results of.
-pub(in crate::model) fn check(model: &Path, stored: &Stored, folder: &Path) -> Result<Comparison, Error> {
-    let config = read_config(model)?;
-    let ids = stored.ids(1..=i64::MAX, config.vocabulary)?;
-    let valid = stored.tensor("attention_mask", &ids.size())?;
-    let model = Dnabert2::read(config, &model.join(hf::WEIGHTS), Device::Cpu)?;
-    let input = Input { valid: Some(&valid), ..Input::from(&ids) };
-    let mut results = tch::no_grad(|| forward(&model, input, stored))?;
-    let train = folder.join(TRAIN);
-    if train.is_file() {
-        let bytes = fs::read(&train).map_err(weights::Error::from)?;
-        let train: Train =
-            serde_json::from_slice(&bytes).map_err(|source| hf::Error::Json { path: train, source })?;
-        let labels = stored.tensor("mlm_labels", &ids.size())?;
-        results.extend(backward(&model.require_gradients()?, input, &labels, &train)?);
-    }
-    let (rows, tokens) = (ids.size()[0], ids.size()[1]);
-    Ok(Comparison { rows, tokens, results })
+/// Results and where they are stored.
+struct Stored<'a> {
+    path: &'a Path,
+    results: Vec<Compared>,
 }
 
-fn compared(name: &'static str, difference: f64, limit: f64) -> Compared {
-    Compared { name, difference, limit }
+impl Stored<'_> {
+    /// Compares what was found with the tensor `name`.
+    fn compare(&mut self, name: &str, found: &Tensor, limit: f64) -> Result<(), Error> {
+        let stored = read_tensor(self.path, name)?;
+        self.results.push(result(self.path, name.to_owned(), found, &stored, limit)?);
+        Ok(())
+    }
+
+    /// Notes how far a number is off.
+    fn note(&mut self, name: &str, off: f64, limit: f64) {
+        self.results.push(Compared { name: name.to_owned(), off, limit });
+    }
+}
+
+/// Computes on the CPU, with the model of `folder`, what the file `forward`, and `train.json` beside it, hold.
+pub(in crate::model) fn check(folder: &Path, forward: &Path) -> Result<Difference, Error> {
+    let config = read_config(folder).map_err(weights::Error::from)?;
+    let ids = read_tensor(forward, "input_ids")?;
+    fits(forward, "input_ids", &ids, 1..=u32::MAX, config.vocabulary)?;
+    let valid = read_tensor(forward, "attention_mask")?;
+    if valid.size() != ids.size() {
+        let (path, name) = (forward.to_owned(), "attention_mask".to_owned());
+        let (found, expected) = (format!("{:?}", valid.size()), format!("{:?}", ids.size()));
+        return Err(Error::Inputs { path, name, found, expected });
+    }
+    let model = Dnabert2::read(config, &folder.join(hf::WEIGHTS), Device::Cpu)?;
+    let input = Input { valid: Some(&valid), ..Input::from(&ids) };
+    let mut stored = Stored { path: forward, results: Vec::new() };
+    tch::no_grad(|| compare_values(&model, input, &mut stored))?;
+    let train = forward.with_file_name(TRAIN);
+    if train.is_file() {
+        compare_gradients(&model.require_gradients()?, input, &read_train(&train)?, &mut stored)?;
+    }
+    Ok(Difference { batches: vec![[ids.size()[0], ids.size()[1]]], results: stored.results })
+}
+
+fn read_train(path: &Path) -> Result<Train, weights::Error> {
+    let json = |source| hf::Error::Json { path: path.to_owned(), source };
+    Ok(serde_json::from_slice(&fs::read(path)?).map_err(json)?)
 }
 
 /// Hidden values, and the scores of the heads that the model has.
-fn forward(model: &Dnabert2, input: Input<'_>, stored: &Stored) -> Result<Vec<Compared>, Error> {
-    let config = model.config();
-    let (ids, width) = (input.ids.size(), i64::from(config.width));
-    let of_each = |width: i64| [ids[0], ids[1], width];
+fn compare_values(model: &Dnabert2, input: Input<'_>, stored: &mut Stored<'_>) -> Result<(), Error> {
     let hidden = model.hidden(input)?;
-    let off = farthest(&hidden, &stored.tensor("last_hidden", &of_each(width))?)?;
-    let mut results = vec![compared("hidden", off, HIDDEN)];
+    stored.compare("last_hidden", &hidden, HIDDEN)?;
     if model.heads().masked {
-        let expected = stored.tensor("mlm_logits", &of_each(config.vocabulary.into()))?;
-        results.push(compared("logits", farthest(&model.masked_logits(&hidden)?, &expected)?, LOGITS));
+        stored.compare("mlm_logits", &model.masked_logits(&hidden)?, LOGITS)?;
     }
     if model.heads().pooler {
         let pooled = model.pooled(&hidden)?;
-        let off = farthest(&pooled, &stored.tensor("pooled", &[ids[0], width])?)?;
-        results.push(compared("pooled", off, CLASSES));
-        if let Some(classes) = model.heads().classes {
-            let expected = stored.tensor("classifier_logits", &[ids[0], classes.into()])?;
-            results.push(compared("classes", farthest(&model.class_logits(&pooled)?, &expected)?, CLASSES));
+        stored.compare("pooled", &pooled, CLASSES)?;
+        if model.heads().classes.is_some() {
+            stored.compare("classifier_logits", &model.class_logits(&pooled)?, CLASSES)?;
         }
     }
-    Ok(results)
+    Ok(())
 }
 
 /// The losses of both heads, and the norms of the gradients of each.
-fn backward(
+fn compare_gradients(
     model: &Dnabert2,
     input: Input<'_>,
-    labels: &Tensor,
     train: &Train,
-) -> Result<Vec<Compared>, Error> {
-    let loss = model.masked_loss(&model.hidden(input)?, labels)?;
-    let off = (loss.f_double_value(&[])? - train.mlm_loss).abs();
-    let gradients = farthest_norm(model, &loss, &train.mlm_gradients)?;
-    let mut results =
-        vec![compared("masked loss", off, LOGITS), compared("its gradients", gradients, GRADIENTS)];
+    stored: &mut Stored<'_>,
+) -> Result<(), Error> {
+    let labels = read_tensor(stored.path, "mlm_labels")?;
+    let loss = model.masked_loss(&model.hidden(input)?, &labels)?;
+    stored.note("mlm_loss", (loss.f_double_value(&[])? - train.mlm_loss).abs(), LOGITS);
+    stored.note("mlm_gradients", farthest_norm(model, &loss, &train.mlm_gradients)?, GRADIENTS);
 
     let scores = model.class_logits(&model.pooled(&model.hidden(input)?)?)?;
     let classes = Tensor::f_from_slice(&train.classifier_labels)?;
-    let loss = scores.f_cross_entropy_loss(&classes, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?;
-    let off = (loss.f_double_value(&[])? - train.classifier_loss).abs();
-    results.push(compared("class loss", off, CLASSES));
-    let gradients = farthest_norm(model, &loss, &train.classifier_gradients)?;
-    results.push(compared("its gradients", gradients, GRADIENTS));
-    Ok(results)
+    let loss = scores.f_cross_entropy_loss(&classes, None::<&Tensor>, Reduction::Mean, IGNORED, 0.0)?;
+    stored.note("classifier_loss", (loss.f_double_value(&[])? - train.classifier_loss).abs(), CLASSES);
+    stored.note("classifier_gradients", farthest_norm(model, &loss, &train.classifier_gradients)?, GRADIENTS);
+    Ok(())
 }
 
 /// The largest relative difference of the norms of the gradients of `loss`; not a number where other tensors have one.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::fs;
 use crate::model::config::{Error, divides};
@@ -139,6 +140,11 @@ fn gelu() -> String {
 
 const fn yes() -> bool {
     true
+}
+
+/// Whether `config`, a `config.json`, is that of a DNABERT-2: of a BERT with `ALiBi`.
+pub fn is_dnabert2(config: &Value) -> bool {
+    config.get("alibi_starting_size").is_some()
 }
 
 /// The model of `folder`, which has a `config.json` as published.
