@@ -89,6 +89,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Makes the folder `path`, and its parents, whole or not at all: `write` fills another folder beside it, which is then
+/// renamed.
+pub fn write_folder<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir_all(parent)?;
+    let part = tempfile::Builder::new().prefix(".part-").tempdir_in(parent);
+    let part = part.map_err(error("create a folder in", parent))?;
+    write(part.path())?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(part.path(), open).map_err(error("open", part.path()))?;
+    std::fs::rename(part.path(), path).map_err(error("rename to", path))?;
+    drop(part.keep());
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,11 @@
 //! From rows on disk to batches: what a trainer reads. No tensors here.
 //!
 //! A [`Sampler`] or a [`Stream`] says which row comes at which position, [`Batches`] reads rows ahead on threads, and
-//! [`Vocabulary::targets`] says what is to be predicted. Memory: a few batches per thread.
+//! [`Vocabulary::targets`] says what is to be predicted, [`Masking`] what a masked-language model would have to guess.
+//! Memory: a few batches per thread.
 
 mod batches;
+mod masking;
 mod random;
 mod sampler;
 mod shards;
@@ -12,6 +14,7 @@ mod stream;
 mod targets;
 
 pub use batches::{Batch, Batches, Order};
+pub use masking::{Ids, Masking, MaskingError};
 pub use random::{fraction, mix};
 pub use sampler::Sampler;
 pub use shards::WithDocuments;

@@ -6,14 +6,18 @@ pub mod backward;
 pub mod check;
 pub mod config;
 pub mod cost;
+pub mod dnabert2;
 #[cfg(feature = "train")]
 pub mod generate;
 pub mod hf;
+pub mod hyena;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;
 #[cfg(feature = "train")]
 pub mod olmo;
+#[cfg(feature = "train")]
+pub mod published;
 #[cfg(feature = "train")]
 mod rotary;
 #[cfg(feature = "train")]

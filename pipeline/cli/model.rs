@@ -1,4 +1,5 @@
-//! `genomill model`: what a model costs, whether it computes what another implementation does, and its export.
+//! `genomill model`: what a model costs, whether it computes what another implementation does, its export, and the import of
+//! published weights.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,17 +8,20 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Error, print_json};
-use crate::model::{Config, Overrides, Preset};
+use crate::model::{Config, Overrides, Preset, hyena};
 use crate::report::count;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show parameters, memory, work and speed of a preset; nothing is allocated
     Info(InfoArguments),
-    /// Compare with what another implementation computed: FOLDER/hf is the model, FOLDER/forward.safetensors its results
+    /// Compare with what another implementation computed: FOLDER/hf or FOLDER is the model (OLMo, HyenaDNA, DNABERT-2),
+    /// FOLDER/forward.safetensors its results
     Check(CheckArguments),
     /// Write a checkpoint as a folder that another library opens
     Export(ExportArguments),
+    /// Take over published weights, name by name, into a folder for `model check` and the library
+    Import(ImportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -55,11 +59,11 @@ pub struct InfoArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// The folder with hf/ and forward.safetensors
+    /// The folder with the model, or hf/, and forward.safetensors
     folder: PathBuf,
-    /// The largest difference of any logit, and of the loss, that is no failure
-    #[arg(long, default_value_t = 5e-5, value_parser = positive)]
-    tolerance: f64,
+    /// The largest difference of any result that is no failure; by default what rounding explains of each
+    #[arg(long, value_parser = positive)]
+    tolerance: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +86,27 @@ enum To {
     Hf,
 }
 
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Whose weights they are
+    #[arg(long, value_enum)]
+    from: Peer,
+    /// The safetensors file with the published names
+    file: PathBuf,
+    /// The new folder; it must not exist
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The preset that the weights must be of; by default the tensors' shapes say what they are
+    #[arg(long)]
+    preset: Option<hyena::Preset>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    /// HyenaDNA
+    Hyenadna,
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
@@ -96,6 +121,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::Info(arguments) => info(arguments),
         Command::Check(arguments) => check(arguments),
         Command::Export(arguments) => export(arguments),
+        Command::Import(arguments) => import(arguments),
     }
 }
 
@@ -186,15 +212,15 @@ fn check(arguments: &CheckArguments) -> Result<(), Error> {
     let found = crate::model::check::check(&arguments.folder);
     let found = found.map_err(|error| Error::Other(error.to_string()))?;
     let mut out = io::stdout().lock();
-    writeln!(out, "compared      {} rows of {} tokens", found.rows, found.tokens)?;
-    writeln!(out, "logits differ by {:.3e} at most", found.logits)?;
-    writeln!(out, "the loss differs by {:.3e}", found.loss)?;
-    // What is no number is no success.
-    if found.largest() <= arguments.tolerance {
-        return Ok(());
+    for [rows, tokens] in &found.batches {
+        writeln!(out, "compared      {rows} rows of {tokens} tokens")?;
     }
-    let (largest, tolerance) = (found.largest(), arguments.tolerance);
-    Err(Error::Other(format!("the largest difference is {largest:.3e}, expected at most {tolerance:.3e}")))
+    for result in &found.results {
+        writeln!(out, "{:<24} differs by {:.3e} at most", result.name, result.off)?;
+    }
+    let Some(beyond) = found.beyond(arguments.tolerance) else { return Ok(()) };
+    let (name, off, limit) = (beyond.name, beyond.off, beyond.limit);
+    Err(Error::Other(format!("{name}: the largest difference is {off:.3e}, expected at most {limit:.3e}")))
 }
 
 #[cfg(not(feature = "train"))]
@@ -211,6 +237,21 @@ fn export(arguments: &ExportArguments) -> Result<(), Error> {
     let checkpoint = checkpoint.map_err(|error| Error::Other(error.to_string()))?;
     let (from, to) = (checkpoint.display(), arguments.output.display());
     Ok(writeln!(io::stdout(), "`{from}` is in {to}")?)
+}
+
+#[cfg(not(feature = "train"))]
+fn import(_: &ImportArguments) -> Result<(), Error> {
+    Err(super::no_trainer())
+}
+
+#[cfg(feature = "train")]
+fn import(arguments: &ImportArguments) -> Result<(), Error> {
+    let Peer::Hyenadna = arguments.from;
+    let found = hyena::import::import(&arguments.file, arguments.preset, &arguments.output);
+    let config = found.map_err(|error| Error::Other(error.to_string()))?;
+    let (from, to) = (arguments.file.display(), arguments.output.display());
+    let parameters = count(config.parameters());
+    Ok(writeln!(io::stdout(), "`{from}` is in {to}: {config}, {parameters} parameters")?)
 }
 
 #[cfg(feature = "train")]

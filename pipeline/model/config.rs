@@ -150,6 +150,16 @@ pub enum Error {
         /// Its value.
         divisor: u32,
     },
+    /// A tokenizer of another vocabulary.
+    #[error(
+        "the tokenizer has {found} ids, the model {expected}: take the tokenizer that the model was trained with"
+    )]
+    Vocabulary {
+        /// Ids of the tokenizer.
+        found: u32,
+        /// Ids of the model.
+        expected: u32,
+    },
 }
 
 impl std::str::FromStr for Preset {
@@ -290,7 +300,7 @@ impl Config {
     }
 }
 
-fn divides(what: &'static str, found: u32, of: &'static str, divisor: u32) -> Result<(), Error> {
+pub(super) fn divides(what: &'static str, found: u32, of: &'static str, divisor: u32) -> Result<(), Error> {
     if found.is_multiple_of(divisor) { Ok(()) } else { Err(Error::Indivisible { what, found, of, divisor }) }
 }
 

@@ -16,7 +16,7 @@ pub enum Role {
     Attention,
     /// A matrix of a layer's feed-forward branch.
     FeedForward,
-    /// The weights of a norm.
+    /// The weights of a norm, or a bias.
     Norm,
     /// A head of its own.
     Head,
@@ -49,6 +49,8 @@ pub struct Part {
 pub enum Start {
     /// Every value 1.
     Ones,
+    /// Every value 0.
+    Zeros,
     /// Normal around 0, cut at 3 standard deviations; rows from `used_rows` on are 0.
     Normal {
         /// Standard deviation before the cut.
@@ -242,7 +244,7 @@ mod tests {
         let parameters = preset(Preset::Olmo1b, 100).parameters();
         let deviation = |index: usize| match parameters[index].start {
             Start::Normal { deviation, .. } => deviation,
-            Start::Ones => 0.0,
+            Start::Ones | Start::Zeros => 0.0,
         };
         let expected = [2048.0, 2048.0, 2048.0 * 2.0, 2048.0, 8192.0 * 2.0, 2048.0, 2048.0 * 4.0];
         for (index, variance) in expected.into_iter().enumerate() {

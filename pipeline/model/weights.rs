@@ -3,7 +3,7 @@
 //! Memory beside the model: one tensor while writing, the file while reading.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::config::Config;
 use super::hf;
 use super::layout::{Parameter, Start};
+use super::published::Fault;
 use crate::fs;
 use crate::loader::{fraction, mix};
 
@@ -80,6 +81,40 @@ pub enum Error {
         /// The type and shape that the model needs.
         expected: String,
     },
+    /// Tensors that do not fit the model, each of them.
+    #[error(
+        "`{}` does not hold this model, expected the weights and the config.json of one preset:{}",
+        path.display(),
+        lines(faults)
+    )]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        faults: Vec<Fault>,
+    },
+    /// Weights for another vocabulary.
+    #[error(
+        "`{}` knows {found} ids, its config.json {expected}: take weights, config.json and tokenizer that belong \
+         together",
+        path.display()
+    )]
+    Vocabulary {
+        /// The file.
+        path: PathBuf,
+        /// Rows of its embedding.
+        found: u64,
+        /// Ids of the model.
+        expected: u64,
+    },
+    /// A head that the weights do not have.
+    #[error("the weights have no `{0}`: this model cannot do that")]
+    Head(&'static str),
+}
+
+/// Each on a line of its own.
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().flat_map(|fault| ["\n  ".to_owned(), fault.to_string()]).collect()
 }
 
 /// What torch said, and where memory ran out what takes less of it.
@@ -99,22 +134,21 @@ fn failed(error: &TchError) -> String {
 impl Weights {
     /// Fresh weights, a function of the layout and `seed` alone.
     pub fn random(config: &Config, seed: u64, device: Device) -> Result<Self, Error> {
-        Self::build(config, |index, parameter| {
-            let values = start_values(parameter, mix(seed ^ mix(index as u64)));
-            Ok(Tensor::f_from_slice(&values)?.f_reshape(shape(parameter))?.f_to_device(device)?)
-        })
+        Self::build(config.parameters(), |index, parameter| started(index, parameter, seed, device))
     }
 
     /// Zeros.
     pub fn zeros(config: &Config, device: Device) -> Result<Self, Error> {
-        Self::build(config, |_, parameter| Ok(Tensor::f_zeros(shape(parameter), (Kind::Float, device))?))
+        Self::build(config.parameters(), |_, parameter| {
+            Ok(Tensor::f_zeros(shape(parameter), (Kind::Float, device))?)
+        })
     }
 
     /// Reads every tensor of `config` from the safetensors file `path`; names carry `prefix`.
     pub fn read(config: &Config, path: &Path, prefix: &str, device: Device) -> Result<Self, Error> {
         let bytes = fs::read(path)?;
         let file = parse(path, &bytes)?;
-        Self::build(config, |_, parameter| {
+        Self::build(config.parameters(), |_, parameter| {
             let parts = parameter.parts.iter().map(|part| {
                 let name = format!("{prefix}{}", part.name);
                 read_part(&file, path, &name, (part.rows, parameter.columns), Types::F32)
@@ -130,7 +164,7 @@ impl Weights {
         let bytes = paths.iter().map(|path| fs::read(path)).collect::<Result<Vec<_>, _>>()?;
         let files = paths.iter().zip(&bytes).map(|(path, bytes)| parse(path, bytes));
         let files = files.collect::<Result<Vec<_>, _>>()?;
-        Self::build(config, |_, parameter| {
+        Self::build(config.parameters(), |_, parameter| {
             let parts = parameter.parts.iter().map(|part| {
                 let there = |(_, file): &(&PathBuf, &SafeTensors<'_>)| file.tensor(&part.name).is_ok();
                 let (path, file) = paths
@@ -144,11 +178,11 @@ impl Weights {
         })
     }
 
-    fn build(
-        config: &Config,
+    /// Tensors of any layout.
+    pub(super) fn build(
+        layout: Vec<Parameter>,
         make: impl Fn(usize, &Parameter) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
-        let layout = config.parameters();
         let tensors = layout.iter().enumerate().map(|(index, parameter)| make(index, parameter));
         Ok(Self { tensors: tensors.collect::<Result<_, _>>()?, layout: layout.into() })
     }
@@ -189,6 +223,17 @@ impl Weights {
     }
 }
 
+/// The tensor of `parameter`, number `index` of its layout, as it starts.
+pub(super) fn started(
+    index: usize,
+    parameter: &Parameter,
+    seed: u64,
+    device: Device,
+) -> Result<Tensor, Error> {
+    let values = start_values(parameter, mix(seed ^ mix(index as u64)));
+    Ok(Tensor::f_from_slice(&values)?.f_reshape(shape(parameter))?.f_to_device(device)?)
+}
+
 /// Splits `tensors` into their parts on disk, as views: names and tensors.
 pub fn name_parts(layout: &[Parameter], tensors: &[Tensor]) -> Result<Vec<(String, Tensor)>, Error> {
     let mut named = Vec::new();
@@ -226,30 +271,41 @@ pub fn read_tensor(path: &Path, name: &str) -> Result<Tensor, Error> {
     let bytes = fs::read(path)?;
     let file = parse(path, &bytes)?;
     let missing = |_| Error::Missing { path: path.into(), name: name.to_owned() };
-    let view = file.tensor(name).map_err(missing)?;
+    of_any_shape(path, name, &file.tensor(name).map_err(missing)?)
+}
+
+/// Reads every tensor of a safetensors file, of floats (as f32) or of 64-bit integers. Memory: the file twice.
+pub(super) fn read_all(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
+    let bytes = fs::read(path)?;
+    let tensors = parse(path, &bytes)?.tensors().into_iter();
+    let read = |(name, view): (String, TensorView<'_>)| Ok((name.clone(), of_any_shape(path, &name, &view)?));
+    tensors.map(read).collect()
+}
+
+fn of_any_shape(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor, Error> {
     let kind = kind(view.dtype()).ok_or_else(|| {
         let expected = "F32, F16, BF16 or I64".to_owned();
-        Error::Shape { path: path.into(), name: name.to_owned(), found: describe(&view), expected }
+        Error::Shape { path: path.into(), name: name.to_owned(), found: describe(view), expected }
     })?;
     let shape = view.shape().iter().map(|n| signed(*n as u64)).collect::<Vec<_>>();
     let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
     Ok(if kind == Kind::Int64 { tensor } else { tensor.f_to_kind(Kind::Float)? })
 }
 
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
+pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
     SafeTensors::deserialize(bytes).map_err(|source| Error::Format { path: path.into(), source })
 }
 
 /// Which types of values are taken.
 #[derive(Clone, Copy, PartialEq)]
-enum Types {
+pub(super) enum Types {
     /// What a run writes: nothing is lost.
     F32,
     /// What others write.
     AnyFloat,
 }
 
-const fn kind(stored: Dtype) -> Option<Kind> {
+pub(super) const fn kind(stored: Dtype) -> Option<Kind> {
     match stored {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),
@@ -292,7 +348,7 @@ impl View for Stored {
     }
 }
 
-fn read_part(
+pub(super) fn read_part(
     file: &SafeTensors<'_>,
     path: &Path,
     name: &str,
@@ -318,7 +374,7 @@ fn read_part(
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?.f_to_kind(Kind::Float)?)
 }
 
-fn describe(view: &TensorView<'_>) -> String {
+pub(super) fn describe(view: &TensorView<'_>) -> String {
     format!("{:?} {:?}", view.dtype(), view.shape())
 }
 
@@ -336,6 +392,7 @@ const fn signed(size: u64) -> i64 {
 fn start_values(parameter: &Parameter, key: u64) -> Vec<f32> {
     match parameter.start {
         Start::Ones => (0..parameter.len()).map(|_| 1.0).collect(),
+        Start::Zeros => (0..parameter.len()).map(|_| 0.0).collect(),
         Start::Normal { deviation, used_rows } => {
             let used = used_rows * parameter.columns.unwrap_or(1);
             let value = |i| if i < used { deviation * cut_normal(key, i) } else { 0.0 };

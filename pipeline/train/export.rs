@@ -73,17 +73,11 @@ pub fn to_hf(folder: &Path, out: &Path, provenance: &Provenance) -> Result<PathB
     let checkpoint = checkpoint::find(folder)?;
     let (state, model) = checkpoint::load(&checkpoint, Device::Cpu)?;
     let tokenizer = checkpoint::tokenizer(&checkpoint, &state)?;
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
-    let part = tempfile::Builder::new().prefix(".export-").tempdir_in(parent);
-    let part = part.map_err(fs::error("create a folder in", parent))?;
     let record = last_record(&checkpoint, state.progress.step);
-    write(part.path(), &state, &model, tokenizer.as_ref())?;
-    text(&part.path().join(CARD), &card(&state, record.as_ref(), provenance))?;
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(part.path(), open).map_err(fs::error("open", part.path()))?;
-    std::fs::rename(part.path(), out).map_err(fs::error("rename to", out))?;
-    drop(part.keep());
+    fs::write_folder(out, |part| {
+        write(part, &state, &model, tokenizer.as_ref())?;
+        text(&part.join(CARD), &card(&state, record.as_ref(), provenance))
+    })?;
     Ok(checkpoint)
 }
 

@@ -57,6 +57,59 @@ fn check_fails_above_the_tolerance() {
     let output = check("1e-12");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("expected at most 1.000e-12"), "{}", stderr(&output));
+    let hyena =
+        genomill().args(["model", "check"]).arg(root().join("tests/golden/hyenadna")).output().unwrap();
+    let text = stdout(&hyena);
+    assert!(text.contains("compared      2 rows of 7 tokens\n") && text.contains("\nhidden_L258 "), "{text}");
+}
+
+#[test]
+fn published_weights_are_taken_over_or_refused_by_name() {
+    let golden = root().join("tests/golden/hyenadna");
+    let scratch = tempfile::tempdir().unwrap();
+    let import = |file: &std::path::Path, more: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path()).args(["model", "import", "--from", "hyenadna", "-o", "hyena"]);
+        command.args(more).arg(file).output().unwrap()
+    };
+    let refused = |output: Output, expected: &str| {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "no {expected} in {}", stderr(&output));
+    };
+    let (weights, damaged) = (golden.join("model.safetensors"), scratch.path().join("damaged"));
+    let bytes = std::fs::read(&weights).unwrap();
+    for bytes in [&bytes[..bytes.len() / 2], &[&(1_u64 << 60).to_le_bytes(), &bytes[8..]].concat()] {
+        std::fs::write(&damaged, bytes).unwrap();
+        refused(import(&damaged, &[]), "damaged` is no readable safetensors file");
+    }
+    let other = "\n  `backbone.layers.1.norm2.bias` is [64], expected [256]\n";
+    refused(import(&weights, &["--preset", "tiny-1k-d256"]), other);
+    assert!(!scratch.path().join("hyena").exists());
+
+    let text = stdout(&import(&weights, &[]));
+    assert!(
+        text.ends_with("hyena: 2 layers of width 64 for at most 258 tokens, 128,512 parameters\n"),
+        "{text}"
+    );
+    refused(import(&weights, &[]), "it exists already");
+    std::fs::copy(golden.join("forward.safetensors"), scratch.path().join("hyena/forward.safetensors"))
+        .unwrap();
+    let check = genomill().args(["model", "check"]).arg(scratch.path().join("hyena")).output().unwrap();
+    assert!(stdout(&check).contains("\nlm_logits_L7 "));
+}
+
+/// The files of an encoder lie in the folder itself.
+#[test]
+fn check_knows_a_dnabert2() {
+    let folder = root().join("tests/golden/dnabert2");
+    let check = |more: &[&str]| genomill().args(["model", "check"]).args(more).arg(&folder).output().unwrap();
+    let text = stdout(&check(&[]));
+    for expected in ["compared      3 rows of 40 tokens", "\nlast_hidden ", "\nclassifier_gradients "] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let output = check(&["--tolerance", "1e-12"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the largest difference is"), "{}", stderr(&output));
 }
 
 #[test]

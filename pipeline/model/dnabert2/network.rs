@@ -1,0 +1,328 @@
+//! What a DNABERT-2 computes, as published, without dropout.
+//!
+//! Shapes in comments: B rows, T tokens, d width, H heads, D head width, V ids. Memory beside activations: `H T^2` values
+//! of what distance costs, with padding `B H T^2`.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Reduction, TchError, Tensor};
+
+use super::{Config, Heads};
+use crate::fs;
+use crate::loader::IGNORED;
+use crate::model::published::{Copied, Published};
+use crate::model::weights::{Error, Weights, started};
+
+/// No bias, no class weights: tch wants a type for what is absent.
+const NONE: Option<&Tensor> = None;
+/// What is added to the scores of padding.
+const UNSEEN: f64 = -10_000.0;
+/// Tensors before the first layer, and of each layer.
+const EMBEDDING: usize = 4;
+const LAYER: usize = 11;
+/// The epsilon of the masked head's norm, whatever the model's is.
+const HEAD_EPSILON: f64 = 1e-12;
+const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+const DECODER: Copied = Copied { name: "cls.predictions.decoder.weight", of: WORDS };
+
+/// A model and its weights on one device.
+#[derive(Debug)]
+pub struct Dnabert2 {
+    config: Config,
+    heads: Heads,
+    weights: Weights,
+    device: Device,
+}
+
+/// What a model is asked.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// Token ids, `[B, T]`.
+    pub ids: &'a Tensor,
+    /// 1 where there is a token and 0 where there is padding, `[B, T]`; without it all are tokens.
+    pub valid: Option<&'a Tensor>,
+    /// The kind of sequence that each token belongs to, `[B, T]`; without it the first.
+    pub types: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(ids: &'a Tensor) -> Self {
+        Self { ids, valid: None, types: None }
+    }
+}
+
+impl Dnabert2 {
+    /// A model with fresh weights, a function of its shape and `seed` alone.
+    pub fn random(config: Config, heads: Heads, seed: u64, device: Device) -> Result<Self, Error> {
+        let start = |index, parameter: &_| started(index, parameter, seed, device);
+        let weights = Weights::build(config.parameters(heads), start)?;
+        Ok(Self { config, heads, weights, device })
+    }
+
+    /// The model of the safetensors file `path`, with the heads that are in there; a name that is missing, surplus or of
+    /// another shape is refused.
+    pub fn read(config: Config, path: &Path, device: Device) -> Result<Self, Error> {
+        Self::of_bytes(config, path, &fs::read(path)?, device)
+    }
+
+    /// The same of the bytes of the file.
+    pub(super) fn of_bytes(config: Config, path: &Path, bytes: &[u8], device: Device) -> Result<Self, Error> {
+        let file = Published::new(path, bytes)?;
+        check_vocabulary(&config, path, &file)?;
+        let heads = heads_of(&file);
+        let weights = file.weights(config.parameters(heads), &[DECODER], device)?;
+        Ok(Self { config, heads, weights, device })
+    }
+
+    /// The same model with a fresh head for `classes` classes, and with a fresh pooler where it had none.
+    pub fn with_classes(self, classes: u32, seed: u64) -> Result<Self, Error> {
+        let heads = Heads { pooler: true, classes: Some(classes), ..self.heads };
+        let kept = Heads { classes: None, ..self.heads };
+        let kept = self.config.parameters(kept).into_iter().zip(self.weights.tensors());
+        let kept = kept.collect::<Vec<_>>();
+        let weights = Weights::build(self.config.parameters(heads), |index, parameter| {
+            match kept.iter().find(|(before, _)| before == parameter) {
+                Some((_, tensor)) => Ok(tensor.shallow_clone()),
+                None => started(index, parameter, seed, self.device),
+            }
+        })?;
+        Ok(Self { config: self.config, heads, weights, device: self.device })
+    }
+
+    /// The same model, with gradients wanted for every weight.
+    pub fn require_gradients(self) -> Result<Self, Error> {
+        Ok(Self { weights: self.weights.require_gradients()?, ..self })
+    }
+
+    /// What it looks like.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What stands on it.
+    pub const fn heads(&self) -> Heads {
+        self.heads
+    }
+
+    /// Its weights.
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The last layer's values: `[B, T]` to `[B, T, d]`, 0 at padding. A position sees all that are no padding.
+    pub fn hidden(&self, input: Input<'_>) -> Result<Tensor, TchError> {
+        let bias = self.bias(input)?;
+        let mut x = self.embedded(input)?;
+        for layer in 0..self.config.layers as usize {
+            x = self.layer(layer, &x, &bias)?;
+        }
+        match input.valid {
+            None => Ok(x),
+            Some(valid) => x.f_mul(&valid.f_unsqueeze(-1)?.f_to_kind(x.kind())?),
+        }
+    }
+
+    /// Scores of every id where a token is masked: `[.., d]` to `[.., V]`.
+    pub fn masked_logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let all = self.weights.tensors();
+        let Some([dense, dense_bias, norm, norm_bias, decoder_bias]) = self.masked_head() else {
+            return Err(Error::Head("cls.predictions"));
+        };
+        let x = hidden.f_linear(dense, Some(dense_bias))?.f_gelu("none")?;
+        let x = self.norm(&x, [norm, norm_bias], HEAD_EPSILON)?;
+        Ok(x.f_linear(&all[0], Some(decoder_bias))?)
+    }
+
+    /// The mean loss in nats of the ids `labels`, `[B, T]`, where they are not [`IGNORED`]; not a number where all are.
+    /// Scores of other positions are never computed.
+    pub fn masked_loss(&self, hidden: &Tensor, labels: &Tensor) -> Result<Tensor, Error> {
+        let labels = labels.f_flatten(0, 1)?;
+        let asked = labels.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)?;
+        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &asked)?;
+        let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
+        let labels = labels.f_index_select(0, &asked)?;
+        Ok(logits.f_cross_entropy_loss(&labels, NONE, Reduction::Mean, IGNORED, 0.0)?)
+    }
+
+    /// What the pooler makes of the first position: `[B, T, d]` to `[B, d]`.
+    pub fn pooled(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let places = self.heads.pooler.then(|| self.after_masked_head()).ok_or(Error::Head("bert.pooler"))?;
+        let [dense, bias] = [0, 1].map(|i| &self.weights.tensors()[places + i]);
+        Ok(hidden.f_select(1, 0)?.f_linear(dense, Some(bias))?.f_tanh()?)
+    }
+
+    /// Scores of the classes: `[B, d]`, pooled, to `[B, C]`.
+    pub fn class_logits(&self, pooled: &Tensor) -> Result<Tensor, Error> {
+        match (self.heads.classes, self.weights.tensors()) {
+            (Some(_), [.., weight, bias]) => Ok(pooled.f_linear(weight, Some(bias))?),
+            _ => Err(Error::Head("classifier")),
+        }
+    }
+
+    fn layers_end(&self) -> usize {
+        EMBEDDING + self.config.layers as usize * LAYER
+    }
+
+    fn after_masked_head(&self) -> usize {
+        self.layers_end() + if self.heads.masked { 5 } else { 0 }
+    }
+
+    fn masked_head(&self) -> Option<[&Tensor; 5]> {
+        let first = self.layers_end();
+        self.heads.masked.then(|| [0, 1, 2, 3, 4].map(|i| &self.weights.tensors()[first + i]))
+    }
+
+    fn embedded(&self, input: Input<'_>) -> Result<Tensor, TchError> {
+        let [words, types, norm, norm_bias] = [0, 1, 2, 3].map(|i| &self.weights.tensors()[i]);
+        let words =
+            Tensor::f_embedding(words, input.ids, self.config.pad.map_or(-1, i64::from), false, false)?;
+        let types = match input.types {
+            Some(ids) => Tensor::f_embedding(types, ids, -1, false, false)?,
+            None => types.f_select(0, 0)?,
+        };
+        self.norm(&words.f_add(&types)?, [norm, norm_bias], self.config.norm_epsilon)
+    }
+
+    /// What is added to scores, `[1 or B, H, T, T]`: distance times each head's slope, and what hides padding.
+    fn bias(&self, input: Input<'_>) -> Result<Tensor, TchError> {
+        let slopes = Tensor::f_from_slice(&self.config.slopes())?.f_to_kind(Kind::Float)?;
+        let slopes = slopes.f_to_device(self.device)?.f_reshape([1, -1, 1, 1])?;
+        let at = Tensor::f_arange(input.ids.size()[1], (Kind::Float, self.device))?;
+        let distance = at.f_unsqueeze(0)?.f_sub(&at.f_unsqueeze(1)?)?.f_abs()?;
+        let bias = distance.f_mul(&slopes)?.f_neg()?;
+        let Some(valid) = input.valid else { return Ok(bias) };
+        let padding = valid.f_to_kind(Kind::Float)?.f_neg()?.f_add_scalar(1.0)?.f_mul_scalar(UNSEEN)?;
+        bias.f_add(&padding.f_unsqueeze(1)?.f_unsqueeze(1)?)
+    }
+
+    /// Layer `layer`: `[B, T, d]` to `[B, T, d]`.
+    fn layer(&self, layer: usize, x: &Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
+        let first = EMBEDDING + layer * LAYER;
+        let at = |place: usize| &self.weights.tensors()[first + place];
+        let epsilon = self.config.norm_epsilon;
+        let seen = self.attention([at(0), at(1)], x, bias)?.f_linear(at(2), Some(at(3)))?;
+        let x = self.norm(&seen.f_add(x)?, [at(4), at(5)], epsilon)?;
+        let gate_and_value = x.f_linear(at(6), NONE)?.f_chunk(2, -1)?;
+        let inner = gate_and_value[0].f_gelu("none")?.f_mul(&gate_and_value[1])?;
+        self.norm(&inner.f_linear(at(7), Some(at(8)))?.f_add(&x)?, [at(9), at(10)], epsilon)
+    }
+
+    fn attention(
+        &self,
+        [qkv, qkv_bias]: [&Tensor; 2],
+        x: &Tensor,
+        bias: &Tensor,
+    ) -> Result<Tensor, TchError> {
+        let heads = i64::from(self.config.heads);
+        let qkv = x.f_linear(qkv, Some(qkv_bias))?.f_unflatten(-1, [3, heads, -1])?;
+        let qkv = qkv.f_permute([2, 0, 3, 1, 4])?; // [3, B, H, T, D]
+        let (q, k, v) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
+        Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(bias), 0.0, false, None, false)?
+            .f_transpose(1, 2)?
+            .f_reshape(x.size())
+    }
+
+    fn norm(&self, x: &Tensor, [weight, bias]: [&Tensor; 2], epsilon: f64) -> Result<Tensor, TchError> {
+        x.f_layer_norm([i64::from(self.config.width)], Some(weight), Some(bias), epsilon, true)
+    }
+}
+
+/// The heads of which anything is in the file.
+fn heads_of(file: &Published<'_>) -> Heads {
+    let classes = file.shape("classifier.weight").and_then(|shape| u32::try_from(*shape.first()?).ok());
+    let bias = || file.has("classifier.").then_some(1);
+    Heads { masked: file.has("cls."), pooler: file.has("bert.pooler."), classes: classes.or_else(bias) }
+}
+
+/// Refuses an embedding that fits but for the number of its rows.
+fn check_vocabulary(config: &Config, path: &Path, file: &Published<'_>) -> Result<(), Error> {
+    match file.shape(WORDS).as_deref() {
+        Some([found, width])
+            if *width == u64::from(config.width) && *found != u64::from(config.vocabulary) =>
+        {
+            Err(Error::Vocabulary {
+                path: path.to_owned(),
+                found: *found,
+                expected: config.vocabulary.into(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::dnabert2::Preset;
+
+    fn model() -> Dnabert2 {
+        let config = Preset::Small300k.config(100, Some(3)).unwrap();
+        let heads = Heads { masked: true, ..Heads::default() };
+        Dnabert2::random(config, heads, 3, Device::Cpu).unwrap()
+    }
+
+    fn ids(rows: i64, tokens: i64) -> Tensor {
+        let id = |i| 4 + i * 37 % 96;
+        Tensor::from_slice(&(0..rows * tokens).map(id).collect::<Vec<i64>>()).view([rows, tokens])
+    }
+
+    fn largest(x: &Tensor) -> f64 {
+        x.abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn what_is_padding_changes_nothing() {
+        let model = model();
+        let (short, long) = (ids(2, 12), Tensor::full([2, 20], 3, (Kind::Int64, Device::Cpu)));
+        long.narrow(1, 0, 12).copy_(&short);
+        let valid = long.ne(3);
+        let alone = model.hidden(Input::from(&short)).unwrap();
+        let padded = model.hidden(Input { valid: Some(&valid), ..Input::from(&long) }).unwrap();
+        let off = largest(&(padded.narrow(1, 0, 12) - &alone));
+        assert!(off < 2e-5, "padding changes values by {off}");
+        assert!(padded.narrow(1, 12, 8).equal(&padded.narrow(1, 12, 8).zeros_like()));
+        let seen = model.hidden(Input::from(&long)).unwrap();
+        assert!(largest(&(seen.narrow(1, 0, 12) - alone)) > 1e-3, "padding is hidden where nobody asked");
+    }
+
+    #[test]
+    fn every_position_sees_every_other_and_the_near_ones_more() {
+        let model = model();
+        let before = model.hidden(Input::from(&ids(1, 32))).unwrap();
+        let changed = ids(1, 32);
+        let _changed = changed.narrow(1, 16, 1).fill_(99);
+        let moved = (model.hidden(Input::from(&changed)).unwrap() - before).square();
+        let moved = moved.sum_dim_intlist([-1_i64].as_slice(), false, Kind::Double);
+        let at = |position: i64| moved.double_value(&[0, position]);
+        assert!((0..32).all(|position| at(position) > 0.0));
+        assert!(at(15) > at(0) && at(17) > at(31), "{} {} {} {}", at(15), at(0), at(17), at(31));
+    }
+
+    #[test]
+    fn the_first_loss_is_that_of_guessing_and_only_labels_count() {
+        let model = model();
+        let hidden = model.hidden(Input::from(&ids(2, 32))).unwrap();
+        let labels = Tensor::full([2, 32], IGNORED, (Kind::Int64, Device::Cpu));
+        labels.narrow(1, 4, 9).copy_(&ids(2, 9));
+        let loss = model.masked_loss(&hidden, &labels).unwrap().double_value(&[]);
+        assert!((loss - f64::ln(100.0)).abs() < 0.1, "{loss}");
+        let logits = model.masked_logits(&hidden.narrow(1, 4, 9)).unwrap().flatten(0, 1);
+        let expected = logits.cross_entropy_for_logits(&ids(2, 9).flatten(0, 1)).double_value(&[]);
+        assert!((loss - expected).abs() < 1e-6, "{loss}, expected {expected}");
+    }
+
+    #[test]
+    fn a_head_is_added_and_what_was_there_stays() {
+        let model = model();
+        let error = model.pooled(&Tensor::zeros([1, 2, 64], (Kind::Float, Device::Cpu))).unwrap_err();
+        assert!(error.to_string().contains("no `bert.pooler`"), "{error}");
+        let before = model.weights().tensors().iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
+        let model = model.with_classes(3, 5).unwrap();
+        assert!(before.iter().zip(model.weights().tensors()).all(|(a, b)| a.equal(b)));
+        let pooled = model.pooled(&model.hidden(Input::from(&ids(2, 8))).unwrap()).unwrap();
+        assert_eq!(model.class_logits(&pooled).unwrap().size(), [2, 3]);
+        let fresh = model.weights().tensors().last().unwrap().shallow_clone();
+        let again = model.with_classes(2, 5).unwrap();
+        assert_eq!((fresh.size(), again.weights().tensors().last().unwrap().size()), (vec![3], vec![2]));
+    }
+}
