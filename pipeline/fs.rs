@@ -77,11 +77,14 @@ pub fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), 
     write_atomic(path, &json.map_err(io::Error::other).map_err(error("write", path))?)
 }
 
+/// What the names of files begin with that [`write_atomic`] has not renamed yet: of those of a run that was killed, nobody will.
+pub const TEMPORARY: &str = ".writing-";
+
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o666); // less the umask
-    let part = tempfile::Builder::new().permissions(open).tempfile_in(folder);
+    let part = tempfile::Builder::new().prefix(TEMPORARY).permissions(open).tempfile_in(folder);
     let mut part = part.map_err(error("create a file in", folder))?;
     part.write_all(bytes).map_err(error("write", path))?;
     part.as_file().sync_all().map_err(error("sync", path))?;

@@ -167,6 +167,7 @@ impl Task {
     /// [`Error`] with file and line.
     pub fn read(&self, name: &str, base: &Path) -> Result<Dataset, Error> {
         let under = |path: &PathBuf| base.join(path);
+        let wrong_kind = |found: &str| Error::Kind { task: name.to_owned(), found: found.to_owned() };
         let mut dataset = match (&self.genomic_benchmarks, &self.gue, &self.csv, &self.sites) {
             (Some(folder), None, None, None) => {
                 let reference: Vec<_> = self.reference.iter().map(under).collect();
@@ -175,8 +176,8 @@ impl Task {
             (None, Some(folder), None, None) => folders::gue(name, &under(folder))?,
             (None, None, Some(csv), None) => folders::csv(name, csv, base)?,
             (None, None, None, Some(sites)) => sites::read(name, sites, base)?,
-            (None, None, None, None) => return Err(self.wrong_kind(name, "none")),
-            _ => return Err(self.wrong_kind(name, "several")),
+            (None, None, None, None) => return Err(wrong_kind("none")),
+            _ => return Err(wrong_kind("several")),
         };
         dataset.version = self.version;
         dataset.metric = self.metric.or(dataset.metric);
@@ -186,10 +187,6 @@ impl Task {
             }
         }
         Ok(dataset)
-    }
-
-    fn wrong_kind(&self, task: &str, found: &str) -> Error {
-        Error::Kind { task: task.to_owned(), found: found.to_owned() }
     }
 }
 

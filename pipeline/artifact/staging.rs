@@ -66,6 +66,7 @@ impl Staging {
     /// [`Self::publish`]; the whole then lists the part's manifest, which should be volatile there, as its own is.
     pub fn seal_part(&self, whole: &Manifest, part: Part) -> Result<(), Error> {
         let (folder, prefix) = (self.folder.join(&part.folder), format!("{}/", part.folder));
+        sweep(&folder)?;
         let within = |entry: &FileEntry| {
             let path = entry.path.strip_prefix(&prefix)?.to_owned();
             Some(FileEntry { path, ..entry.clone() })
@@ -92,6 +93,7 @@ impl Staging {
         hashes: &Hashes,
     ) -> Result<Artifact, Error> {
         let known = std::mem::take(&mut manifest.files);
+        sweep(&self.folder)?;
         manifest.files = sync_and_hash(&self.folder, volatile, &known)?;
         manifest.content = content(&manifest);
         write_manifest(&self.folder, &manifest)?;
@@ -147,6 +149,20 @@ pub fn remove(folder: &Path) -> Result<(), Error> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(fs::error("remove", folder)(e).into()),
         _ => Ok(()),
     }
+}
+
+/// Removes the files that a killed run was writing.
+fn sweep(folder: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(folder).map_err(fs::error("list", folder))? {
+        let entry = entry.map_err(fs::error("list", folder))?;
+        let path = entry.path();
+        if path.is_dir() {
+            sweep(&path)?;
+        } else if entry.file_name().to_string_lossy().starts_with(fs::TEMPORARY) {
+            std::fs::remove_file(&path).map_err(fs::error("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs every file of a folder to the disk, and hashes those that are not `known`; `volatile` names those that hold wall
@@ -251,6 +267,20 @@ mod tests {
         let first = publish(work.path(), "x", "1 s").manifest.content;
         assert_eq!(first, publish(work.path(), "x", "2 s").manifest.content);
         assert_ne!(first, publish(work.path(), "y", "1 s").manifest.content);
+    }
+
+    #[test]
+    fn what_a_killed_run_was_writing_is_not_published() {
+        let work = tempfile::tempdir().unwrap();
+        let staging = Staging::resume(work.path(), "a", "key").unwrap();
+        std::fs::create_dir(staging.folder().join("inner")).unwrap();
+        for name in ["data", ".writing-x", "inner/data", "inner/.writing-y"] {
+            std::fs::write(staging.folder().join(name), "x").unwrap();
+        }
+        let artifact = staging.publish(manifest(), &[], &Hashes::default()).unwrap();
+        let files: Vec<_> = artifact.manifest.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(files, ["data", "inner/data"]);
+        assert!(!artifact.folder.join("inner/.writing-y").exists());
     }
 
     #[test]

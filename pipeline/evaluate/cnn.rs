@@ -1,6 +1,6 @@
 //! The convolutional baseline of Genomic Benchmarks, learned from scratch on a task: what a model of DNA has to beat.
 //!
-//! Embedding of 100, three times convolution of 8 (16, 8 and 4 channels), batch norm, ReLU and pooling of 2, then 512 units and the
+//! Embedding of 100, three times convolution of 8 (16, 8 and 4 channels), batch norm, `ReLU` and pooling of 2, then 512 units and the
 //! classes; Adam at 0.001, batches of 64. Two things differ from the published one: the loss is cross-entropy, where that one applies a
 //! sigmoid twice, and the epoch is chosen by validation loss. The test set is scored once, at the end. Runs of different seeds go side by side,
 //! each on one thread, and are the same on any number of threads. Memory: the bases of the task and a model for each run.
@@ -20,6 +20,8 @@ use crate::task::{Dataset, Example, Part};
 const WIDTH: i64 = 100;
 /// A, C, G, T, anything else, and what fills a row.
 const SYMBOLS: i64 = 6;
+const CODES: [i64; 4] = [0, 1, 2, 3];
+const OTHER: i64 = 4;
 const FILL: i64 = 5;
 const CHANNELS: [i64; 3] = [16, 8, 4];
 const KERNEL: i64 = 8;
@@ -178,10 +180,10 @@ impl Learner<'_> {
         for (row, example) in ids.chunks_mut(self.longest).zip(examples) {
             let bases = self.dataset.bases(example).unwrap_or_default();
             for (id, base) in row.iter_mut().zip(bases) {
-                *id = b"ACGT".iter().position(|letter| letter == base).map_or(4, |at| at as i64);
+                *id = b"ACGT".iter().position(|letter| letter == base).map_or(OTHER, |at| CODES[at]);
             }
         }
-        Tensor::from_slice(&ids).view([examples.len() as i64, self.longest as i64])
+        Tensor::from_slice(&ids).view([-1, size(self.longest)])
     }
 
     /// Log-probabilities of the classes, batch by batch.
@@ -224,6 +226,11 @@ impl Learner<'_> {
     }
 }
 
+/// A length as torch has it.
+fn size(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
 fn labels(examples: &[&Example]) -> Tensor {
     let labels: Vec<i64> = examples.iter().map(|example| example.class.into()).collect();
     Tensor::from_slice(&labels)
@@ -239,7 +246,7 @@ struct Model {
 }
 
 impl Model {
-    /// With first weights as PyTorch draws them: between plus and minus one over the root of the inputs of a unit; the embedding
+    /// With first weights as `PyTorch` draws them: between plus and minus one over the root of the inputs of a unit; the embedding
     /// from -1 to 1.
     fn new(classes: usize, longest: usize, seed: u64) -> Result<Self, TchError> {
         let mut draws = 0_u64;
@@ -254,7 +261,7 @@ impl Model {
             Ok(Tensor::from_slice(&values).f_view(shape)?.set_requires_grad(true))
         };
         let mut weights = vec![uniform(&[SYMBOLS, WIDTH], 1)?];
-        let (mut inputs, mut length, mut norms) = (WIDTH, longest as i64, Vec::new());
+        let (mut inputs, mut length, mut norms) = (WIDTH, size(longest), Vec::new());
         for channels in CHANNELS {
             weights.push(uniform(&[channels, inputs, KERNEL], inputs * KERNEL)?);
             weights.push(uniform(&[channels], inputs * KERNEL)?);
@@ -264,7 +271,7 @@ impl Model {
             weights.extend([ones.set_requires_grad(true), zeros.set_requires_grad(true)]);
             (inputs, length) = (channels, (length - KERNEL + 1) / 2);
         }
-        for (units, inputs) in [(HIDDEN, inputs * length), (classes as i64, HIDDEN)] {
+        for (units, inputs) in [(HIDDEN, inputs * length), (size(classes), HIDDEN)] {
             weights.extend([uniform(&[units, inputs], inputs)?, uniform(&[units], inputs)?]);
         }
         let zeros = |weight: &Tensor| weight.detach().f_zeros_like();

@@ -274,8 +274,7 @@ mod tests {
         assert_eq!((yes.test, yes.copies, yes.distinct_train), (1, 0, 3));
         assert_eq!((clean, audit.clean.clone()), (vec![false, false, false, true], vec![0, 1]));
         // The one that is not found is given class 1, which most examples without a copy have.
-        assert_eq!(accuracy(&audit, "lookup"), 0.75);
-        assert_eq!(accuracy(&audit, "majority"), 0.25);
+        assert_eq!((accuracy(&audit, "lookup"), accuracy(&audit, "majority")), (0.75, 0.25));
         assert!(audit.findings[0].contains("3 of 4 test examples are copies"), "{:?}", audit.findings);
     }
 

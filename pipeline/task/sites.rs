@@ -108,7 +108,7 @@ pub fn read(name: &str, sites: &Sites, base: &Path) -> Result<Dataset, Error> {
     let numbers: HashMap<String, u32> = dataset.contigs.iter().cloned().zip(0..).collect();
     let mut missing: HashSet<u32> = numbers.values().copied().collect();
     let assembly = base.join(&sites.assembly);
-    reference::for_each_sequence(&[assembly.clone()], &numbers, |contig, bases| {
+    reference::for_each_sequence(std::slice::from_ref(&assembly), &numbers, |contig, bases| {
         missing.remove(&contig);
         take(&mut dataset, sites, contig, &found[contig as usize], bases);
         Ok(())
@@ -185,7 +185,9 @@ fn gather(dataset: &mut Dataset, name: &str, sites: &Sites, base: &Path) -> Resu
             });
         }
     }
-    found.iter_mut().for_each(|sites: &mut Vec<Site>| sites.sort_by_key(|site| (site.whole, site.line)));
+    for sites in &mut found {
+        sites.sort_by_key(|site: &Site| (site.whole, site.line));
+    }
     Ok(found)
 }
 
@@ -193,7 +195,7 @@ fn gather(dataset: &mut Dataset, name: &str, sites: &Sites, base: &Path) -> Resu
 fn check_names(task: &str, sites: &Sites, known: &[String]) -> Result<(), Error> {
     let wrong = |problem: String| Err(Error::Sites { task: task.to_owned(), problem });
     for (key, names) in [("test", &sites.test), ("validation", &sites.validation)] {
-        for name in names.iter().filter(|name| !known.contains(name)) {
+        if let Some(name) = names.iter().find(|name| !known.contains(name)) {
             let meant = units::similar(name, known.iter().map(String::as_str));
             let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
             return wrong(format!("`{key}` names `{name}`, on which no site lies{meant}"));
@@ -407,7 +409,7 @@ mod tests {
         let site = &dataset.part(Part::Test)[0];
         let place = site.place.unwrap();
         assert_eq!((place.interval, place.strand), (Interval::new(600, 700), Some(Strand::Reverse)));
-        let mut expected = genome(20_000, 2)[600..700].as_bytes().to_vec();
+        let mut expected = genome(20_000, 2).as_bytes()[600..700].to_vec();
         reverse_complement(&mut expected);
         assert_eq!(dataset.bases(site), Some(&expected[..]));
         assert_eq!(dataset.counts(Part::Train), [1, 1]);

@@ -60,9 +60,9 @@ fn tracks(dataset: &Dataset) -> Vec<Track> {
         track.intervals.push((interval.start, interval.end, example.class, strand(place)));
         track.longest = track.longest.max(interval.end - interval.start);
     }
-    tracks
-        .iter_mut()
-        .for_each(|track| track.intervals.sort_unstable_by_key(|&(start, end, ..)| (start, end)));
+    for track in &mut tracks {
+        track.intervals.sort_unstable_by_key(|&(start, end, ..)| (start, end));
+    }
     tracks
 }
 

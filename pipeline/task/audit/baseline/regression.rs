@@ -61,6 +61,10 @@ fn frequencies(bases: &[u8]) -> Features {
 struct Scale(Vec<[f32; 2]>);
 
 impl Scale {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "means and deviations of shares, which are at most 1"
+    )]
     fn of(examples: &[Features]) -> Self {
         let count = examples.len().max(1) as f64;
         let scale = |feature: usize| {
