@@ -64,7 +64,7 @@ fn with_a_reference_the_bases_are_looked_at_and_clean_examples_are_a_test_set() 
     let folder = tempfile::tempdir().unwrap();
     benchmark(folder.path());
     let bases: String =
-        (0..900_u64).map(|i| b"ACGT"[(i * i * 2_654_435_761 >> 17) as usize % 4] as char).collect();
+        (0..900_u64).map(|i| b"ACGT"[((i * i * 2_654_435_761) >> 17) as usize % 4] as char).collect();
     write(folder.path(), "genome.fa", &format!(">A\n{bases}\n"));
     let output = audit(folder.path(), &["set", "--reference", "genome.fa", "--clean", "kept", "--json"]);
     let audits: Value = serde_json::from_slice(&output.stdout).unwrap();
