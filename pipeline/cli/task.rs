@@ -102,7 +102,7 @@ fn list() -> Result<(), Error> {
         let examples = known.examples.map_or(String::new(), |[train, test]| {
             format!("{} to train on, {} to test on", count(train), count(test))
         });
-        let metric = format!("{:?}", known.metric).to_lowercase();
+        let metric = known.metric.to_string();
         let line =
             format!("{:34}{:20}{:10}{} classes  {examples}", known.name, known.suite, metric, known.classes);
         writeln!(out, "{}", line.trim_end())?;
@@ -130,7 +130,7 @@ fn published(tasks: &[String], json: bool) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     for row in &rows {
         let spread = row.spread.map_or(String::new(), |spread| format!("± {spread:.3}"));
-        let metric = format!("{:?}", row.metric).to_lowercase();
+        let metric = row.metric.to_string();
         let (task, model, value, source) = (&row.task, &row.model, row.value, &row.source);
         writeln!(out, "{task:34}{model:40}{metric:10}{value:>7.4} {spread:9}{source}")?;
     }

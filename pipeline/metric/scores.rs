@@ -44,6 +44,13 @@ pub enum Metric {
     Spearman,
 }
 
+/// As it is written in files.
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Metric {
     /// Scores of classes, in the order in which they are reported.
     pub const OF_CLASSES: [Self; 9] = [

@@ -162,14 +162,19 @@ pub enum Error {
     },
 }
 
+/// The preset of a name; else which names there are.
+pub(super) fn by_name<P: Copy + std::fmt::Display>(all: &[P], name: &str) -> Result<P, String> {
+    all.iter().copied().find(|preset| preset.to_string() == name).ok_or_else(|| {
+        let names = all.iter().map(P::to_string).collect::<Vec<_>>().join(", ");
+        format!("expected one of {names}")
+    })
+}
+
 impl std::str::FromStr for Preset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|preset| preset.to_string() == text).ok_or_else(|| {
-            let names = Self::ALL.map(|preset| preset.to_string()).join(", ");
-            format!("expected one of {names}")
-        })
+        by_name(&Self::ALL, text)
     }
 }
 

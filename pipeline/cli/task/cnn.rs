@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 fn text(report: &Report) -> String {
     let metrics = [Metric::Accuracy, Metric::Mcc, Metric::MacroF1, Metric::Auroc, Metric::Auprc];
     let mut lines = vec![format!("{} (version {}): CNN from scratch", report.task, report.version)];
-    let names = metrics.map(|metric| format!("{:>10}", format!("{metric:?}").to_lowercase()));
+    let names = metrics.map(|metric| format!("{:>10}", metric.to_string()));
     lines.push(format!("  seed  epoch{}", names.concat()));
     for run in &report.runs {
         let scores = metrics.map(|metric| run.scores.shown(metric));
@@ -71,7 +71,7 @@ fn text(report: &Report) -> String {
     let summary = &report.summary;
     if let Some(all) = &summary.all {
         let sd = all.sd.map_or("-".to_owned(), |sd| format!("{sd:.4}"));
-        let metric = format!("{:?}", summary.metric).to_lowercase();
+        let metric = summary.metric.to_string();
         let (mean, min, max, runs) = (all.mean, all.min, all.max, all.runs);
         lines.push(format!("  {metric} of {runs} runs: mean {mean:.4}, sd {sd}, {min:.4} to {max:.4}"));
     }

@@ -112,10 +112,7 @@ impl std::str::FromStr for Preset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|preset| preset.to_string() == text).ok_or_else(|| {
-            let names = Self::ALL.map(|preset| preset.to_string()).join(", ");
-            format!("expected one of {names}")
-        })
+        crate::model::config::by_name(&Self::ALL, text)
     }
 }
 
