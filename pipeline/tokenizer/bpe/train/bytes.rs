@@ -1,9 +1,11 @@
 //! The first phase: tokens are bytes, a merge is one pass over all of them that replaces and compacts.
 //!
 //! The tokens lie in segments, which threads take one after the other; a pass counts what stands beside the pair, and the table of pairs
-//! follows from that. A pair that reaches over the end of a segment belongs to the one that it begins in.
+//! follows from that. A pair that reaches over the end of a segment belongs to the one that it begins in. Merges that are sure to
+//! follow each other, since none changes the count of another, are one order: a segment fits the cache of a core and is read from memory
+//! once for all of them.
 //!
-//! Memory: in place; a table of 256 x 256 counts.
+//! Memory: in place; a table of 256 x 256 counts, and up to 32 KiB for every segment of 1 MiB.
 
 use std::sync::Mutex;
 
@@ -11,13 +13,18 @@ use super::corpus::Learned;
 use super::team::{self, Team, lock};
 use crate::tokenizer::Error;
 
+mod edge;
 mod pass;
 
 /// Stands before, between and after pieces.
 pub const SEPARATOR: u8 = u8::MAX;
 /// Segments are not shorter than this at the start; tests have small corpora in many segments.
 const LEAST_SEGMENT: usize = if cfg!(test) { 1 << 6 } else { 1 << 18 };
+/// Nor much longer than this: the cache of a core.
+const SEGMENT: usize = LEAST_SEGMENT << 2;
 const SEGMENTS_A_THREAD: usize = 8;
+/// The most merges of an order.
+const MERGES: usize = 8;
 
 /// Counts of neighbours by left and right token; rows and columns of the separator are never read.
 #[derive(Debug, Clone)]
@@ -77,11 +84,17 @@ impl Counts {
 
     /// The most frequent pair of a left token that is allowed, of equals the smaller, and its count.
     fn best_of(&self, left: u8, learned: &Learned) -> (u64, u8) {
+        self.next_of(left, (u64::MAX, 0), learned)
+    }
+
+    /// The pair of a left token that comes after another one, by its count and its right token.
+    fn next_of(&self, left: u8, last: (u64, u8), learned: &Learned) -> (u64, u8) {
         let end = usize::try_from(learned.next()).unwrap_or(usize::MAX).min(usize::from(SEPARATOR));
         let row = &self.0[usize::from(left) << 8..][..end];
         let mut best = (0, SEPARATOR);
         for (right, &count) in (0..).zip(row) {
-            if count > best.0 && learned.allows([left, right].map(u32::from), count) {
+            let later = count < last.0 || count == last.0 && right > last.1;
+            if count > best.0 && later && learned.allows([left, right].map(u32::from), count) {
                 best = (count, right);
             }
         }
@@ -109,19 +122,39 @@ impl Counts {
 }
 
 /// The most frequent pair of each left token, which a merge seldom changes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Best(Vec<(u64, u8)>);
 
 impl Best {
-    /// The most frequent pair that is allowed, of equals the smaller.
-    fn pair(&self) -> Option<[u8; 2]> {
+    /// The most frequent pair that is allowed, of equals the smaller, and its count.
+    fn pair(&self) -> Option<([u8; 2], u64)> {
         let mut best = (0, None);
         for (left, &(count, right)) in (0..).zip(&self.0) {
             if count > best.0 {
-                best = (count, Some([left, right]));
+                best = (count, Some(([left, right], count)));
             }
         }
         best.1
+    }
+
+    /// The pairs that are merged next, one after the other, as far as that is sure. A merge leaves the count of another pair as
+    /// it is when the two share no token where they could overlap; and what it makes is no more frequent than a pair that was there,
+    /// so that only one as frequent as the last could come before it.
+    fn pairs(&self, counts: &Counts, learned: &Learned, most: usize) -> Vec<[u8; 2]> {
+        let mut left_over = self.clone();
+        let mut pairs: Vec<[u8; 2]> = Vec::new();
+        while let Some((pair, count)) = left_over.pair() {
+            if pairs.len() == most || pairs.iter().any(|&before| may_change(before, pair)) {
+                break;
+            }
+            pairs.push(pair);
+            left_over.0[usize::from(pair[0])] = counts.next_of(pair[0], (count, pair[1]), learned);
+            if pairs.len() > 1 && left_over.pair().is_some_and(|next| next.1 == count) {
+                pairs.pop();
+                break;
+            }
+        }
+        pairs
     }
 
     /// Follows the last merge. The counts of its tokens fell, and those of its result are new.
@@ -145,6 +178,11 @@ impl Best {
         let end = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
         self.0.extend((known..end).map(|token| counts.best_of(token, learned)));
     }
+}
+
+/// Whether merging a pair may change how often another occurs. Of equal tokens only every other is merged, so such pairs stand alone.
+fn may_change(merged: [u8; 2], [left, right]: [u8; 2]) -> bool {
+    merged[0] == merged[1] || left == right || merged[0] == right || merged[1] == left
 }
 
 /// How often each token stood before (as it was replaced already) and after (as it was not yet) a pair.
@@ -175,13 +213,10 @@ impl Beside {
 struct Segment<'a> {
     tokens: &'a mut [u8],
     length: usize,
-    /// What will stand before it after the merge.
-    last: u8,
-    /// Whether its first token belongs to a pair that begins before it.
-    taken: bool,
-    /// What stands after it.
-    beyond: [u8; 2],
-    beside: Beside,
+    /// What stands around it, by merge of the order.
+    edges: [edge::Edge; MERGES],
+    /// What stood beside the pairs, by merge of the order.
+    beside: Vec<Beside>,
 }
 
 impl Segment<'_> {
@@ -191,10 +226,32 @@ impl Segment<'_> {
 }
 
 /// What to merge into what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Merge {
     pair: [u8; 2],
     id: u8,
+}
+
+/// Merges to carry out one after the other.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    merges: [Merge; MERGES],
+    count: usize,
+}
+
+impl Order {
+    /// Of at most [`MERGES`] pairs; `id` is that of the first result.
+    fn new(pairs: &[[u8; 2]], id: u8) -> Self {
+        let mut merges = [Merge::default(); MERGES];
+        for ((merge, &pair), id) in merges.iter_mut().zip(pairs).zip(id..) {
+            *merge = Merge { pair, id };
+        }
+        Self { merges, count: pairs.len() }
+    }
+
+    fn merges(&self) -> &[Merge] {
+        &self.merges[..self.count]
+    }
 }
 
 /// Learns merges while their numbers fit; returns what is left to learn from, and the counts of its pairs.
@@ -203,7 +260,7 @@ pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Resu
     let mut counts = Counts::of_parts(&tokens, threads);
     let kernel = pass::Kernel::best();
     let segments = cut_at(&mut tokens, &bounds);
-    let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
+    let work = |segment: &mut Segment, order: &Order| kernel.carry_out(segment, order);
     team::lead(&segments, threads, &work, |team| {
         lead(team, &segments, &mut counts, learned, kernel.tokens())
     })?;
@@ -213,7 +270,7 @@ pub fn learn(mut tokens: Vec<u8>, learned: &mut Learned, threads: usize) -> Resu
 }
 
 fn lead(
-    team: &Team<'_, Segment<'_>, Merge>,
+    team: &Team<'_, Segment<'_>, Order>,
     segments: &[Mutex<Segment<'_>>],
     counts: &mut Counts,
     learned: &mut Learned,
@@ -222,91 +279,45 @@ fn lead(
     let mut best = Best::default();
     best.add(counts, learned);
     while learned.next() < most && !learned.is_complete() {
-        let Some(pair) = best.pair() else { break };
-        let id = u8::try_from(learned.next()).unwrap_or(SEPARATOR);
-        learned.add(pair.map(u32::from))?;
-        let beside = carry_out(team, segments, Merge { pair, id });
-        counts.settle(pair, id, &beside);
-        best.settle(counts, pair, learned);
+        let room = learned.left().min((most - learned.next()) as usize).min(MERGES);
+        let pairs = best.pairs(counts, learned, room);
+        if pairs.is_empty() {
+            break;
+        }
+        let order = Order::new(&pairs, u8::try_from(learned.next()).unwrap_or(SEPARATOR));
+        let beside = carry_out(team, segments, order);
+        for (merge, beside) in order.merges().iter().zip(&beside) {
+            debug_assert_eq!(best.pair().map(|best| best.0), Some(merge.pair), "not the next pair");
+            learned.add(merge.pair.map(u32::from))?;
+            counts.settle(merge.pair, merge.id, beside);
+            best.settle(counts, merge.pair, learned);
+        }
     }
     Ok(())
 }
 
-/// One merge on all segments at once. What stood beside its pairs.
-fn carry_out(team: &Team<'_, Segment<'_>, Merge>, segments: &[Mutex<Segment<'_>>], merge: Merge) -> Beside {
-    (0..segments.len()).for_each(|at| look_around(segments, at, merge));
-    team.carry_out(merge);
-    let mut beside = Beside::default();
+/// An order on all segments. What stood beside the pairs of each merge.
+fn carry_out(
+    team: &Team<'_, Segment<'_>, Order>,
+    segments: &[Mutex<Segment<'_>>],
+    order: Order,
+) -> Vec<Beside> {
+    edge::look_around(segments, &order);
+    team.carry_out(order);
+    let mut all = vec![Beside::default(); order.count];
     for segment in segments {
-        beside.add(&lock(segment).beside, merge.id);
-    }
-    beside
-}
-
-/// Tells a segment what stands around it, and what a merge will make of what stands before it.
-fn look_around(segments: &[Mutex<Segment<'_>>], at: usize, Merge { pair: [left, right], id }: Merge) {
-    let before = tail(&segments[..at], if left == right { left } else { SEPARATOR });
-    let beyond = head(&segments[at + 1..]);
-    let mut segment = lock(&segments[at]);
-    // Whether a pair ends before the segment, and whether one can begin with what stands before it.
-    let (ends, begins) = match before.run {
-        0 => (before.tokens == [left, right], before.tokens[1] == left),
-        run => (run % 2 == 0, run % 2 == 1),
-    };
-    segment.taken = begins && segment.content().first() == Some(&right);
-    segment.last = if ends || segment.taken { id } else { before.tokens[1] };
-    segment.beyond = beyond;
-}
-
-/// The first two tokens of some segments.
-fn head(segments: &[Mutex<Segment<'_>>]) -> [u8; 2] {
-    let mut head = [SEPARATOR; 2];
-    let mut found = 0;
-    for segment in segments {
-        for &token in lock(segment).content().iter().take(2 - found) {
-            head[found] = token;
-            found += 1;
-        }
-        if found == 2 {
-            break;
+        let segment = lock(segment);
+        for ((all, beside), merge) in all.iter_mut().zip(&segment.beside).zip(order.merges()) {
+            all.add(beside, merge.id);
         }
     }
-    head
+    all
 }
 
-/// The end of some segments.
-struct Tail {
-    /// The last two tokens.
-    tokens: [u8; 2],
-    /// How many of the last tokens are the one asked for.
-    run: usize,
-}
-
-/// The end of segments, and how often `token` stands there in a row; [`SEPARATOR`] is not counted.
-fn tail(segments: &[Mutex<Segment<'_>>], token: u8) -> Tail {
-    let mut tail = Tail { tokens: [SEPARATOR; 2], run: 0 };
-    let mut seen = 0;
-    for segment in segments.iter().rev() {
-        for &here in lock(segment).content().iter().rev() {
-            if seen < 2 {
-                tail.tokens[1 - seen] = here;
-            }
-            let runs = token != SEPARATOR && here == token && tail.run == seen;
-            tail.run += usize::from(runs);
-            seen += 1;
-            if seen >= 2 && !runs {
-                return tail;
-            }
-        }
-    }
-    tail
-}
-
-/// Bounds of segments of about equal lengths: one for a thread that is alone, else some for each, since who is done first
-/// takes the next.
+/// Bounds of segments of about equal lengths that fit a cache, and some for each thread, since who is done first takes the next.
 fn bounds(length: usize, threads: usize) -> Vec<usize> {
     let wanted = if threads > 1 { threads * SEGMENTS_A_THREAD } else { 1 };
-    let count = wanted.min(length / LEAST_SEGMENT).max(1);
+    let count = wanted.min(length / LEAST_SEGMENT).max(length / SEGMENT).max(1);
     (0..=count).map(|at| length / count * at + length % count * at / count).collect()
 }
 
@@ -317,10 +328,8 @@ fn cut_at<'a>(tokens: &'a mut [u8], bounds: &[usize]) -> Vec<Mutex<Segment<'a>>>
     for range in bounds.windows(2) {
         let (tokens, after) = rest.split_at_mut(range[1] - range[0]);
         rest = after;
-        let (length, beside) = (tokens.len(), Beside::default());
-        let (last, beyond) = (SEPARATOR, [SEPARATOR; 2]);
-        let segment = Segment { tokens, length, last, taken: false, beyond, beside };
-        segments.push(Mutex::new(segment));
+        let (length, edges) = (tokens.len(), [edge::Edge::default(); MERGES]);
+        segments.push(Mutex::new(Segment { tokens, length, edges, beside: Vec::new() }));
     }
     segments
 }

@@ -40,7 +40,12 @@ impl Learned<'_> {
 
     /// Whether all merges are made.
     pub const fn is_complete(&self) -> bool {
-        self.merges.len() >= self.limits.merges
+        self.left() == 0
+    }
+
+    /// How many merges are to be made yet.
+    pub const fn left(&self) -> usize {
+        self.limits.merges.saturating_sub(self.merges.len())
     }
 
     /// Whether the result of a pair is short enough, and the pair frequent enough.

@@ -1,6 +1,7 @@
-//! One pass over a segment: every pair becomes one token, what stands beside it is counted, the rest moves up.
+//! Passes over a segment: every pair becomes one token, what stands beside it is counted, the rest moves up.
 
-use super::{Beside, Merge, Segment};
+use super::edge::Edge;
+use super::{Beside, Merge, Order, Segment};
 
 /// How to pass over tokens: by the widest registers that the processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,23 +48,23 @@ impl Kernel {
         }
     }
 
-    /// Passes over a segment. Must be one of [`Kernel::available`].
-    pub fn merge(self, segment: &mut Segment, merge: Merge) {
-        let taken = std::mem::take(&mut segment.taken);
+    /// Carries out an order on a segment, one pass after the other. Must be one of [`Kernel::available`].
+    pub fn carry_out(self, segment: &mut Segment, order: &Order) {
         // Here and not by the leader: the memory is in the cache of the thread that worked on the segment last.
-        segment.beside = Beside::default();
-        if segment.length == 0 {
-            return;
+        segment.beside.clear();
+        segment.beside.resize(order.count, Beside::default());
+        for (number, merge) in order.merges().iter().enumerate() {
+            if segment.length > 0 {
+                self.pass(segment, number, *merge);
+            }
         }
-        let mut pass = Pass {
-            tokens: &mut segment.tokens[..segment.length],
-            read: usize::from(taken),
-            write: 0,
-            last: segment.last,
-            merge,
-            beyond: segment.beyond,
-            beside: &mut segment.beside,
-        };
+    }
+
+    fn pass(self, segment: &mut Segment, number: usize, merge: Merge) {
+        let Edge { last, taken, beyond } = segment.edges[number];
+        let tokens = &mut segment.tokens[..segment.length];
+        let beside = &mut segment.beside[number];
+        let mut pass = Pass { tokens, read: usize::from(taken), write: 0, last, merge, beyond, beside };
         match self {
             Self::Narrow => {}
             // SAFETY: the features were found when the kernel was chosen.
@@ -263,22 +264,61 @@ mod wide {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Counts, SEPARATOR, carry_out, cut_at, team};
+    use super::super::{Counts, SEPARATOR, carry_out, cut_at, may_change, team};
     use super::*;
 
-    /// Tokens and counts after a merge of segments that are cut at the shares of 256 given.
-    fn merged(tokens: &[u8], merge: Merge, kernel: Kernel, cuts: &[u8]) -> (Vec<u8>, Vec<([u8; 2], u64)>) {
+    /// Tokens of a kind: one in a row, two in turn, any, the end of a piece.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            (0_u8..4, 0_usize..90).prop_map(|(token, length)| vec![token; length % 7 + length / 80 * 80]),
+            (1_usize..90).prop_map(|length| (0..length).map(|at| u8::from(at % 2 == 0)).collect()),
+            prop::collection::vec(0_u8..4, 0..60),
+            Just(vec![SEPARATOR]),
+        ]
+    }
+
+    /// Tokens and counts after merges of segments that are cut at the shares of 256 given; the first id is 9.
+    fn merged(
+        tokens: &[u8],
+        pairs: &[[u8; 2]],
+        kernel: Kernel,
+        cuts: &[u8],
+    ) -> (Vec<u8>, Vec<([u8; 2], u64)>) {
         let mut counts = count(tokens);
         let mut tokens = tokens.to_vec();
         let mut bounds: Vec<usize> = cuts.iter().map(|&cut| usize::from(cut) * tokens.len() / 256).collect();
         bounds.extend([0, tokens.len()]);
         bounds.sort_unstable();
         let segments = cut_at(&mut tokens, &bounds);
-        let work = |segment: &mut Segment, merge: &Merge| kernel.merge(segment, *merge);
-        let beside = team::lead(&segments, 2, &work, |team| carry_out(team, &segments, merge));
-        counts.settle(merge.pair, merge.id, &beside);
+        let work = |segment: &mut Segment, order: &Order| kernel.carry_out(segment, order);
+        let order = Order::new(pairs, 9);
+        let beside = team::lead(&segments, 2, &work, |team| carry_out(team, &segments, order));
+        for (merge, beside) in order.merges().iter().zip(&beside) {
+            counts.settle(merge.pair, merge.id, beside);
+        }
         let left = segments.iter().flat_map(|segment| team::lock(segment).content().to_vec()).collect();
         (left, counts.iter().collect())
+    }
+
+    /// Tokens after one merge after the other.
+    fn naive(tokens: &[u8], pairs: &[[u8; 2]]) -> Vec<u8> {
+        let merge = |tokens: Vec<u8>, (id, pair): (u8, &[u8; 2])| {
+            let mut rest = tokens.as_slice();
+            let mut merged = Vec::new();
+            while let [first, after @ ..] = rest {
+                let found = rest.starts_with(pair);
+                merged.push(if found { id } else { *first });
+                rest = if found { &rest[2..] } else { after };
+            }
+            merged
+        };
+        (9..).zip(pairs).fold(tokens.to_vec(), merge)
+    }
+
+    /// The longest start of some pairs that may be one order.
+    fn sure(pairs: &[[u8; 2]]) -> &[[u8; 2]] {
+        let clashes = |at: &usize| pairs[..*at].iter().any(|&before| may_change(before, pairs[*at]));
+        &pairs[..(0..pairs.len()).find(clashes).unwrap_or(pairs.len())]
     }
 
     fn count(tokens: &[u8]) -> Counts {
@@ -301,27 +341,17 @@ mod tests {
     proptest! {
         #[test]
         fn all_kernels_agree_wherever_segments_end_and_count_right(
-            runs in prop::collection::vec((0_u8..4, 1_usize..90), 0..40),
-            pair in [0_u8..3, 0_u8..3],
-            cuts in prop::collection::vec(any::<u8>(), 0..4),
+            parts in prop::collection::vec(part(), 0..40),
+            pairs in prop::collection::vec([0_u8..4, 0_u8..4], 1..9),
+            cuts in prop::collection::vec(any::<u8>(), 0..80),
         ) {
-            let mut tokens = vec![SEPARATOR];
-            for (token, length) in runs {
-                // Token 3 stands for a piece of two letters in turn.
-                match token {
-                    3 => tokens.extend((0..length).map(|at| u8::from(at % 2 == 0))),
-                    _ => tokens.extend(vec![token; length % 7]),
-                }
-                if length % 11 == 0 {
-                    tokens.push(SEPARATOR);
-                }
-            }
-            tokens.push(SEPARATOR);
-            let merge = Merge { pair, id: 9 };
-            let (whole, counts) = merged(&tokens, merge, Kernel::Narrow, &[]);
+            let tokens = [vec![SEPARATOR], parts.concat(), vec![SEPARATOR]].concat();
+            let pairs = sure(&pairs);
+            let (whole, counts) = merged(&tokens, pairs, Kernel::Narrow, &[]);
             prop_assert_eq!(&counts, &count(&whole).iter().collect::<Vec<_>>());
+            prop_assert_eq!(&whole, &naive(&tokens, pairs));
             for kernel in Kernel::available() {
-                let parts = merged(&tokens, merge, kernel, &cuts);
+                let parts = merged(&tokens, pairs, kernel, &cuts);
                 prop_assert_eq!(&parts, &(whole.clone(), counts.clone()), "{:?}", kernel);
             }
         }
