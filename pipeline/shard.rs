@@ -15,6 +15,7 @@ mod fixture;
 #[cfg(test)]
 mod golden;
 mod mixed;
+mod output;
 mod provenance;
 pub mod reader;
 pub mod remote;

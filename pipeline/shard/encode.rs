@@ -30,32 +30,73 @@ pub const CREATED_BY: &str = SCHEMA;
 /// The rows of a group, column by column.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Little-endian tokens, row after row.
+    /// Little-endian tokens, row after row; what lies behind the last row is no token.
     pub tokens: Vec<u8>,
     /// A byte per token, or nothing.
     pub weights: Vec<u8>,
     /// Provenance of each row.
-    pub segments: Vec<Vec<Segment>>,
+    pub segments: Lists<Segment>,
     /// Where the documents of each row end.
-    pub documents: Vec<Vec<u32>>,
+    pub documents: Lists<u32>,
+}
+
+/// A list for each row.
+#[derive(Debug)]
+pub struct Lists<T> {
+    /// All of them, end to end.
+    values: Vec<T>,
+    lengths: Vec<usize>,
+}
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), lengths: Vec::new() }
+    }
+}
+
+impl<T> Lists<T> {
+    /// Moves a row's list here.
+    pub fn push_row(&mut self, list: &mut Vec<T>) {
+        self.lengths.push(list.len());
+        self.values.append(list);
+    }
+
+    fn offsets(&self) -> OffsetBuffer<i32> {
+        OffsetBuffer::from_lengths(self.lengths.iter().copied())
+    }
 }
 
 impl Group {
+    /// How many there are.
+    pub fn rows(&self) -> usize {
+        self.segments.lengths.len()
+    }
+
     /// An empty one in the memory of one that is written.
     pub fn in_place_of(written: Vec<Plain>) -> Self {
-        let mut buffers = written.into_iter().map(|mut plain| {
-            plain.values.clear();
-            plain.values
-        });
-        let mut next = || buffers.next().unwrap_or_default();
-        Self { tokens: next(), weights: next(), ..Self::default() }
+        let mut buffers = written.into_iter().map(|plain| plain.values);
+        let (tokens, mut weights) = (buffers.next().unwrap_or_default(), buffers.next().unwrap_or_default());
+        weights.clear();
+        Self { tokens, weights, ..Self::default() }
+    }
+
+    /// Room for the tokens of the next row, which are so many bytes.
+    pub fn next_tokens(&mut self, bytes: usize) -> &mut [u8] {
+        let from = self.rows() * bytes;
+        if self.tokens.len() < from + bytes {
+            self.tokens.resize(from + bytes, 0);
+        }
+        &mut self.tokens[from..from + bytes]
     }
 
     /// A row of zeros.
     fn zeros(layout: Layout) -> Self {
         let weights = if layout.weights { layout.context } else { 0 };
         let (tokens, weights) = (vec![0; layout.row_bytes()], vec![0; weights]);
-        Self { tokens, weights, segments: vec![Vec::new()], documents: vec![Vec::new()] }
+        let mut group = Self { tokens, weights, ..Self::default() };
+        group.segments.push_row(&mut Vec::new());
+        group.documents.push_row(&mut Vec::new());
+        group
     }
 }
 
@@ -113,8 +154,9 @@ impl Encoder {
     }
 
     pub fn encode(&self, mut group: Group) -> Result<Encoded, ParquetError> {
+        group.tokens.truncate(group.rows() * self.layout.row_bytes());
         let blake3 = (!self.layout.archive).then(|| blake3::hash(&group.tokens).to_hex().to_string());
-        let rows = group.segments.len();
+        let rows = group.rows();
         let values = [&mut group.tokens, &mut group.weights].into_iter().zip(&self.plain);
         let plain = values.map(|(values, like)| Plain::new(std::mem::take(values), rows, like));
         let plain = plain.collect::<Result<_, _>>()?;
@@ -264,8 +306,8 @@ fn fixed(bytes: Vec<u8>, row: usize) -> Result<ArrayRef, ParquetError> {
     Ok(Arc::new(FixedSizeBinaryArray::try_new(width(row)?, Buffer::from_vec(bytes), None)?))
 }
 
-fn segments_array(rows: &[Vec<Segment>]) -> Result<ListArray, ParquetError> {
-    let all = || rows.iter().flatten();
+fn segments_array(rows: &Lists<Segment>) -> Result<ListArray, ParquetError> {
+    let all = || rows.values.iter();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_start))),
         Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_end))),
@@ -276,12 +318,11 @@ fn segments_array(rows: &[Vec<Segment>]) -> Result<ListArray, ParquetError> {
         Arc::new(StringArray::from_iter_values(all().map(|s| s.strand.symbol()))),
     ];
     let structs = StructArray::try_new(segment_fields(), columns, None)?;
-    let offsets = OffsetBuffer::from_lengths(rows.iter().map(Vec::len));
-    Ok(ListArray::try_new(element(DataType::Struct(segment_fields())), offsets, Arc::new(structs), None)?)
+    let element = element(DataType::Struct(segment_fields()));
+    Ok(ListArray::try_new(element, rows.offsets(), Arc::new(structs), None)?)
 }
 
-fn documents_array(rows: &[Vec<u32>]) -> Result<ListArray, ParquetError> {
-    let values = UInt32Array::from_iter_values(rows.iter().flatten().copied());
-    let offsets = OffsetBuffer::from_lengths(rows.iter().map(Vec::len));
-    Ok(ListArray::try_new(element(DataType::UInt32), offsets, Arc::new(values), None)?)
+fn documents_array(rows: &Lists<u32>) -> Result<ListArray, ParquetError> {
+    let values = UInt32Array::from_iter_values(rows.values.iter().copied());
+    Ok(ListArray::try_new(element(DataType::UInt32), rows.offsets(), Arc::new(values), None)?)
 }

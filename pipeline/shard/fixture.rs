@@ -56,8 +56,8 @@ pub(crate) fn publish(work: &Path, layout: Layout, rows: Vec<Row>, file_bytes: u
     let tokenizer = Nucleotide::new();
     std::fs::write(staging.folder().join("tokenizer.json"), tokenizer.to_json()).unwrap();
     let mut writer = SplitWriter::new(staging.folder(), "train", layout, file_bytes, 2).unwrap();
-    for row in rows {
-        writer.push(row).unwrap();
+    for mut row in rows {
+        writer.push(&mut row).unwrap();
     }
     let train = writer.finish().unwrap();
     let special = ["[PAD]", "[SEP]"].map(|text| (text.to_owned(), tokenizer.special(text).unwrap()));

@@ -1,9 +1,7 @@
 //! Writes the files of a split: row groups are encoded on several threads and written in their order, so that the bytes
-//! do not depend on the threads. Another thread sends what is written to the disk meanwhile. Memory: two row groups (8 MiB
-//! of tokens each, of an archive also their encoded copies) per thread; that of one that is written serves the next.
+//! do not depend on the threads. Memory: two row groups (8 MiB of tokens each, of an archive also their encoded copies) per
+//! thread and two more, and the blocks of [`output`](super::output); that of a group that is written serves the next.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -16,6 +14,7 @@ use parquet::file::metadata::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::encode::{CREATED_BY, Encoded, Encoder, Group, Plain, rows_per_group};
+use super::output::{Disk, Output};
 use super::{ALIGNMENT, Error, Page, Segment, ShardFile, Split};
 use crate::fs;
 
@@ -57,6 +56,17 @@ pub struct Row {
     pub documents: Vec<u32>,
 }
 
+impl Row {
+    /// Empties it and keeps its memory.
+    fn clear(&mut self) {
+        self.tokens.clear();
+        self.weights.clear();
+        self.segments.clear();
+        self.documents.clear();
+        self.padding = 0;
+    }
+}
+
 /// Writes a split as files of a target size.
 pub struct SplitWriter {
     layout: Layout,
@@ -82,22 +92,24 @@ impl SplitWriter {
         Ok(Self { layout, rows_per_file, group, rows_in_file: 0, split, pipeline: Some(pipeline) })
     }
 
-    /// Appends a row.
+    /// Appends a row, which is empty afterwards; its memory may serve the next.
     ///
     /// # Panics
     /// When it has not exactly `context` tokens, or weights that the layout does not have.
-    pub fn push(&mut self, row: Row) -> Result<(), Error> {
+    pub fn push(&mut self, row: &mut Row) -> Result<(), Error> {
         assert_eq!(row.tokens.len(), self.layout.context, "a row has exactly `context` tokens");
         let weights = if self.layout.weights { self.layout.context } else { 0 };
         assert_eq!(row.weights.len(), weights, "a weight per token, or none at all");
-        self.count(&row);
-        append(&mut self.group.tokens, &row.tokens, self.layout.token_bytes);
+        self.count(row);
+        let bytes = self.group.next_tokens(self.layout.row_bytes());
+        write_ids(bytes, &row.tokens, self.layout.token_bytes);
         self.group.weights.extend_from_slice(&row.weights);
-        self.group.segments.push(row.segments);
-        self.group.documents.push(row.documents);
+        self.group.segments.push_row(&mut row.segments);
+        self.group.documents.push_row(&mut row.documents);
+        row.clear();
         self.rows_in_file += 1;
         let file_is_full = self.rows_in_file == self.rows_per_file;
-        if file_is_full || self.group.segments.len() == rows_per_group(self.layout) {
+        if file_is_full || self.group.rows() == rows_per_group(self.layout) {
             self.flush(file_is_full)?;
         }
         Ok(())
@@ -135,11 +147,8 @@ impl SplitWriter {
     }
 }
 
-/// Appends the low `width` bytes of every token: 2, or 4.
-pub fn append(out: &mut Vec<u8>, tokens: &[u32], width: usize) {
-    let from = out.len();
-    out.resize(from + tokens.len() * width, 0);
-    let to = &mut out[from..];
+/// Writes the low `width` bytes of every token: 2, or 4.
+pub fn write_ids(to: &mut [u8], tokens: &[u32], width: usize) {
     if width == 2 {
         let pairs = to.as_chunks_mut::<2>().0.iter_mut().zip(tokens);
         pairs.for_each(|(pair, token)| {
@@ -147,11 +156,8 @@ pub fn append(out: &mut Vec<u8>, tokens: &[u32], width: usize) {
             *pair = [low, high];
         });
     } else {
-        to.as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .zip(tokens)
-            .for_each(|(four, token)| *four = token.to_le_bytes());
+        let fours = to.as_chunks_mut::<4>().0.iter_mut().zip(tokens);
+        fours.for_each(|(four, token)| *four = token.to_le_bytes());
     }
 }
 
@@ -177,7 +183,8 @@ impl Pipeline {
         let encoder = Arc::new(Encoder::new(layout).map_err(fail)?);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(std::io::Error::other).map_err(fs::error("start threads for", folder))?;
-        let (queue, jobs) = sync_channel(threads);
+        // One more than are encoded, so that who packs does not wait for who writes.
+        let (queue, jobs) = sync_channel(threads + 1);
         let (giving_back, written) = channel();
         let (folder_of, name) = (folder.to_owned(), name.to_owned());
         let files = Files { folder: folder_of, name, encoder: encoder.clone(), giving_back };
@@ -220,19 +227,19 @@ impl Files {
     fn write(&self, jobs: &Receiver<Job>) -> Result<Vec<ShardFile>, Error> {
         let mut files = Vec::new();
         let mut open: Option<FileWriter> = None;
-        let disk = Disk::start(&self.folder)?;
+        let disk = Disk::start().map_err(fs::error("start threads for", &self.folder))?;
         for job in jobs {
             let mut file = match open.take() {
                 Some(file) => file,
                 None => {
-                    FileWriter::create(&self.folder, format!("{}-{:05}.parquet", self.name, files.len()))?
+                    let name = format!("{}-{:05}.parquet", self.name, files.len());
+                    FileWriter::create(&self.folder, name, &disk)?
                 }
             };
             let ended = |_| Err(ParquetError::General("the encoding thread ended".to_owned()));
             let encoded = job.encoded.recv().unwrap_or_else(ended);
             let encoded = encoded.map_err(|source| file.fail(source))?;
             file.append(&encoded, &self.encoder)?;
-            disk.sync(&file)?;
             // Nobody takes it when the last row has been written.
             self.giving_back.send(encoded.plain).unwrap_or_default();
             if job.ends_file {
@@ -246,44 +253,11 @@ impl Files {
     }
 }
 
-/// A thread that sends what is written to the disk, so that little is left to wait for at the end. That all of it is there
-/// is made sure of when the artifact is published; an error of the disk may be told only here.
-struct Disk {
-    queue: SyncSender<(PathBuf, File)>,
-    thread: JoinHandle<Result<(), Error>>,
-}
-
-impl Disk {
-    fn start(folder: &Path) -> Result<Self, Error> {
-        let (queue, files) = sync_channel::<(PathBuf, File)>(0);
-        let sync = move || {
-            files
-                .iter()
-                .try_for_each(|(path, file)| Ok(file.sync_data().map_err(fs::error("sync", &path))?))
-        };
-        let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(sync);
-        Ok(Self { queue, thread: thread.map_err(fs::error("start threads for", folder))? })
-    }
-
-    /// Syncs a file soon, unless the thread is busy.
-    fn sync(&self, file: &FileWriter) -> Result<(), Error> {
-        let handle = file.file.try_clone().map_err(fs::error("sync", &file.path))?;
-        // One that is busy takes the next; one that failed says so at the end.
-        drop(self.queue.try_send((file.path.clone(), handle)));
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), Error> {
-        drop(self.queue);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
 /// A file in the making, hashed as it is written.
-struct FileWriter {
+struct FileWriter<'a> {
     path: PathBuf,
     name: String,
-    file: File,
+    output: Output<'a>,
     hasher: blake3::Hasher,
     position: u64,
     groups: Vec<RowGroupMetaData>,
@@ -292,14 +266,14 @@ struct FileWriter {
     rows: u64,
 }
 
-impl FileWriter {
-    fn create(folder: &Path, name: String) -> Result<Self, Error> {
+impl<'a> FileWriter<'a> {
+    fn create(folder: &Path, name: String, disk: &'a Disk) -> Result<Self, Error> {
         let path = folder.join(&name);
-        let file = fs::create(&path)?;
+        let output = Output::create(&path, disk)?;
         let mut file = Self {
             path,
             name,
-            file,
+            output,
             hasher: blake3::Hasher::new(),
             position: 0,
             groups: Vec::new(),
@@ -316,7 +290,7 @@ impl FileWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(fs::error("write", &self.path))?;
+        self.output.write(bytes)?;
         self.hasher.update(bytes);
         self.position += bytes.len() as u64;
         Ok(())
@@ -381,6 +355,7 @@ impl FileWriter {
         let written = ParquetMetaDataWriter::new(&mut footer, &meta).finish();
         written.map_err(|source| self.fail(source))?;
         self.write(&footer)?;
+        self.output.finish()?;
         Ok(ShardFile {
             path: self.name,
             rows: self.rows,
@@ -417,7 +392,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             // A group holds 512 rows, a file 700: two groups.
             let mut writer = SplitWriter::new(folder.path(), "train", layout, 700 * 16384, threads).unwrap();
-            (0..1500).for_each(|number| writer.push(rows[number % 16].clone()).unwrap());
+            (0..1500).for_each(|number| writer.push(&mut rows[number % 16].clone()).unwrap());
             writer.finish().unwrap()
         };
         let one = write(1);
@@ -431,7 +406,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap().path().to_owned();
         let mut writer = SplitWriter::new(&folder, "train", PLAIN, 128, 1).unwrap();
         let row = rows(PLAIN, 1).remove(0);
-        let result = (0..100).try_for_each(|_| writer.push(row.clone()));
+        let result = (0..100).try_for_each(|_| writer.push(&mut row.clone()));
         let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err().to_string();
         assert!(
             error.starts_with("cannot create `") && error.ends_with("no such file or directory"),

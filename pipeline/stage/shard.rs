@@ -8,7 +8,7 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,14 +18,14 @@ use self::context::Context;
 use self::mixture::{Draw, Mixture};
 use self::pack::{Pack, Packer};
 use self::weights::{LossWeight, Masks};
-use super::tokenize::{Document, for_each_document, tables};
+use super::tokenize::{Document, Stored, for_each_document, tables};
 use super::tokenizer::TOKENIZER;
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Account, Artifact, Counts, FileEntry, MANIFEST, Part, SourceFile};
 use crate::fs;
 use crate::observer::Unit;
 use crate::shard::contexts::{self, Contexts};
-use crate::shard::{ARCHIVE, Details, Layout, MAPPED, Packing, SCHEMA, Split, SplitWriter};
+use crate::shard::{ARCHIVE, Details, Layout, MAPPED, Packing, Row, SCHEMA, Split, SplitWriter};
 use crate::tokenizer::{self as tokenizers, Tokenizer};
 
 /// How to pack.
@@ -100,9 +100,9 @@ const AUTOMATIC: &str = "auto";
 const SHORTEST_ID_BYTES: u64 = 2;
 
 /// Batches of windows that wait between reading and packing.
-const READ_AHEAD: usize = 2;
-/// Tokens of a batch, at least: a thread that waits is not woken for every window.
-const BATCH_TOKENS: usize = 1 << 18;
+const READ_AHEAD: usize = 8;
+/// Tokens of a batch, at least: a thread that waits is not woken for every window, and finds them in its cache.
+const BATCH_TOKENS: usize = 1 << 16;
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
 fn automatic() -> Option<String> {
@@ -180,7 +180,7 @@ fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Res
     };
     let draw = Draw::new(mixture, |each| {
         for_each_ahead(&tables, tokenizer.id_bytes(), |window| {
-            each(&window, tokenizer.bases_of(&window.tokens));
+            each(window, tokenizer.bases_of(&window.tokens));
             task.check()
         })
     })?;
@@ -269,7 +269,7 @@ impl Set<'_> {
     fn split(&self, out: &Path, name: &str, tables: &[PathBuf], counts: &mut Counts) -> Result<Split, Error> {
         let (config, task, layout) = (self.config, self.task, self.layout());
         let mut writer = SplitWriter::new(out, name, layout, config.file_mib << 20, task.threads)?;
-        let emit = |row| Ok(writer.push(row)?);
+        let emit = |row: &mut Row| Ok(writer.push(row)?);
         let mut packer = Packer::new(self.tokenizer, layout.context, config.pack, self.packing, emit);
         let mut weights = Vec::new();
         let mut account = Account::default();
@@ -277,7 +277,7 @@ impl Set<'_> {
         // A window that comes again does so after all the others, on rows that its first copy is not on.
         for pass in 0..draw.map_or(1, |draw| draw.passes().max(1)) {
             for_each_ahead(tables, layout.token_bytes, |window| {
-                let taken = draw.is_none_or(|draw| pass < draw.times(&window));
+                let taken = draw.is_none_or(|draw| pass < draw.times(window));
                 if !taken && pass > 0 {
                     return task.check();
                 }
@@ -290,9 +290,9 @@ impl Set<'_> {
                 }
                 account.bases_in += bases;
                 if let Some(masks) = self.masks {
-                    masks.weigh(self.tokenizer, &window, &mut weights);
+                    masks.weigh(self.tokenizer, window, &mut weights);
                 }
-                packer.push(&window, bases, &weights)?;
+                packer.push(window, bases, &weights)?;
                 task.progress(counts.bases_in, None, Unit::Bases);
                 task.check()
             })?;
@@ -347,30 +347,55 @@ impl Set<'_> {
     }
 }
 
+/// Windows that wait between reading and packing, and the memory of some that went before.
+#[derive(Default)]
+struct Batch {
+    documents: Vec<Document>,
+    /// How many of them are windows.
+    length: usize,
+    tokens: usize,
+}
+
+impl Batch {
+    fn push(&mut self, window: &Stored) {
+        match self.documents.get_mut(self.length) {
+            Some(used) => window.copy_to(used),
+            None => self.documents.push(window.to_document()),
+        }
+        self.tokens += self.documents[self.length].tokens.len();
+        self.length += 1;
+    }
+}
+
 /// Calls `each` for every window of some tables, in order, while another thread reads on.
 fn for_each_ahead(
     tables: &[PathBuf],
     id_bytes: usize,
-    mut each: impl FnMut(Document) -> Result<(), Error>,
+    mut each: impl FnMut(&Document) -> Result<(), Error>,
 ) -> Result<(), Error> {
     std::thread::scope(|scope| {
         let (sender, batches) = sync_channel(READ_AHEAD);
-        let send = move |batch: Vec<Document>| sender.send(batch).map_err(|_| Error::Interrupted);
+        let (give_back, used) = channel::<Batch>();
         let reader = scope.spawn(move || {
-            let (mut batch, mut tokens) = (Vec::new(), 0);
-            let mut take = |document: Document| {
-                tokens += document.tokens.len();
-                batch.push(document);
-                if tokens < BATCH_TOKENS {
+            let mut batch = Batch::default();
+            let mut take = |window: &Stored| {
+                batch.push(window);
+                if batch.tokens < BATCH_TOKENS {
                     return Ok(());
                 }
-                tokens = 0;
-                send(std::mem::take(&mut batch))
+                let next = used.try_recv().unwrap_or_default();
+                let next = Batch { documents: next.documents, ..Batch::default() };
+                sender.send(std::mem::replace(&mut batch, next)).map_err(|_| Error::Interrupted)
             };
             tables.iter().try_for_each(|table| for_each_document(table, id_bytes, &mut take))?;
-            send(batch)
+            sender.send(batch).map_err(|_| Error::Interrupted)
         });
-        let done = batches.iter().flatten().try_for_each(&mut each);
+        let done = batches.iter().try_for_each(|batch| {
+            batch.documents[..batch.length].iter().try_for_each(&mut each)?;
+            // Nobody takes it when all is read.
+            give_back.send(batch).unwrap_or_default();
+            Ok(())
+        });
         drop(batches);
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         done.and(read)

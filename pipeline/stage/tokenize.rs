@@ -27,7 +27,7 @@ use crate::artifact::{Account, Artifact, Counts, SourceFile};
 use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::complement::reverse_complement;
-use crate::shard::writer::append;
+use crate::shard::writer::write_ids;
 use crate::tokenizer::info::Usage;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
 use crate::units::{self, Interval, Strand};
@@ -432,8 +432,8 @@ fn columns(
 ) -> Vec<arrow::array::ArrayRef> {
     let record = |row: &&(Stretch, Vec<u32>)| &records[index(row.0.record)];
     let bytes = |ids: &[u32]| {
-        let mut bytes = Vec::new();
-        append(&mut bytes, ids, id_bytes);
+        let mut bytes = vec![0; ids.len() * id_bytes];
+        write_ids(&mut bytes, ids, id_bytes);
         bytes
     };
     let tokens = rows.iter().map(|row| bytes(&row.1));
@@ -462,11 +462,49 @@ pub struct Document {
     pub tokens: Vec<u32>,
 }
 
+/// A window as a table has it.
+pub struct Stored<'a> {
+    record: &'a str,
+    source: &'a str,
+    interval: Interval,
+    strand: Strand,
+    /// Little-endian ids.
+    tokens: &'a [u8],
+    id_bytes: usize,
+}
+
+impl Stored<'_> {
+    /// As one of its own.
+    pub fn to_document(&self) -> Document {
+        let (record, source, tokens) = (String::new(), String::new(), Vec::new());
+        let mut document = Document { record, source, interval: self.interval, strand: self.strand, tokens };
+        self.copy_to(&mut document);
+        document
+    }
+
+    /// Puts it in the place of another, whose memory serves again.
+    pub fn copy_to(&self, document: &mut Document) {
+        document.record.clear();
+        document.record.push_str(self.record);
+        document.source.clear();
+        document.source.push_str(self.source);
+        (document.interval, document.strand) = (self.interval, self.strand);
+        document.tokens.clear();
+        if self.id_bytes == 2 {
+            let pairs = self.tokens.as_chunks().0;
+            document.tokens.extend(pairs.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))));
+        } else {
+            let fours = self.tokens.as_chunks().0;
+            document.tokens.extend(fours.iter().map(|&four| u32::from_le_bytes(four)));
+        }
+    }
+}
+
 /// Calls `each` for every window of a table, in order. `id_bytes`: that of the tokenizer.
 pub fn for_each_document(
     path: &Path,
     id_bytes: usize,
-    mut each: impl FnMut(Document) -> Result<(), Error>,
+    mut each: impl FnMut(&Stored) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut reader = Reader::open(path, BATCH_WINDOWS)?;
     while let Some(batch) = reader.next_batch()? {
@@ -476,22 +514,15 @@ pub fn for_each_document(
         let (strand, tokens) =
             (batch.column::<StringArray>("strand")?, batch.column::<BinaryArray>("tokens")?);
         for i in 0..batch.rows() {
-            each(Document {
-                record: record.value(i).to_owned(),
-                source: source.value(i).to_owned(),
+            each(&Stored {
+                record: record.value(i),
+                source: source.value(i),
                 interval: Interval::new(start.value(i), end.value(i).max(start.value(i))),
                 strand: if strand.value(i) == "-" { Strand::Reverse } else { Strand::Forward },
-                tokens: ids(tokens.value(i), id_bytes),
+                tokens: tokens.value(i),
+                id_bytes,
             })?;
         }
     }
     Ok(())
-}
-
-fn ids(bytes: &[u8], id_bytes: usize) -> Vec<u32> {
-    if id_bytes == 2 {
-        bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair).into()).collect()
-    } else {
-        bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect()
-    }
 }

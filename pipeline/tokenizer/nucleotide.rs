@@ -71,6 +71,13 @@ impl Tokenizer for Nucleotide {
         self.vocabulary.bases(token)
     }
 
+    fn bases_of(&self, ids: &[u32]) -> u64 {
+        // The letters are what follows the special tokens; counts of 32 bits are added many at a time.
+        let letters = UNKNOWN + 1..self.vocabulary.len();
+        let count = |ids: &[u32]| ids.iter().map(|id| u32::from(letters.contains(id))).sum::<u32>();
+        ids.chunks(1 << 16).map(|ids| u64::from(count(ids))).sum()
+    }
+
     fn special(&self, text: &str) -> Option<u32> {
         self.vocabulary.special(if text == "[EOS]" { "[SEP]" } else { text })
     }
@@ -93,6 +100,10 @@ mod tests {
         let mut ids = Vec::new();
         Nucleotide::hyena().encode_into(b"ACGTNR", &mut ids);
         assert_eq!(ids, [7, 8, 9, 10, 11, 6]);
-        assert_eq!(Nucleotide::new().special("[EOS]"), Some(1));
+        let nucleotide = Nucleotide::new();
+        assert_eq!(nucleotide.special("[EOS]"), Some(1));
+        let all: Vec<u32> = (0..40).collect();
+        let sum: u64 = all.iter().map(|&id| u64::from(nucleotide.bases(id))).sum();
+        assert_eq!(nucleotide.bases_of(&all), sum);
     }
 }

@@ -64,7 +64,8 @@ fn set(folder: &Path, token_bytes: usize, padding_too_many: u64) -> Artifact {
     let mut writer = SplitWriter::new(&at, "train", layout, file_bytes, 1).unwrap();
     for (tokens, padding, segments) in rows() {
         let documents = vec![u32::try_from(CONTEXT).unwrap()];
-        writer.push(Row { tokens, padding, segments, documents, weights: Vec::new() }).unwrap();
+        let mut row = Row { tokens, padding, segments, documents, weights: Vec::new() };
+        writer.push(&mut row).unwrap();
     }
     let mut train = writer.finish().unwrap();
     train.padding += padding_too_many;

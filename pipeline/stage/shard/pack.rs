@@ -57,11 +57,13 @@ pub struct Packer<'a, F> {
     row: Row,
     waiting: Vec<Piece>,
     waiting_tokens: usize,
+    /// Pieces whose memory serves the next.
+    spare: Vec<Piece>,
     emit: F,
 }
 
-impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
-    /// Makes rows of `context` tokens, with the special tokens that `around` names; each row goes to `emit`.
+impl<'a, F: FnMut(&mut Row) -> Result<(), Error>> Packer<'a, F> {
+    /// Makes rows of `context` tokens, with the special tokens that `around` names; each row goes to `emit`, which empties it.
     pub fn new(
         tokenizer: &'a dyn Tokenizer,
         context: usize,
@@ -69,8 +71,8 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         around: &'a Packing,
         emit: F,
     ) -> Self {
-        let (row, waiting) = (Row::default(), Vec::new());
-        Self { tokenizer, context, pack, around, row, waiting, waiting_tokens: 0, emit }
+        let (row, waiting, spare) = (Row::default(), Vec::new(), Vec::new());
+        Self { tokenizer, context, pack, around, row, waiting, waiting_tokens: 0, spare, emit }
     }
 
     /// Packs a window, whose tokens stand for so many `bases`; `weights` has a byte for each of its tokens, or is empty when
@@ -78,9 +80,8 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
     pub fn push(&mut self, document: &Document, bases: u64, weights: &[u8]) -> Result<(), Error> {
         let room =
             if self.pack == Pack::Concat { self.context - self.row.tokens.len() } else { self.context };
-        let cut = Cut::new(self.tokenizer, self.context, document, bases, weights);
-        let pieces = cut.pieces(self.around, room);
-        for piece in pieces {
+        let cut = Cut::new(self.tokenizer, self.context, document, bases, weights, &mut self.spare);
+        for piece in cut.pieces(self.around, room) {
             match self.pack {
                 Pack::Concat => self.append(piece)?,
                 Pack::None => {
@@ -124,10 +125,11 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
             segment.token_start += first;
             segment.token_end += first;
         }
-        add(&mut self.row.tokens, piece.tokens);
-        add(&mut self.row.weights, piece.weights);
+        self.row.tokens.append(&mut piece.tokens);
+        self.row.weights.append(&mut piece.weights);
         self.row.segments.append(&mut piece.segments);
         self.row.documents.push(number(self.row.tokens.len()));
+        self.spare.push(piece);
         if self.row.tokens.len() == self.context { self.end_row() } else { Ok(()) }
     }
 
@@ -136,7 +138,7 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         if self.row.tokens.is_empty() {
             return Ok(());
         }
-        let mut row = std::mem::take(&mut self.row);
+        let row = &mut self.row;
         row.padding = self.context - row.tokens.len();
         if row.padding > 0 {
             row.documents.push(number(self.context));
@@ -146,15 +148,6 @@ impl<'a, F: FnMut(Row) -> Result<(), Error>> Packer<'a, F> {
         }
         row.tokens.resize(self.context, self.around.padding);
         (self.emit)(row)
-    }
-}
-
-/// Appends without a copy where nothing stands before.
-fn add<T>(row: &mut Vec<T>, mut piece: Vec<T>) {
-    if row.is_empty() {
-        *row = piece;
-    } else {
-        row.append(&mut piece);
     }
 }
 
@@ -198,6 +191,7 @@ struct Cut<'a> {
     bases: u64,
     done: Vec<Piece>,
     piece: Piece,
+    spare: &'a mut Vec<Piece>,
     room: usize,
 }
 
@@ -208,10 +202,11 @@ impl<'a> Cut<'a> {
         document: &'a Document,
         all: u64,
         weights: &'a [u8],
+        spare: &'a mut Vec<Piece>,
     ) -> Self {
         let weighted = !weights.is_empty();
-        let (done, piece) = (Vec::new(), Piece::default());
-        Self { tokenizer, context, document, weights, weighted, all, bases: 0, done, piece, room: 0 }
+        let (done, piece) = (Vec::new(), spare.pop().unwrap_or_default());
+        Self { tokenizer, context, document, weights, weighted, all, bases: 0, done, piece, spare, room: 0 }
     }
 
     /// The pieces: `room` tokens in the first, `context` in the others, less in the last.
@@ -222,12 +217,14 @@ impl<'a> Cut<'a> {
         self.special(around.end);
         self.special(around.separator);
         self.end_piece();
+        self.spare.push(self.piece);
         self.done
     }
 
     fn end_piece(&mut self) {
         if !self.piece.tokens.is_empty() {
-            self.done.push(std::mem::take(&mut self.piece));
+            let next = self.spare.pop().unwrap_or_default();
+            self.done.push(std::mem::replace(&mut self.piece, next));
             self.room = self.context;
         }
     }
@@ -313,7 +310,7 @@ mod tests {
     fn rows(tokenizer: &dyn Tokenizer, pack: Pack, around: &Packing, windows: &[Document]) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut packer = Packer::new(tokenizer, 8, pack, around, |row| {
-            rows.push(row);
+            rows.push(std::mem::take(row));
             Ok(())
         });
         for window in windows {
