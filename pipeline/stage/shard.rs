@@ -93,6 +93,9 @@ impl Profile {
 /// The split whose sources are mixed.
 const MIXED: &str = "train";
 
+/// The input that says what sources weigh.
+const WEIGHTS: &str = "mixture.weights_from";
+
 /// The separator that stands for "choose one".
 const AUTOMATIC: &str = "auto";
 
@@ -115,7 +118,9 @@ const fn default_file_mib() -> u64 {
 
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
-        from(&self.from)
+        let weights = self.mixture.as_ref().and_then(Mixture::weights_from);
+        let weights = weights.map(|stage| (WEIGHTS.to_owned(), stage.to_owned()));
+        from(&self.from).into_iter().chain(weights).collect()
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -170,7 +175,7 @@ impl Stage for Config {
 }
 
 /// Decides how often each window of `train` is written.
-fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Result<Draw<'a>, Error> {
+fn draw(task: &Task, tokenizer: &dyn Tokenizer, mixture: &Mixture) -> Result<Draw, Error> {
     let tokens = task.input("from")?;
     let tables = tables(tokens).remove(MIXED);
     let Some(tables) = tables else {
@@ -178,7 +183,7 @@ fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Res
             format!("`{}` has no split `{MIXED}`, which is the one that is mixed", tokens.manifest.stage);
         return Err(Error::Config { key: "mixture", reason });
     };
-    let draw = Draw::new(mixture, |each| {
+    let draw = Draw::new(mixture, &weights(task, mixture)?, |each| {
         for_each_ahead(&tables, tokenizer.id_bytes(), |window| {
             each(window, tokenizer.bases_of(&window.tokens));
             task.check()
@@ -186,6 +191,27 @@ fn draw<'a>(task: &Task, tokenizer: &dyn Tokenizer, mixture: &'a Mixture) -> Res
     })?;
     draw.details().shortfalls().into_iter().for_each(|sentence| task.note(format!("mixture: {sentence}")));
     Ok(draw)
+}
+
+/// What the sources of an ingest weigh, by name. Those without a weight are left out.
+fn weights(task: &Task, mixture: &Mixture) -> Result<BTreeMap<String, f64>, Error> {
+    let mut weights = BTreeMap::new();
+    let Some(stage) = mixture.weights_from() else { return Ok(weights) };
+    let ingest = task.input_of(WEIGHTS, &["ingest"])?;
+    for file in ingest.manifest.details["sources"].as_array().into_iter().flatten() {
+        let (Some(name), Some(weight)) = (file["name"].as_str(), file["weight"].as_f64()) else { continue };
+        let other = weights.insert(name.to_owned(), weight).filter(|other| *other != weight);
+        if let Some(other) = other {
+            let reason =
+                format!("source `{name}` has the weights {other} and {weight} in `{stage}`, expected one");
+            return Err(Error::Config { key: "mixture", reason });
+        }
+    }
+    if weights.is_empty() {
+        let reason = format!("no source of `{stage}` has a weight");
+        return Err(Error::Config { key: "mixture", reason });
+    }
+    Ok(weights)
 }
 
 /// Writes a set into a folder for each context.
@@ -242,7 +268,7 @@ struct Set<'a> {
     tokenizer: &'a dyn Tokenizer,
     packing: &'a Packing,
     masks: Option<&'a Masks>,
-    draw: Option<&'a Draw<'a>>,
+    draw: Option<&'a Draw>,
 }
 
 impl Set<'_> {

@@ -89,6 +89,42 @@ fn a_mixture_changes_the_training_split_alone_and_does_not_depend_on_threads() {
 }
 
 #[test]
+fn weights_of_a_table_of_samples_are_those_of_a_mixture_without_any() {
+    let with = |mixture: &str| {
+        let scratch = two_sources(&format!("context: 64, mixture: {mixture}}}"));
+        let sources = "[{name: phage, fasta: lambda.fa.gz}, {name: plasmid, fasta: plasmid.fa}]";
+        let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
+        scratch.write(&yaml.replace(sources, "[{table: samples.tsv}]"));
+        let table = "path\tname\tweight\nlambda.fa.gz\tphage\t1\nplasmid.fa\tplasmid\t3\n";
+        std::fs::write(scratch.path("samples.tsv"), table).unwrap();
+        scratch
+    };
+    let shards =
+        |scratch: &Scratch| std::fs::read(scratch.path("work/flow/shards/train-00000.parquet")).unwrap();
+    for (from_table, named) in [
+        (
+            "{weights_from: raw, repeat: 3}",
+            "{sources: {phage: {weight: 1}, plasmid: {weight: 3}}, repeat: 3}",
+        ),
+        (
+            "{sources: {phage: {weight: 2}}, weights_from: raw, repeat: 3}",
+            "{sources: {phage: {weight: 2}, plasmid: {weight: 3}}, repeat: 3}",
+        ),
+    ] {
+        let (one, two) = (with(from_table), with(named));
+        one.ran(&[]);
+        two.ran(&[]);
+        assert_eq!(shards(&one), shards(&two), "{from_table}");
+    }
+    let scratch = two_sources("context: 64, mixture: {weights_from: raw}}");
+    let error = stderr(&scratch.run(&[]));
+    assert!(error.contains("`mixture`: no source of `raw` has a weight"), "{error}");
+    let scratch = two_sources("context: 64, mixture: {weights_from: raw, temperature: 2}}");
+    let error = stderr(&scratch.run(&[]));
+    assert!(error.contains("`temperature` says nothing, for the weights come from `raw`"), "{error}");
+}
+
+#[test]
 fn the_report_and_the_command_line_show_the_mixture() {
     let mixture = "{sources: {phage: {weight: 1}, plasmid: {weight: 1}}, tokens: 1M, repeat: 2}";
     let scratch = two_sources(&format!(

@@ -12,12 +12,16 @@ use crate::shard::{Mixed, MixedSource, WindowCount};
 use crate::units::{self, Amount, similar};
 
 /// The proportions of the sources in the split `train`; other splits stay as they are.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mixture {
-    /// What is wanted of each source, by the names that `ingest` gives them. Every source of the split is named.
-    #[schemars(extend("minProperties" = 1))]
+    /// What is wanted of each source, by the names that `ingest` gives them. Every source of the split is named, or has a weight in
+    /// `weights_from`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     sources: BTreeMap<String, Wanted>,
+    /// The `ingest` stage whose sources' `weight` (in the workflow or in a table of samples) counts where `sources` says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights_from: Option<String>,
     /// Tokens of all sources together. Default: as many as there are, or fewer where `repeat` does not allow the shares.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "units::tokens")]
     #[schemars(with = "Amount")]
@@ -37,7 +41,7 @@ pub struct Mixture {
 }
 
 /// What is wanted of a source: a share by weight, or so many tokens.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Its weight among the sources without `tokens`: above 0, and for all of these or for none.
@@ -57,7 +61,7 @@ impl Mixture {
     /// What is wrong with it, whatever the data.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.sources.is_empty() {
+        if self.sources.is_empty() && self.weights_from.is_none() {
             problems.push("names no source, expected each of those in `train`".to_owned());
         }
         if self.repeat == 0 {
@@ -76,6 +80,22 @@ impl Mixture {
         problems
     }
 
+    /// The stage whose sources have weights.
+    pub fn weights_from(&self) -> Option<&str> {
+        self.weights_from.as_deref()
+    }
+
+    /// Fills in the weights of the sources that are there and say nothing else; nothing more comes from elsewhere then.
+    fn fill_in<'a>(&mut self, weights: &BTreeMap<String, f64>, there: impl Iterator<Item = &'a String>) {
+        for (name, &weight) in there.filter_map(|name| weights.get_key_value(name)) {
+            let wanted = self.sources.entry(name.clone()).or_default();
+            if wanted.tokens.is_none() {
+                wanted.weight.get_or_insert(weight);
+            }
+        }
+        self.weights_from = None;
+    }
+
     /// The sources that share what those with `tokens` leave.
     fn sharing(&self) -> impl Iterator<Item = (&String, &Wanted)> {
         self.sources.iter().filter(|(_, wanted)| wanted.tokens.is_none())
@@ -86,6 +106,10 @@ impl Mixture {
     }
 
     fn temperature_problem(&self) -> Option<String> {
+        if let Some(stage) = &self.weights_from {
+            let reason = || format!("`temperature` says nothing, for the weights come from `{stage}`");
+            return self.temperature.map(|_| reason());
+        }
         let without = self.sharing().find(|(_, wanted)| wanted.weight.is_none());
         match (self.temperature, without) {
             (_, Some((name, _))) if self.has_weights() => Some(format!(
@@ -105,7 +129,7 @@ impl Mixture {
     fn total_problem(&self) -> Option<String> {
         let total = self.tokens?;
         let budgets: u64 = self.sources.values().filter_map(|wanted| wanted.tokens).sum();
-        if self.sharing().next().is_none() {
+        if self.sharing().next().is_none() && self.weights_from.is_none() {
             return Some("`tokens` says nothing, for every source has `tokens` of its own".to_owned());
         }
         (budgets >= total).then(|| {
@@ -202,8 +226,8 @@ const BITS: u32 = 12;
 const READINGS: u32 = 3;
 
 /// What was decided of every window.
-pub struct Draw<'a> {
-    mixture: &'a Mixture,
+pub struct Draw {
+    mixture: Mixture,
     sources: BTreeMap<String, Source>,
 }
 
@@ -277,14 +301,17 @@ fn prefix(key: u64, bits: u32) -> u64 {
     key.checked_shr(u64::BITS - bits).unwrap_or(0)
 }
 
-impl<'a> Draw<'a> {
-    /// Decides about every window. `read` calls what it is given for each of them, as often as it is called itself.
+impl Draw {
+    /// Decides about every window. `weights` are those of sources that the mixture does not name; `read` calls what it is given for
+    /// each window, as often as it is called itself.
     pub fn new(
-        mixture: &'a Mixture,
+        mixture: &Mixture,
+        weights: &BTreeMap<String, f64>,
         mut read: impl FnMut(&mut dyn FnMut(&Document, u64)) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        let mut draw = Self { mixture, sources: BTreeMap::new() };
+        let mut draw = Self { mixture: mixture.clone(), sources: BTreeMap::new() };
         read(&mut |window: &Document, bases| draw.count(window, bases))?;
+        draw.mixture.fill_in(weights, draw.sources.keys());
         draw.check_names()?;
         draw.allot();
         while draw.narrow() {
@@ -323,7 +350,7 @@ impl<'a> Draw<'a> {
                 format!("source `{name}` of `train` is not named, expected each of them; named are {named}; `{{tokens: 0}}` leaves a source out")
             })
         };
-        let wrong = unknown.or_else(unnamed);
+        let wrong = unknown.or_else(unnamed).or_else(|| self.mixture.problems().into_iter().next());
         wrong.map_or(Ok(()), |reason| Err(Error::Config { key: "mixture", reason }))
     }
 
@@ -359,7 +386,7 @@ impl<'a> Draw<'a> {
         for source in sources.values_mut() {
             source.share_written = share(source.written.tokens, written);
         }
-        let Mixture { repeat, temperature, seed, .. } = *self.mixture;
+        let Mixture { repeat, temperature, seed, .. } = self.mixture;
         Mixed { repeat, temperature, seed, sources }
     }
 
@@ -417,8 +444,8 @@ mod tests {
         (0..count).map(window).collect()
     }
 
-    fn draw<'a>(mixture: &'a Mixture, windows: &[Document]) -> Result<Draw<'a>, Error> {
-        Draw::new(mixture, |each| {
+    fn draw(mixture: &Mixture, windows: &[Document]) -> Result<Draw, Error> {
+        Draw::new(mixture, &BTreeMap::new(), |each| {
             for window in windows {
                 each(window, 4 * window.tokens.len() as u64);
             }
