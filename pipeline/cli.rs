@@ -1,6 +1,6 @@
 //! The command line: arguments as typed, one readable function per command. Data goes to stdout, all else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
+//! Exit codes: 0 done, 1 failed, 2 usage, 124 the time of a stage was up, 130 stopped by a signal. A closed pipe is no failure.
 
 mod compare;
 mod doctor;
@@ -16,6 +16,7 @@ mod progress;
 mod remote;
 mod research_crate;
 mod run;
+mod run_task;
 #[cfg(feature = "train")]
 mod score;
 mod shards;
@@ -60,8 +61,8 @@ enum Command {
     Plan(run::PlanArguments),
     /// Train the model of a workflow on the shards that are there: its stage alone
     Train(run::TrainArguments),
-    /// Make one partition of a stage, for a later run to find: here or on any machine that sees the work folder
-    RunTask(run::TaskArguments),
+    /// Make one stage, or partitions of its work for a later run to find, here or on any machine that sees the work folder
+    RunTask(run_task::Arguments),
     /// Write a first workflow for your FASTA files
     Init(init::Arguments),
     /// Show what there is of each stage: done, running, stopped, failed
@@ -169,7 +170,11 @@ pub fn main() -> ExitCode {
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&explain(&error));
-            ExitCode::from(if is_stop(&error) { 130 } else { 1 })
+            ExitCode::from(match error {
+                error if is_stop(&error) => 130,
+                Error::Workflow(error) if error.is_out_of_time() => 124,
+                _ => 1,
+            })
         }
     }
 }
@@ -198,7 +203,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments, remote),
         Command::Train(arguments) => run::train(&arguments, remote),
-        Command::RunTask(arguments) => run::task(&arguments, remote),
+        Command::RunTask(arguments) => run_task::run(&arguments, remote),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
