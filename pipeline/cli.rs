@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 124 the time of a stage was up, 130 stopped by a signal. A closed pipe is no failure.
 
+mod cluster;
 mod compare;
 mod doctor;
 mod explain;
@@ -63,6 +64,16 @@ enum Command {
     Train(run::TrainArguments),
     /// Make one stage, or partitions of its work for a later run to find, here or on any machine that sees the work folder
     RunTask(run_task::Arguments),
+    /// Send a workflow to a cluster as jobs, which go on without this process
+    Submit(cluster::SubmitArguments),
+    /// Send again what is missing: what ran out of memory or time gets more of it
+    Resubmit(cluster::ResubmitArguments),
+    /// Show how the jobs of a workflow do, until none is left
+    Watch(cluster::WatchArguments),
+    /// Take the jobs of a workflow out of the queue; what is done is kept
+    Cancel(cluster::CancelArguments),
+    /// Print the last lines of the logs of jobs
+    Logs(cluster::LogsArguments),
     /// Write a first workflow for your FASTA files
     Init(init::Arguments),
     /// Show what there is of each stage: done, running, stopped, failed
@@ -123,6 +134,8 @@ enum SchemaOf {
     Shard,
     /// Files of tasks
     Tasks,
+    /// What a site wants of jobs
+    Profile,
 }
 
 /// Why a command failed.
@@ -130,6 +143,8 @@ enum SchemaOf {
 enum Error {
     #[error(transparent)]
     Workflow(#[from] workflow::Error),
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::Error),
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
@@ -204,6 +219,11 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Plan(arguments) => run::plan(&arguments, remote),
         Command::Train(arguments) => run::train(&arguments, remote),
         Command::RunTask(arguments) => run_task::run(&arguments, remote),
+        Command::Submit(arguments) => cluster::submit(&arguments, remote),
+        Command::Resubmit(arguments) => cluster::resubmit(&arguments, remote),
+        Command::Watch(arguments) => cluster::watch(&arguments, remote),
+        Command::Cancel(arguments) => cluster::cancel(&arguments),
+        Command::Logs(arguments) => cluster::logs(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
@@ -232,6 +252,7 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
         SchemaOf::Tasks => schemars::schema_for!(crate::task::File).into(),
+        SchemaOf::Profile => schemars::schema_for!(crate::cluster::profile::Profile).into(),
     };
     print_json(&schema)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
@@ -87,6 +87,23 @@ pub struct PlanArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// What to write; a Snakefile has a rule for each stage, whatever is there
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
+    format: Format,
+    /// What the site wants of the jobs in a Snakefile, as for `submit`
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
+
+/// How a plan is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// As `--json`
+    Json,
+    /// Rules that call `run-task`
+    Snakemake,
 }
 
 pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
@@ -205,7 +222,17 @@ fn closing(decisions: &[(String, Decision)], work: &Path) -> String {
 }
 
 pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
-    show_plan(&arguments.common, arguments.json, remote)
+    let PlanArguments { common, json, format, profile } = arguments;
+    if *format == Format::Snakemake {
+        return super::cluster::snakefile(
+            &common.file,
+            &common.set,
+            &common.work,
+            profile.as_deref(),
+            remote,
+        );
+    }
+    show_plan(common, *json || *format == Format::Json, remote)
 }
 
 fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> {

@@ -80,6 +80,9 @@ pub fn run(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
     Ok(())
 }
 
+/// The longest list of numbers that is said.
+const MOST_LETTERS: usize = 60;
+
 fn partitions(
     arguments: &Arguments,
     workflow: &Workflow,
@@ -92,7 +95,10 @@ fn partitions(
     let some = |numbers: Vec<u32>, one: &str, more: &str| match numbers.len() {
         0 => None,
         1 => Some(format!("partition {} of `{stage}` {one}", numbers[0])),
-        _ => Some(format!("partitions {} of `{stage}` {more}", listed(numbers))),
+        count => Some(match listed(numbers) {
+            list if list.len() <= MOST_LETTERS => format!("partitions {list} of `{stage}` {more}"),
+            _ => format!("{count} partitions of `{stage}` {more}"),
+        }),
     };
     let parts = [some(made, "is made", "are made"), some(there, "was there", "were there")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();

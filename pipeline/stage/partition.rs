@@ -86,7 +86,11 @@ impl Wanted {
         match self {
             Self::Share { at, of } => {
                 let step = of.get() as usize;
-                Ok((0..count).skip(*at as usize).step_by(step).filter_map(|at| u32::try_from(at).ok()).collect())
+                Ok((0..count)
+                    .skip(*at as usize)
+                    .step_by(step)
+                    .filter_map(|at| u32::try_from(at).ok())
+                    .collect())
             }
             Self::Numbers { ranges, of } => {
                 let wrong = |at: u32| of.is_some_and(|of| of as usize != count) || at as usize >= count;
@@ -327,6 +331,15 @@ impl Standing {
         made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
     }
 
+    /// The numbers of those that are not there.
+    pub fn absent(&self) -> Vec<u32> {
+        let wanted = self
+            .missing
+            .parse::<Wanted>()
+            .and_then(|wanted| wanted.among(self.of as usize).map_err(|error| error.to_string()));
+        wanted.unwrap_or_default()
+    }
+
     /// Some of them, to be written behind something else.
     pub fn listed(all: &[Self]) -> String {
         all.iter().fold(String::new(), |text, standing| format!("{text}; {standing}"))
@@ -540,6 +553,8 @@ mod tests {
         assert_eq!(Standing::of_all(parts.path()).len(), 3);
         for (made, of, missing) in [(&[][..], 1, "0"), (&[0], 1, ""), (&[0, 2, 3], 6, "1,4-5")] {
             assert_eq!(Standing::with(made, of).missing, missing);
+            let absent = Standing::with(made, of).absent();
+            assert_eq!(absent, (0..of).filter(|at| !made.contains(at)).collect::<Vec<_>>());
         }
         assert_eq!(made(&parts.path().join("none")), BTreeMap::new());
     }

@@ -449,11 +449,8 @@ impl<'a> Run<'a> {
             let parts = staging.folder().to_owned();
             return Ok((staging, parts));
         }
-        let staging = if self.shares {
-            Staging::begin_apart(work, name)?
-        } else {
-            Staging::begin(work, name)?
-        };
+        let staging =
+            if self.shares { Staging::begin_apart(work, name)? } else { Staging::begin(work, name)? };
         let parts = match entry.stage.partitioned() {
             Some(_) => staging::only_partial(work, name, &key)?,
             None => staging.folder().to_owned(),

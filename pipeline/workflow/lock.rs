@@ -34,11 +34,7 @@ pub(super) fn share(work: &Path) -> Result<File, Error> {
 /// What the lock says while the folder is shared.
 const SHARED: &str = "processes that make single stages";
 
-fn take(
-    work: &Path,
-    attempt: fn(&File) -> Result<(), TryLockError>,
-    holder: &str,
-) -> Result<File, Error> {
+fn take(work: &Path, attempt: fn(&File) -> Result<(), TryLockError>, holder: &str) -> Result<File, Error> {
     let path = file(work);
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(fs::error("open", &path))?;
@@ -64,7 +60,7 @@ fn take(
 }
 
 /// Takes what belongs to one process at a time, called `name`, in a work folder; waits for another one that has it.
-pub(super) fn own(work: &Path, name: &str) -> Result<File, Error> {
+pub fn own(work: &Path, name: &str) -> Result<File, Error> {
     let folder = work.join(".cache").join("locks");
     fs::create_dir_all(&folder)?;
     let path = folder.join(name);

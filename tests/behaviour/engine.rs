@@ -134,7 +134,8 @@ fn stages_made_by_themselves_side_by_side_give_what_a_run_gives() {
     };
     assert_eq!(shards(&scratch), shards(&whole));
     assert_eq!(scratch.ran(&[]), [""; 0], "nothing is left to do");
-    let output = task(&["raw", "--time", "0 s", "--set", "raw.on_bad_record=skip"]).wait_with_output().unwrap();
+    let output =
+        task(&["raw", "--time", "0 s", "--set", "raw.on_bad_record=skip"]).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(124), "{}", stderr(&output));
 }
 
