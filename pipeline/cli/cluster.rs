@@ -115,7 +115,7 @@ impl Opened {
         &self,
         until: Option<&str>,
         remote: &Remote,
-        act: impl FnOnce(&Sender, &Plan) -> Result<T, crate::cluster::Error>,
+        act: impl FnOnce(&Sender, &Plan) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let selection = Selection { until: until.map(str::to_owned), ..Selection::default() };
         let hashes = Hashes::load(&workflow::execute::hashes_file(&self.work));
@@ -138,7 +138,7 @@ impl Opened {
             profile_file: self.profile_file.as_deref(),
             genomill: &self.genomill,
         };
-        Ok(act(&sender, &plan)?)
+        act(&sender, &plan)
     }
 }
 
@@ -146,7 +146,7 @@ pub fn submit(arguments: &SubmitArguments, remote: &Remote) -> Result<(), Error>
     let SubmitArguments { common, engine: Engine::Slurm, profile, until, dry_run } = arguments;
     let opened = Opened::new(common, profile.as_deref())?;
     if *dry_run {
-        let scripts = opened.with(until.as_deref(), remote, |sender, plan| sender.scripts(plan))?;
+        let scripts = opened.with(until.as_deref(), remote, |sender, plan| Ok(sender.scripts(plan)?))?;
         let mut out = io::stdout().lock();
         for (title, after, script) in scripts {
             let after =
@@ -155,7 +155,7 @@ pub fn submit(arguments: &SubmitArguments, remote: &Remote) -> Result<(), Error>
         }
         return Ok(());
     }
-    let done = opened.with(until.as_deref(), remote, |sender, plan| sender.submit(plan))?;
+    let done = opened.with(until.as_deref(), remote, |sender, plan| Ok(sender.submit(plan)?))?;
     tell(&done, "nothing to do: all of it is there", &common.file);
     Ok(())
 }
@@ -165,7 +165,7 @@ pub fn resubmit(arguments: &ResubmitArguments, remote: &Remote) -> Result<(), Er
     let (_, work) = common.open()?;
     let last = Submission::open(&work)?.and_then(|last| last.profile);
     let opened = Opened::new(common, profile.as_deref().or(last.as_deref()))?;
-    let done = opened.with(None, remote, |sender, plan| sender.resubmit(plan))?;
+    let done = opened.with(None, remote, |sender, plan| Ok(sender.resubmit(plan)?))?;
     tell(&done, "nothing is missing that is not in the queue", &common.file);
     Ok(())
 }
@@ -199,7 +199,7 @@ pub fn snakefile(
 ) -> Result<(), Error> {
     let common = Common { file: file.to_owned(), set: set.to_vec(), work: work.to_owned() };
     let opened = Opened::new(&common, profile)?;
-    let text = opened.with(None, remote, |sender, _| sender.snakefile())?;
+    let text = opened.with(None, remote, |sender, _| Ok(sender.snakefile()?))?;
     Ok(write!(io::stdout(), "{text}")?)
 }
 
@@ -360,7 +360,9 @@ pub fn watch(arguments: &WatchArguments, remote: &Remote) -> Result<(), Error> {
         }
         if left == 0 {
             for (stage, of) in &state.stages {
-                stage_lines(of).iter().for_each(|line| say(&format!("{stage}  {line}")));
+                for line in stage_lines(of) {
+                    say(&format!("{stage}  {line}"));
+                }
             }
             return Err(Error::Other(format!(
                 "{failed} jobs or elements failed or did not run; genomill resubmit sends what is missing"

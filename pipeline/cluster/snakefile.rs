@@ -37,11 +37,8 @@ fn rule(
 ) -> String {
     let is_part = job.what == What::Partitions;
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
-    let title: String = stage
-        .chars()
-        .map(plain)
-        .chain(is_part.then_some("_partitions").unwrap_or_default().chars())
-        .collect();
+    let part = if is_part { "_partitions" } else { "" };
+    let title: String = stage.chars().map(plain).chain(part.chars()).collect();
     let mut text = format!("rule r{number}_{title}:\n");
     let entry = workflow.stages.iter().find(|entry| entry.name == stage);
     let reads =

@@ -302,6 +302,7 @@ mod tests {
 
     #[test]
     fn what_became_of_an_element_is_read_from_queue_and_log() {
+        use Cause::{Error, Killed, Memory, NoLog, Time};
         let queued = |state: &str, reason: &str| Queued {
             state: state.to_owned(),
             reason: reason.to_owned(),
@@ -310,7 +311,6 @@ mod tests {
         };
         let log =
             |end: &str| Some(read(&format!("{BEGINS} 7 element 0 on n1, restart 0\nerror: x\n{end}\n")));
-        use Cause::{Error, Killed, Memory, NoLog, Time};
         for (state, reason, told, expected) in [
             ("PENDING", "Dependency", None, Fate::Waits),
             ("PENDING", "DependencyNeverSatisfied", None, Fate::NotRun),
