@@ -51,7 +51,7 @@ def measure(genomill, fasta):
     return bases, found
 
 
-# What `measure` printed: bases, then CPU seconds and bytes of each stage. Random bases; one thread; a release build of commit b821878, Intel Xeon.
+# What `measure` printed: bases, then CPU seconds and bytes of each stage. Random bases; one thread; a release build of commit 4f5805b, Intel Xeon.
 MEASURED = [
     (100_000_000, {"raw": (0.2, 25_007_904), "clean": (0.14, 25_008_783), "split": (0.08, 3_988), "windows": (0.01, 33_987), "bpe": (2.92, 69_266), "tokens": (0.54, 32_908_619), "shards": (0.21, 48_724_169)}),
     (1_000_000_000, {"raw": (1.75, 250_035_740), "clean": (1.15, 250_036_754), "split": (0.74, 6_741), "windows": (0.04, 122_496), "bpe": (30.71, 69_256), "tokens": (4.66, 329_345_359), "shards": (1.49, 487_430_276)}),
