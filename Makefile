@@ -62,7 +62,7 @@ fuzz: ## Fuzz the readers and the encoder, SECONDS_EACH=60 (needs `cargo install
 	done
 
 schemas: ## Write schemas/*.schema.json from the Rust types
-	for of in workflow manifest shard tasks; do \
+	for of in workflow manifest shard tasks profile; do \
 		$(CARGO) run --quiet -- schema $$of > schemas/$$of.schema.json.new && \
 		mv schemas/$$of.schema.json.new schemas/$$of.schema.json || exit 1; \
 	done

@@ -1,7 +1,8 @@
 //! The command line: arguments as typed, one readable function per command. Data goes to stdout, all else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by a signal. A closed pipe is no failure.
+//! Exit codes: 0 done, 1 failed, 2 usage, 124 the time of a stage was up, 130 stopped by a signal. A closed pipe is no failure.
 
+mod cluster;
 mod compare;
 mod doctor;
 mod explain;
@@ -16,6 +17,7 @@ mod progress;
 mod remote;
 mod research_crate;
 mod run;
+mod run_task;
 #[cfg(feature = "train")]
 mod score;
 mod shards;
@@ -60,8 +62,18 @@ enum Command {
     Plan(run::PlanArguments),
     /// Train the model of a workflow on the shards that are there: its stage alone
     Train(run::TrainArguments),
-    /// Make one partition of a stage, for a later run to find: here or on any machine that sees the work folder
-    RunTask(run::TaskArguments),
+    /// Make one stage, or partitions of its work for a later run to find, here or on any machine that sees the work folder
+    RunTask(run_task::Arguments),
+    /// Send a workflow to a cluster as jobs, which go on without this process
+    Submit(cluster::SubmitArguments),
+    /// Send again what is missing: what ran out of memory or time gets more of it
+    Resubmit(cluster::ResubmitArguments),
+    /// Show how the jobs of a workflow do, until none is left
+    Watch(cluster::WatchArguments),
+    /// Take the jobs of a workflow out of the queue; what is done is kept
+    Cancel(cluster::CancelArguments),
+    /// Print the last lines of the logs of jobs
+    Logs(cluster::LogsArguments),
     /// Write a first workflow for your FASTA files
     Init(init::Arguments),
     /// Show what there is of each stage: done, running, stopped, failed
@@ -122,6 +134,8 @@ enum SchemaOf {
     Shard,
     /// Files of tasks
     Tasks,
+    /// What a site wants of jobs
+    Profile,
 }
 
 /// Why a command failed.
@@ -129,6 +143,8 @@ enum SchemaOf {
 enum Error {
     #[error(transparent)]
     Workflow(#[from] workflow::Error),
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::Error),
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
@@ -169,7 +185,11 @@ pub fn main() -> ExitCode {
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&explain(&error));
-            ExitCode::from(if is_stop(&error) { 130 } else { 1 })
+            ExitCode::from(match error {
+                error if is_stop(&error) => 130,
+                Error::Workflow(error) if error.is_out_of_time() => 124,
+                _ => 1,
+            })
         }
     }
 }
@@ -198,7 +218,12 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments, remote),
         Command::Train(arguments) => run::train(&arguments, remote),
-        Command::RunTask(arguments) => run::task(&arguments, remote),
+        Command::RunTask(arguments) => run_task::run(&arguments, remote),
+        Command::Submit(arguments) => cluster::submit(&arguments, remote),
+        Command::Resubmit(arguments) => cluster::resubmit(&arguments, remote),
+        Command::Watch(arguments) => cluster::watch(&arguments, remote),
+        Command::Cancel(arguments) => cluster::cancel(&arguments),
+        Command::Logs(arguments) => cluster::logs(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
@@ -227,6 +252,7 @@ fn schema(of: SchemaOf) -> Result<(), Error> {
         SchemaOf::Manifest => schemars::schema_for!(artifact::Manifest).into(),
         SchemaOf::Shard => schemars::schema_for!(shard::Details).into(),
         SchemaOf::Tasks => schemars::schema_for!(crate::task::File).into(),
+        SchemaOf::Profile => schemars::schema_for!(crate::cluster::profile::Profile).into(),
     };
     print_json(&schema)
 }

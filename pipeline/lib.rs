@@ -3,7 +3,7 @@
 //! The rooms, from the top of the house to the ground; a room imports only rooms below it
 //! (`tests/house.rs` reads the `use crate::` lines):
 //!
-//! `cli` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `task` > `metric` > `loader` >
+//! `cli` > `cluster` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `task` > `metric` > `loader` >
 //! `shard` > `tokenizer` > `source` > `sequence` > `remote` > `artifact` > `observer` > `units`, `fs`.
 //!
 //! Lengths are counted in bases or in tokens, sizes in bytes; a name says which. Coordinates are 0-based and
@@ -11,6 +11,7 @@
 
 pub mod artifact;
 pub mod cli;
+pub mod cluster;
 pub mod evaluate;
 pub mod fs;
 pub mod loader;

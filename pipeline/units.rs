@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// A strand of a double-stranded sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -231,6 +232,33 @@ pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, 
 /// For `#[serde(deserialize_with)]`: tokens as a number, as [`parse_tokens`] reads them, or none.
 pub fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     amount(deserializer, parse_tokens)
+}
+
+/// Reads a time as people write it, as [`parse_time`] does; null is none.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    parse_time(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// For schemas: what [`time`] reads.
+pub struct TimeText;
+
+impl JsonSchema for TimeText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "null"], "pattern": "^([0-9.]+ ?(s|sec|m|min|h|H|d) ?)+$" })
+    }
 }
 
 /// For `#[schemars(with)]`: what [`bases`], [`bytes`] and [`tokens`] read.

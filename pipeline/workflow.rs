@@ -28,7 +28,7 @@ mod yaml;
 use std::path::PathBuf;
 
 pub use config::{Override, Workflow};
-pub use execute::{Options, execute, run_task, task_stage};
+pub use execute::{Options, Tasks, execute, run_stage, run_task};
 pub use plan::{Decision, Plan, Selection};
 
 use crate::{artifact, fs, remote, stage};
@@ -126,6 +126,16 @@ pub enum Error {
         failures: Vec<Error>,
         /// The stages that did not run, since they need one of those.
         held_up: Vec<String>,
+    },
+    /// Some partitions of a stage that were asked for failed.
+    #[error("stage `{stage}`: {} partitions of {of} failed: {}", failures.len(), each(failures))]
+    Tasks {
+        /// Its name.
+        stage: String,
+        /// How many were asked for.
+        of: usize,
+        /// Their numbers, and why.
+        failures: Vec<(u32, Error)>,
     },
     /// A file is another than it was when the stage began.
     #[error("stage `{stage}` is not published: `{}` changed while it was read; run again", path.display())]
@@ -234,9 +244,9 @@ pub fn held_up(names: &[String]) -> Option<String> {
 }
 
 impl Error {
-    /// Whether a partition was asked for that the work of the stage does not have.
-    fn is_no_such_partition(&self) -> bool {
-        matches!(self, Self::Stage { source, .. } if matches!(**source, stage::Error::NoSuchPartition { .. }))
+    /// Whether the time of a stage was up.
+    pub fn is_out_of_time(&self) -> bool {
+        matches!(self, Self::Stage { source, .. } if matches!(**source, stage::Error::OutOfTime { .. }))
     }
 
     /// The stage at which it happened, where there is one.
@@ -250,10 +260,17 @@ impl Error {
             | Self::Unbalanced { stage, .. }
             | Self::NotRead { stage, .. }
             | Self::Changed { stage, .. }
-            | Self::NoRoom { stage, .. } => Some(stage),
+            | Self::NoRoom { stage, .. }
+            | Self::Tasks { stage, .. } => Some(stage),
             _ => None,
         }
     }
+}
+
+/// The number of each partition that failed, and why.
+fn each(failures: &[(u32, Error)]) -> String {
+    let one = |(at, error): &(u32, Error)| format!("{at}: {}", with_causes(error));
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// What to write beside each address.

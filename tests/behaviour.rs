@@ -44,6 +44,8 @@ mod rerun;
 mod server;
 #[path = "behaviour/shards.rs"]
 mod shards;
+#[path = "behaviour/slurm.rs"]
+mod slurm;
 #[path = "behaviour/statistics.rs"]
 mod statistics;
 #[path = "behaviour/task.rs"]

@@ -57,6 +57,19 @@ impl Hashes {
         Ok(())
     }
 
+    /// The same where other processes keep theirs in `path` too, one at a time: what they put there meanwhile stays.
+    pub fn save_with_others(&self, path: &Path) -> Result<(), fs::Error> {
+        if self.lock().changed {
+            let others = Self::load(path).memory.into_inner();
+            let others = others.unwrap_or_else(std::sync::PoisonError::into_inner).known;
+            let mut memory = self.lock();
+            for (file, known) in others {
+                memory.known.entry(file).or_insert(known);
+            }
+        }
+        self.save(path)
+    }
+
     /// The blake3 of a file, in hexadecimal.
     pub fn of(&self, path: &Path) -> Result<String, fs::Error> {
         self.of_seen(path, &std::fs::metadata(path).map_err(fs::error("read", path))?)
@@ -147,6 +160,20 @@ mod tests {
             assert_eq!(inode() != before, written, "{text}");
         }
         assert_ne!(inode(), first);
+    }
+
+    #[test]
+    fn what_others_remember_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("hashes.json");
+        let both = [Hashes::load(&memory), Hashes::load(&memory)];
+        for (hashes, name) in both.iter().zip(["a", "b"]) {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).unwrap();
+            hashes.of(&file).unwrap();
+            hashes.save_with_others(&memory).unwrap();
+        }
+        assert_eq!(Hashes::load(&memory).lock().known.len(), 2);
     }
 
     #[test]

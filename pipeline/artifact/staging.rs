@@ -46,6 +46,23 @@ impl Staging {
         Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
     }
 
+    /// Makes an empty folder for a stage beside which other stages are made, by other processes, and removes what those left
+    /// that made the same one.
+    pub fn begin_apart(work: &Path, stage: &str) -> Result<Self, Error> {
+        let parent = work.join(STAGING);
+        fs::create_dir_all(&parent)?;
+        let prefix = format!("{stage}~"); // no name of a stage holds a `~`
+        for entry in std::fs::read_dir(&parent).map_err(fs::error("list", &parent))? {
+            let entry = entry.map_err(fs::error("list", &parent))?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove(&entry.path())?;
+            }
+        }
+        let folder = tempfile::Builder::new().prefix(&prefix).permissions(open()).tempdir_in(&parent);
+        let folder = folder.map_err(fs::error("create a folder in", &parent))?.keep();
+        Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
+    }
+
     /// Goes on in what an interrupted run of the same action left behind, or makes an empty folder; see [`only_partial`].
     pub fn resume(work: &Path, stage: &str, action_key: &str) -> Result<Self, Error> {
         let folder = only_partial(work, stage, action_key)?;
@@ -106,7 +123,8 @@ impl Staging {
     }
 
     fn replace(&self, place: &Path) -> Result<(), Error> {
-        let old = self.work.join(STAGING).join(format!("{}.old", self.stage));
+        let own = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let old = self.work.join(STAGING).join(format!("{own}.old"));
         remove(&old)?;
         fs::create_dir_all(&self.work.join(STAGING))?;
         if place.exists() {
@@ -116,6 +134,11 @@ impl Staging {
         sync_folder(&self.work)?;
         remove(&old)
     }
+}
+
+/// What anybody may do with a new folder, less the umask.
+fn open() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o777)
 }
 
 /// The folder in which runs of a stage with this action key leave what the next of them goes on with; it is made.
@@ -292,6 +315,21 @@ mod tests {
         std::fs::write(staging.folder().join("data"), "y").unwrap();
         let artifact = staging.publish(manifest(), &[], &Hashes::default()).unwrap();
         assert_eq!(std::fs::read_to_string(artifact.path("data")).unwrap(), "y");
+    }
+
+    #[test]
+    fn what_is_made_beside_other_stages_takes_the_place_of_what_was_left() {
+        let work = tempfile::tempdir().unwrap();
+        let begin = |stage| Staging::begin_apart(work.path(), stage).unwrap();
+        let (left, other) = (begin("a"), begin("a-b"));
+        let staging = begin("a");
+        assert!(!left.folder().exists() && other.folder().exists() && staging.folder().exists());
+        publish(work.path(), "x", "");
+        std::fs::write(staging.folder().join("data"), "y").unwrap();
+        let artifact = staging.publish(manifest(), &[], &Hashes::default()).unwrap();
+        assert_eq!(std::fs::read_to_string(artifact.path("data")).unwrap(), "y");
+        let mode = std::fs::metadata(&artifact.folder).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o700, 0o700);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
@@ -16,9 +16,7 @@ use crate::observer::{Silent, Stop};
 use crate::remote::Remote;
 use crate::units::parse_bytes;
 use crate::workflow::journal::Journal;
-use crate::workflow::{
-    self, Decision, Options, Override, Plan, Selection, Workflow, execute, run_task, task_stage,
-};
+use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute};
 
 /// What both commands take.
 #[derive(Debug, Args)]
@@ -89,6 +87,23 @@ pub struct PlanArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// What to write; a Snakefile has a rule for each stage, whatever is there
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
+    format: Format,
+    /// What the site wants of the jobs in a Snakefile, as for `submit`
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
+
+/// How a plan is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// As `--json`
+    Json,
+    /// Rules that call `run-task`
+    Snakemake,
 }
 
 pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
@@ -167,69 +182,6 @@ pub fn train(arguments: &TrainArguments, remote: &Remote) -> Result<(), Error> {
     run(&RunArguments { common, jobs, memory: None, progress, dry_run: false }, remote)
 }
 
-#[derive(Debug, Args)]
-pub struct TaskArguments {
-    /// The workflow file
-    file: PathBuf,
-    /// The stage: one whose work falls into partitions, such as `tokenize`; of a matrix, one expansion
-    stage: String,
-    /// The partition, from 0; `3/12` also says how many there should be
-    #[arg(long, value_name = "I[/N]", value_parser = parse_partition)]
-    partition: (u32, Option<u32>),
-    /// Put VALUE in place of what the file says, as for `run`
-    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
-    set: Vec<Override>,
-    /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
-    work: PathBuf,
-    /// Worker threads; by default one per core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    jobs: Option<u32>,
-    /// How to show progress on stderr
-    #[arg(long, value_enum, default_value_t = Style::Auto)]
-    progress: Style,
-}
-
-/// `3`, or `3/12`.
-fn parse_partition(text: &str) -> Result<(u32, Option<u32>), String> {
-    let number = |text: &str| text.parse::<u32>().map_err(|error| format!("`{text}`: {error}"));
-    match text.split_once('/') {
-        Some((at, of)) => Ok((number(at)?, Some(number(of)?))),
-        None => Ok((number(text)?, None)),
-    }
-}
-
-pub fn task(arguments: &TaskArguments, remote: &Remote) -> Result<(), Error> {
-    let workflow = Workflow::open(&arguments.file, &arguments.set, &environment)?;
-    let stop = Arc::new(Stop::new());
-    on_signal(&stop)?;
-    let observer = progress::observer(arguments.progress);
-    let options = Options {
-        work: arguments.work.join(&workflow.name),
-        selection: Selection::default(),
-        threads: threads(arguments.jobs),
-        memory: None,
-        observer: observer.as_ref(),
-        stop: &stop,
-        remote,
-    };
-    let (at, of) = arguments.partition;
-    let stage = task_stage(&workflow, &arguments.stage)?;
-    let journal = Journal::of_task(&options.work, (stage, at), &workflow, &arguments.set, observer.as_ref());
-    let options = Options { observer: &journal, ..options };
-    let made = run_task(&workflow, &options, stage, at, of);
-    journal.end_task(&made);
-    let made = made?;
-    if !matches!(arguments.progress, Style::Json | Style::None) {
-        say(&format!(
-            "partition {at} of `{}` {}",
-            arguments.stage,
-            if made { "is made" } else { "was there" }
-        ));
-    }
-    Ok(())
-}
-
 pub(super) fn threads(jobs: Option<u32>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     jobs.map_or_else(cores, |jobs| jobs as usize)
@@ -270,7 +222,17 @@ fn closing(decisions: &[(String, Decision)], work: &Path) -> String {
 }
 
 pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
-    show_plan(&arguments.common, arguments.json, remote)
+    let PlanArguments { common, json, format, profile } = arguments;
+    if *format == Format::Snakemake {
+        return super::cluster::snakefile(
+            &common.file,
+            &common.set,
+            &common.work,
+            profile.as_deref(),
+            remote,
+        );
+    }
+    show_plan(common, *json || *format == Format::Json, remote)
 }
 
 fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Error, environment, print_json};
+use super::{Error, cluster, environment, print_json};
+use crate::cluster::state::State as Jobs;
 use crate::report::{bytes, count, seconds};
 use crate::stage::partition::Standing;
 use crate::workflow::status::{StageStatus, State, Status, TaskState, TaskStatus};
@@ -30,14 +31,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let workflow = Workflow::open(&arguments.file, &arguments.set, &environment)?;
     let work = arguments.work.join(&workflow.name);
     let status = Status::new(&workflow, &work)?;
+    let jobs = Jobs::new(&std::path::absolute(&work).unwrap_or_else(|_| work.clone()))?;
     if arguments.json {
-        return print_json(&status);
+        let mut value = serde_json::to_value(&status).unwrap_or_default();
+        if let Some(jobs) = &jobs {
+            value["jobs"] = serde_json::to_value(jobs).unwrap_or_default();
+        }
+        return print_json(&value);
     }
     let mut out = io::stdout().lock();
     let width = status.stages.iter().map(|of| of.stage.len()).max().unwrap_or(0);
     for of in &status.stages {
         let standing = Standing::listed(&of.partitions);
-        writeln!(out, "{:width$}  {:9}  {}{standing}", of.stage, of.uses, words(of))?;
+        let in_queue = jobs.as_ref().and_then(|jobs| jobs.stages.get(&of.stage));
+        let words = match &of.state {
+            // Jobs run in other processes than the one that holds the folder.
+            State::Interrupted { .. } if in_queue.is_some_and(|jobs| jobs.counts.goes_on()) => {
+                "in the queue".to_owned()
+            }
+            _ => words(of),
+        };
+        writeln!(out, "{:width$}  {:9}  {words}{standing}", of.stage, of.uses)?;
+        for line in in_queue.map(cluster::stage_lines).unwrap_or_default() {
+            writeln!(out, "{:width$}    {line}", "")?;
+        }
         for TaskStatus { partition, state, log } in &of.tasks {
             let state = match state {
                 TaskState::Running => "is being made".to_owned(),
@@ -46,6 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             };
             writeln!(out, "{:width$}    partition {partition} {state}; log {}", "", log.display())?;
         }
+    }
+    if let Some(jobs) = &jobs {
+        writeln!(out, "{}", cluster::summary(jobs))?;
     }
     let running = status.running.map_or_else(|| "not running".to_owned(), |by| format!("in use by {by}"));
     Ok(writeln!(out, "{}: {running}", work.display())?)

@@ -136,11 +136,15 @@ fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
 
 impl Partitioned for Config {
     fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        let mut bounds = Bounds::new(self.size());
         for unit in self.units(&input(task)?.path(INTERVALS))? {
             bounds.push(unit.interval.len());
         }
         Ok(bounds.finish())
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(PARTITION)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

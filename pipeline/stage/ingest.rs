@@ -378,11 +378,15 @@ impl Stage for Config {
 
 impl Partitioned for Config {
     fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.partition.unwrap_or(PARTITION));
+        let mut bounds = Bounds::new(self.size());
         for (_, file) in self.expanded(task.base)? {
             bounds.push(bytes(task, &file)?);
         }
         Ok(bounds.finish())
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(PARTITION)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

@@ -5,10 +5,13 @@
 //! ([`Task::parts`]), with `partition.json`, which says what it holds, written last. When all are there, the stage puts
 //! them together, and they go when the artifact is published. Memory: that of one partition at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,6 +54,83 @@ impl Partition {
     /// The name of the folder that it lies in.
     fn folder(self) -> String {
         format!("part-{:05}-of-{:05}", self.at, self.of)
+    }
+}
+
+/// Which partitions are wanted of some work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// These.
+    Numbers {
+        /// Ranges of numbers; both ends belong to them.
+        ranges: Vec<RangeInclusive<u32>>,
+        /// How many partitions there should be.
+        of: Option<u32>,
+    },
+    /// Every one whose number leaves this remainder when divided, whatever their number: the shares of all remainders are
+    /// the whole.
+    Share {
+        /// The remainder.
+        at: u32,
+        /// The divisor.
+        of: NonZeroU32,
+    },
+}
+
+impl Wanted {
+    /// Their numbers, when there are `count` partitions; each once.
+    ///
+    /// # Errors
+    /// When one is wanted that there is not.
+    pub fn among(&self, count: usize) -> Result<Vec<u32>, Error> {
+        match self {
+            Self::Share { at, of } => {
+                let step = of.get() as usize;
+                Ok((0..count)
+                    .skip(*at as usize)
+                    .step_by(step)
+                    .filter_map(|at| u32::try_from(at).ok())
+                    .collect())
+            }
+            Self::Numbers { ranges, of } => {
+                let wrong = |at: u32| of.is_some_and(|of| of as usize != count) || at as usize >= count;
+                if let Some(range) = ranges.iter().find(|range| wrong(*range.end())) {
+                    let at = if wrong(*range.start()) { *range.start() } else { *range.end() };
+                    return Err(Error::NoSuchPartition { at, of: *of, count });
+                }
+                Ok(ranges.iter().cloned().flatten().collect::<BTreeSet<u32>>().into_iter().collect())
+            }
+        }
+    }
+
+    /// Reads a share: `3/64`.
+    ///
+    /// # Errors
+    /// What was expected, in words.
+    pub fn parse_share(text: &str) -> Result<Self, String> {
+        let refused = || format!("expected a share such as `0/8` to `7/8`, found `{text}`");
+        let (at, of) = text.split_once('/').ok_or_else(refused)?;
+        let (at, of): (u32, NonZeroU32) =
+            (at.parse().map_err(|_| refused())?, of.parse().map_err(|_| refused())?);
+        if at < of.get() { Ok(Self::Share { at, of }) } else { Err(refused()) }
+    }
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    /// Reads `3`, `0-4,7` or, with how many there should be, `0-4,7/12`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused = || format!("expected partitions such as `3`, `0-4,7` or `0-4,7/12`, found `{text}`");
+        let number = |text: &str| text.parse::<u32>().map_err(|_| refused());
+        let (list, of) = text.split_once('/').map_or((text, None), |(list, of)| (list, Some(of)));
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (number(first)?, number(last)?);
+            if first <= last { Ok(first..=last) } else { Err(refused()) }
+        };
+        let ranges = list.split(',').map(range).collect::<Result<_, _>>()?;
+        Ok(Self::Numbers { ranges, of: of.map(number).transpose()? })
     }
 }
 
@@ -156,6 +236,9 @@ pub trait Partitioned {
     /// numbers, a function of the configuration and of what is read. Nothing is written.
     fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error>;
 
+    /// How much of what it reads each of them takes, about: bytes of files or bases.
+    fn size(&self) -> u64;
+
     /// Reads what every partition needs.
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error>;
 }
@@ -177,7 +260,6 @@ pub trait Work {
 /// Makes all partitions that are not there yet, and puts them together. One that fails does not keep the others from
 /// being made.
 pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
-    clear_abandoned(task.work)?;
     let partitions = Partition::between(&stage.bounds(task)?)?;
     let work = stage.open(task)?;
     let (mut before, mut failures) = (0, Vec::new());
@@ -194,10 +276,10 @@ pub fn run(stage: &dyn Partitioned, task: &Task) -> Result<Outcome, Error> {
     work.merge(&mut partitions.into_iter().map(|partition| open(task.parts, partition)))
 }
 
-/// Makes a partition where a run finds it, unless it is there; tells whether it was made. Any number of processes may do
-/// so at once: the first that is done is kept.
-pub fn make(work: &dyn Work, task: &Task, partition: Partition) -> Result<bool, Error> {
-    make_or_open(work, task, partition).map(|(_, made)| made)
+/// Makes a partition where a run finds it, unless it is there; tells whether it was made, and how many bases were worked on
+/// for it. Any number of processes may do so at once: the first that is done is kept.
+pub fn make(work: &dyn Work, task: &Task, partition: Partition) -> Result<(bool, u64), Error> {
+    make_or_open(work, task, partition).map(|(kept, made)| (made, kept.made.bases))
 }
 
 fn make_or_open(work: &dyn Work, task: &Task, partition: Partition) -> Result<(Finished, bool), Error> {
@@ -249,6 +331,15 @@ impl Standing {
         made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
     }
 
+    /// The numbers of those that are not there.
+    pub fn absent(&self) -> Vec<u32> {
+        let wanted = self
+            .missing
+            .parse::<Wanted>()
+            .and_then(|wanted| wanted.among(self.of as usize).map_err(|error| error.to_string()));
+        wanted.unwrap_or_default()
+    }
+
     /// Some of them, to be written behind something else.
     pub fn listed(all: &[Self]) -> String {
         all.iter().fold(String::new(), |text, standing| format!("{text}; {standing}"))
@@ -256,17 +347,25 @@ impl Standing {
 
     /// `made` ascends.
     fn with(made: &[u32], of: u32) -> Self {
-        let (mut missing, mut next) = (Vec::new(), 0);
-        for &at in made.iter().chain([&of]) {
-            match at.saturating_sub(next) {
-                0 => {}
-                1 => missing.push(next.to_string()),
-                _ => missing.push(format!("{next}-{}", at - 1)),
-            }
-            next = at + 1;
-        }
-        Self { of, made: u32::try_from(made.len()).unwrap_or(of), missing: missing.join(",") }
+        let missing = (0..of).filter(|at| made.binary_search(at).is_err());
+        Self { of, made: u32::try_from(made.len()).unwrap_or(of), missing: listed(missing) }
     }
+}
+
+/// Ascending numbers as `3-5,7`.
+pub fn listed(numbers: impl IntoIterator<Item = u32>) -> String {
+    let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+    for at in numbers {
+        match ranges.last_mut() {
+            Some(range) if *range.end() + 1 == at => *range = *range.start()..=at,
+            _ => ranges.push(at..=at),
+        }
+    }
+    let range = |range: RangeInclusive<u32>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    ranges.into_iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Display for Standing {
@@ -406,6 +505,38 @@ mod tests {
     }
 
     #[test]
+    fn wanted_partitions_are_numbers_that_there_are() {
+        let wanted = |text: &str| text.parse::<Wanted>().unwrap();
+        let share = |text: &str| Wanted::parse_share(text).unwrap();
+        for (wanted, count, expected) in [
+            (wanted("3"), 12, vec![3]),
+            (wanted("3/12"), 12, vec![3]),
+            (wanted("7,0-2,1"), 12, vec![0, 1, 2, 7]),
+            (wanted("0-2/3"), 3, vec![0, 1, 2]),
+            (share("0/4"), 10, vec![0, 4, 8]),
+            (share("3/4"), 10, vec![3, 7]),
+            (share("3/4"), 3, vec![]),
+            (share("0/1"), 3, vec![0, 1, 2]),
+        ] {
+            assert_eq!(wanted.among(count).unwrap(), expected, "{wanted:?}");
+        }
+        for (text, count, expected) in [
+            ("0-4", 3, "no partition 4: it falls into 3, from 0 to 2"),
+            ("0-2/4", 3, "no partition 0 of 4: it falls into 3, from 0 to 2"),
+            ("5-6", 5, "no partition 5: it falls into 5, from 0 to 4"),
+        ] {
+            assert_eq!(wanted(text).among(count).unwrap_err().to_string(), expected);
+        }
+        for text in ["", "x", "1,", "2-1", "1/", "-1"] {
+            let error = text.parse::<Wanted>().unwrap_err();
+            assert!(error.starts_with("expected partitions such as"), "{text}: {error}");
+        }
+        for text in ["1", "4/4", "0/0", "/2", "a/2"] {
+            assert!(Wanted::parse_share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_made_shows_in_the_names_of_its_folders() {
         let parts = tempfile::tempdir().unwrap();
         let folder = |at, of| Partition { at, of, start: 0, end: 0 }.folder();
@@ -422,6 +553,8 @@ mod tests {
         assert_eq!(Standing::of_all(parts.path()).len(), 3);
         for (made, of, missing) in [(&[][..], 1, "0"), (&[0], 1, ""), (&[0, 2, 3], 6, "1,4-5")] {
             assert_eq!(Standing::with(made, of).missing, missing);
+            let absent = Standing::with(made, of).absent();
+            assert_eq!(absent, (0..of).filter(|at| !made.contains(at)).collect::<Vec<_>>());
         }
         assert_eq!(made(&parts.path().join("none")), BTreeMap::new());
     }

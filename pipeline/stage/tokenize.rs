@@ -99,12 +99,16 @@ impl Stage for Config {
 
 impl Partitioned for Config {
     fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
-        let mut bounds = Bounds::new(self.partition());
+        let mut bounds = Bounds::new(self.size());
         for_each_stretch::<Error>(&windows(task)?.path(WINDOWS), |stretch| {
             bounds.push(stretch.interval.len());
             Ok(())
         })?;
         Ok(bounds.finish())
+    }
+
+    fn size(&self) -> u64 {
+        self.partition()
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

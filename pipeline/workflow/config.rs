@@ -20,7 +20,7 @@ use miette::NamedSource;
 use serde_json::Value;
 
 use self::documents::Source;
-use self::settings::Resources;
+use self::settings::{Engine, Resources};
 use super::matrix::Combination;
 use super::mistake::{Invalid, Problem};
 use super::yaml::{self, Span};
@@ -38,6 +38,8 @@ pub struct Workflow {
     pub path: PathBuf,
     /// The files that it includes, and their texts.
     pub included: Vec<(PathBuf, String)>,
+    /// What it says of engines.
+    pub engine: Engine,
     /// The stages, each after those that it reads from.
     pub stages: Vec<Entry>,
     /// The stages that a `when` leaves out, and those that cannot do without one of them.
@@ -249,6 +251,7 @@ impl<'a> Reader<'a> {
     fn workflow(&mut self) -> Option<Workflow> {
         let document = self.document()?;
         let name = self.name(document.name.as_ref());
+        let engine = self.engine(document.engine.as_ref());
         let env = self.env(&document.env);
         let names = self.params(&document.params, env);
         let axes = self.matrix(&document.matrix, &names);
@@ -266,7 +269,19 @@ impl<'a> Reader<'a> {
         let (stages, left_out) = self.expanded(drafts, &order);
         let path = self.sources[0].path.clone();
         let included = self.sources[1..].iter().map(|source| (source.path.clone(), source.text.clone()));
-        Some(Workflow { name: name?, path, included: included.collect(), stages, left_out })
+        let included = included.collect();
+        Some(Workflow { name: name?, path, included, engine: engine?, stages, left_out })
+    }
+
+    fn engine(&mut self, item: Option<&yaml::Item>) -> Option<Engine> {
+        let Some(item) = item else { return Some(Engine::default()) };
+        match serde_path_to_error::deserialize::<_, Engine>(item.to_json()) {
+            Ok(engine) => Some(engine),
+            Err(error) => {
+                self.problem(item.span, format!("`engine`: {error}"), None);
+                None
+            }
+        }
     }
 
     fn name(&mut self, item: Option<&yaml::Item>) -> Option<String> {

@@ -11,15 +11,16 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::config::Entry;
-use super::lock::lock;
+use super::journal::Journal;
+use super::lock::{self, lock};
 use super::plan::{Choice, MadeFrom, choose, consider, files};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Selection, Workflow, journal, with_causes};
+use super::{Decision, Error, Override, Selection, Workflow, journal, with_causes};
 use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
-use crate::stage::partition::{self, Partition, Partitioned, Standing};
+use crate::stage::partition::{self, Partition, Partitioned, Standing, Wanted};
 use crate::stage::{self, Leaves, Outcome, Task};
 use crate::{TOOL, fs};
 
@@ -60,6 +61,7 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     fs::create_dir_all(&options.work.join(".cache"))?;
     let _lock = lock(&options.work)?;
     staging::clear(&options.work)?;
+    clear_abandoned(&options.work)?;
     workflow.tell_left_out(options.observer);
     let run = Run::new(workflow, options, choices);
     let result = run.all();
@@ -72,31 +74,138 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     Ok(decisions)
 }
 
-/// Makes one partition of a stage where a run of the workflow finds it; what the stage reads must be there. Tells whether
-/// it was made: it may have been there. Takes no lock: any number of these may go on at once, beside a run too.
+/// What came of partitions that were asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// The numbers of those that were made.
+    pub made: Vec<u32>,
+    /// The numbers of those that were there.
+    pub there: Vec<u32>,
+    /// Whether the artifact was there that is made of all of them.
+    pub put_together: bool,
+}
+
+/// Makes partitions of a stage where a run of the workflow finds them, those that are not there; what the stage reads must be
+/// there, or come within `patience`: other machines may be slow to see it. One that fails does not keep the others from being
+/// made. Takes no lock: any number of these may go on at once, beside a run too. `overrides` are those that the
+/// workflow was opened with.
 pub fn run_task(
     workflow: &Workflow,
     options: &Options,
-    stage: &str,
-    at: u32,
-    of: Option<u32>,
-) -> Result<bool, Error> {
+    overrides: &[Override],
+    (stage, wanted): (&str, &Wanted),
+    patience: Duration,
+) -> Result<Tasks, Error> {
     let (entry, partitioned) = one_partitioned(workflow, stage)?;
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options, Vec::new());
-    let reads = run.reads(entry)?;
+    let reads = patiently(&options.work, patience, || run.reads(entry))?;
     let key = reads.made_from.action_key(entry);
     if Artifact::open(&options.work.join(&entry.name)).is_ok_and(|there| there.manifest.action_key == key) {
-        return Ok(false);
+        return Ok(Tasks { put_together: true, ..Tasks::default() });
     }
     let parts = staging::partial(&options.work, &entry.name, &key)?;
-    run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
+    let results = run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
         let partitions = Partition::between(&partitioned.bounds(task)?)?;
-        let wanted = partitions.get(at as usize).filter(|found| of.is_none_or(|of| of == found.of));
-        let count = partitions.len();
-        let wanted = wanted.ok_or(stage::Error::NoSuchPartition { at, of, count })?;
-        partition::make(partitioned.open(task)?.as_ref(), task, *wanted)
-    })
+        let wanted = wanted.among(partitions.len())?;
+        let work = partitioned.open(task)?;
+        let (mut results, mut before) = (Vec::new(), 0);
+        for at in wanted {
+            let journal =
+                Journal::of_task(&options.work, (&entry.name, at), workflow, overrides, options.observer);
+            let task = Task { observer: &journal, before, ..*task };
+            let make = || partition::make(work.as_ref(), &task, partitions[at as usize]);
+            let result = with_retries(entry.retries, &journal, &entry.name, || {
+                make().map_err(|error| run.in_stage(entry, error))
+            });
+            let ends = result.as_ref().is_err_and(ends);
+            before += result.as_ref().map_or(0, |(_, bases)| *bases);
+            let result = result.map(|(made, _)| made);
+            journal.end_task(&result);
+            results.push((at, result));
+            if ends {
+                break;
+            }
+        }
+        Ok(results)
+    })?;
+    tasks(entry, results)
+}
+
+/// Whether what comes after it would end for the same reason at once.
+fn ends(error: &Error) -> bool {
+    matches!(error, Error::Interrupted { .. }) || error.is_out_of_time()
+}
+
+fn tasks(entry: &Entry, results: Vec<(u32, Result<bool, Error>)>) -> Result<Tasks, Error> {
+    let (of, mut tasks, mut failures) = (results.len(), Tasks::default(), Vec::new());
+    for (at, result) in results {
+        match result {
+            Ok(true) => tasks.made.push(at),
+            Ok(false) => tasks.there.push(at),
+            Err(error) if of == 1 || ends(&error) => return Err(error),
+            Err(error) => failures.push((at, error)),
+        }
+    }
+    if failures.is_empty() {
+        return Ok(tasks);
+    }
+    Err(Error::Tasks { stage: entry.name.clone(), of, failures })
+}
+
+/// Makes one stage, unless it is there as it would be made now; what it reads must be there, or come within `patience`. Any
+/// number of these may go on at once in a work folder, on any machine that sees it, but no run: of those that make the same
+/// stage one makes it, and the others wait for it. Where locks of files do not reach other machines, each makes it, and one
+/// artifact stays.
+pub fn run_stage(
+    workflow: &Workflow,
+    options: &Options,
+    stage: &str,
+    patience: Duration,
+) -> Result<Decision, Error> {
+    let at = one(workflow, stage)?;
+    let entry = &workflow.stages[at];
+    fs::create_dir_all(&options.work.join(".cache"))?;
+    let _shared = lock::share(&options.work)?;
+    let _own = lock::own(&options.work, &entry.name)?;
+    let choices = vec![Choice::Consider; workflow.stages.len()];
+    let run = Run { shares: true, ..Run::new(workflow, options, choices) };
+    patiently(&options.work, patience, || run.inputs(entry))?;
+    let result = run.stage(at, options.threads);
+    run.tell(at, &result);
+    let kept = run.keep_with_others(&entry.name);
+    let decision = result?;
+    kept?;
+    Ok(decision)
+}
+
+/// Between two looks for what is not there yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Does what needs artifacts again, for some time, while one of them is not there: what another machine has published can
+/// take a while to be seen.
+fn patiently<T>(work: &Path, patience: Duration, act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let began = Instant::now();
+    loop {
+        match act() {
+            Err(Error::MissingInput { .. }) if began.elapsed() < patience => {
+                std::thread::sleep(LOOK_AGAIN);
+                // To list a folder makes network file systems ask for what is new in it.
+                drop(std::fs::read_dir(work).map(Iterator::count));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The place of the one stage that a name stands for.
+fn one(workflow: &Workflow, stage: &str) -> Result<usize, Error> {
+    let positions = workflow.positions(stage)?;
+    let [position] = positions[..] else {
+        let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
+        return Err(Error::SeveralStages { stage: stage.to_owned(), names });
+    };
+    Ok(position)
 }
 
 /// The one stage that a name stands for, whose work must fall into partitions.
@@ -104,29 +213,16 @@ fn one_partitioned<'a>(
     workflow: &'a Workflow,
     stage: &str,
 ) -> Result<(&'a Entry, &'a dyn Partitioned), Error> {
-    let positions = workflow.positions(stage)?;
-    let [position] = positions[..] else {
-        let names = positions.iter().map(|&position| workflow.stages[position].name.clone()).collect();
-        return Err(Error::SeveralStages { stage: stage.to_owned(), names });
-    };
-    let entry = &workflow.stages[position];
+    let entry = &workflow.stages[one(workflow, stage)?];
     match entry.stage.partitioned() {
         Some(partitioned) => Ok((entry, partitioned)),
         None => Err(Error::NotPartitioned { stage: entry.name.clone(), kind: entry.kind().name }),
     }
 }
 
-/// The name of the stage that [`run_task`] would take for this one.
-///
-/// # Errors
-/// When there is none, or several, or its work does not fall into partitions.
-pub fn task_stage<'a>(workflow: &'a Workflow, stage: &str) -> Result<&'a str, Error> {
-    one_partitioned(workflow, stage).map(|(entry, _)| entry.name.as_str())
-}
-
 /// How the work of a stage falls into partitions, and which of them are there; nothing if it does not, or if that cannot be
 /// told: what it reads is not there, or not on this machine. Changes nothing.
-pub(super) fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option<Standing> {
+pub fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option<Standing> {
     let partitioned = entry.stage.partitioned()?;
     if files(entry).ok()?.iter().any(|file| file.address.is_some()) {
         return None;
@@ -139,11 +235,19 @@ pub(super) fn standing(workflow: &Workflow, options: &Options, entry: &Entry) ->
     Some(Standing::new(&parts, u32::try_from(bounds.len() - 1).ok()?))
 }
 
+/// Removes partitions that processes which are gone left unfinished.
+pub(super) fn clear_abandoned(work: &Path) -> Result<(), Error> {
+    let cleared = partition::clear_abandoned(work);
+    cleared.map_err(|source| Error::Stage { stage: partition::TASKS.to_owned(), source: Box::new(source) })
+}
+
 struct Run<'a> {
     workflow: &'a Workflow,
     options: &'a Options<'a>,
     /// What the selection says of each stage.
     choices: Vec<Choice>,
+    /// Whether other processes make stages in the work folder meanwhile.
+    shares: bool,
     hashes: Hashes,
     seconds: Mutex<BTreeMap<String, f64>>,
     /// When they were last written.
@@ -176,7 +280,8 @@ impl<'a> Run<'a> {
         let hashes = Hashes::load(&hashes_file(&options.work));
         let seconds = Mutex::new(load_seconds(&options.work));
         let seconds_kept = Mutex::new(Instant::now());
-        Self { workflow, options, choices, hashes, seconds, seconds_kept, reused: Mutex::default() }
+        let (shares, reused) = (false, Mutex::default());
+        Self { workflow, options, choices, shares, hashes, seconds, seconds_kept, reused }
     }
 
     /// Every stage, each as soon as it can run.
@@ -317,6 +422,10 @@ impl<'a> Run<'a> {
             }
         };
         self.check_unchanged(entry, &reads.made_from)?;
+        if self.shares && self.is_there(entry, &reads.made_from) {
+            // Made meanwhile where our lock does not reach.
+            return Ok(staging.abandon()?);
+        }
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &reads.made_from, outcome)?;
@@ -324,6 +433,12 @@ impl<'a> Run<'a> {
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
+    }
+
+    /// Whether the artifact of a stage is there, made from these things.
+    fn is_there(&self, entry: &Entry, made_from: &MadeFrom) -> bool {
+        let artifact = Artifact::open(&self.options.work.join(&entry.name));
+        artifact.is_ok_and(|artifact| artifact.manifest.action_key == made_from.action_key(entry))
     }
 
     /// Where a stage writes, and the folder of the partitions of its work.
@@ -334,7 +449,8 @@ impl<'a> Run<'a> {
             let parts = staging.folder().to_owned();
             return Ok((staging, parts));
         }
-        let staging = Staging::begin(work, name)?;
+        let staging =
+            if self.shares { Staging::begin_apart(work, name)? } else { Staging::begin(work, name)? };
         let parts = match entry.stage.partitioned() {
             Some(_) => staging::only_partial(work, name, &key)?,
             None => staging.folder().to_owned(),
@@ -455,11 +571,16 @@ impl<'a> Run<'a> {
             reused: &reused,
             workflow: &self.workflow.name,
         };
-        act(&task).map_err(|error| match error {
+        act(&task).map_err(|error| self.in_stage(entry, error))
+    }
+
+    /// What a stage failed with, as an error of the workflow.
+    fn in_stage(&self, entry: &Entry, error: stage::Error) -> Error {
+        match error {
             stage::Error::Interrupted => self.interrupted(entry),
             stage::Error::Changed { path } => Error::Changed { stage: entry.name.clone(), path },
             error => Error::Stage { stage: entry.name.clone(), source: Box::new(error) },
-        })
+        }
     }
 
     /// Why a stage stopped before its end: it was asked to, or its time was up.
@@ -509,12 +630,23 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         *kept = Instant::now();
-        self.keep_seconds()
+        if self.shares { Ok(()) } else { self.keep_seconds() }
     }
 
     fn keep_seconds(&self) -> Result<(), Error> {
         let path = seconds_file(&self.options.work);
         Ok(fs::write_json(&path, serde_json::to_vec_pretty(&*locked(&self.seconds)))?)
+    }
+
+    /// Keeps hashes, and the times of a stage, beside those that other processes keep.
+    fn keep_with_others(&self, stage: &str) -> Result<(), Error> {
+        let work = &self.options.work;
+        let _own = lock::own(work, "~memory")?; // no stage has this name
+        self.hashes.save_with_others(&hashes_file(work))?;
+        let (mut all, own) = (load_seconds(work), locked(&self.seconds).clone());
+        let parts = stage::part(stage, "");
+        all.extend(own.into_iter().filter(|(name, _)| name == stage || name.starts_with(&parts)));
+        Ok(fs::write_json(&seconds_file(work), serde_json::to_vec_pretty(&all))?)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::config::Entry;
-use super::execute::hashes_file;
+use super::execute::{clear_abandoned, hashes_file};
 use super::lock::lock;
 use super::plan::MadeFrom;
 use super::status::bytes_in;
@@ -18,7 +18,7 @@ use crate::artifact::staging::{PARTIAL, STAGING};
 use crate::artifact::{Artifact, Hashes, MANIFEST, staging};
 use crate::fs;
 use crate::stage::Leaves;
-use crate::stage::partition::{self, TASKS};
+use crate::stage::partition;
 
 /// What every [`crate::artifact::SCHEMA`] begins with, of any version.
 const ANY_SCHEMA: &str = "genomill/artifact/";
@@ -49,8 +49,7 @@ pub fn collect(workflows: &[&Workflow], work: &Path, keep: bool) -> Result<Vec<G
     if !keep {
         found.iter().try_for_each(|garbage| remove(work, &garbage.path))?;
         staging::clear(work)?;
-        let abandoned = partition::clear_abandoned(work);
-        abandoned.map_err(|source| Error::Stage { stage: TASKS.to_owned(), source: Box::new(source) })?;
+        clear_abandoned(work)?;
     }
     Ok(found)
 }

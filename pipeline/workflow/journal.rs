@@ -131,11 +131,9 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Keeps why a partition was not made; of one that was made, or is none, no log stays.
+    /// Keeps why a partition was not made; of one that was made no log stays.
     pub fn end_task(self, result: &Result<bool, Error>) {
-        if let Err(error) = result
-            && !error.is_no_such_partition()
-        {
+        if let Err(error) = result {
             return self.keep_failure(error);
         }
         let log = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +207,11 @@ fn create(path: &Path) -> Result<File, fs::Error> {
     fs::create_dir_all(folder)?;
     let names = logs_in(folder);
     for old in names.iter().take((names.len() + 1).saturating_sub(KEPT)) {
-        std::fs::remove_file(old).map_err(fs::error("remove", old))?;
+        match std::fs::remove_file(old) {
+            // Another process makes place too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(fs::error("remove", old))?,
+        }
     }
     File::options().create_new(true).append(true).open(path).map_err(fs::error("create", path))
 }

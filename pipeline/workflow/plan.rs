@@ -268,6 +268,17 @@ pub(super) fn files(entry: &Entry) -> Result<Vec<stage::File>, Error> {
     files.map_err(|error| Error::Stage { stage: entry.name.clone(), source: Box::new(error) })
 }
 
+/// The files from outside that a stage reads, where they lie; none if one of them is at an address, or they cannot be told.
+pub fn paths_read(entry: &Entry) -> Option<Vec<PathBuf>> {
+    let path = |file: stage::File| file.address.is_none().then(|| entry.folder.join(&file.path));
+    files(entry).ok()?.into_iter().map(path).collect()
+}
+
+/// Their size, in bytes; none where it cannot be told without the network.
+pub fn bytes_read(entry: &Entry) -> Option<u64> {
+    paths_read(entry)?.iter().map(|path| Some(std::fs::metadata(path).ok()?.len())).sum()
+}
+
 fn source(entry: &Entry, file: &stage::File, hashes: &Hashes) -> Result<SourceFile, Error> {
     let path = file.path.to_string_lossy().into_owned();
     if file.address.is_some() {

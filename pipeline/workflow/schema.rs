@@ -1,5 +1,6 @@
 //! The JSON Schema of workflow files, generated from the types, for editors.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,10 @@ use crate::stage;
 pub fn workflow() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let settings = settings::schemas(&mut generator);
+    let mut engine: Value = settings::Engine::json_schema(&mut generator).into();
+    engine["description"] =
+        "What runs the workflow elsewhere: `engine: {slurm: {profile: site.yaml}}` for `genomill submit`."
+            .into();
     let kinds: Vec<Value> =
         stage::KINDS.iter().map(|kind| stage_schema(kind, &settings, &mut generator)).collect();
     let mut definitions: Value = generator.take_definitions(true).into();
@@ -25,6 +30,7 @@ pub fn workflow() -> Value {
                 "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$",
                 "description": "Names the folder of the artifacts: work/<name>/."
             },
+            "engine": engine,
             "include": {
                 "type": "array", "items": { "type": "string" },
                 "description": "Workflow files, relative to this one, whose params, matrix, env and stages are taken in. Nothing may be defined twice. Paths start from the folder of the file that they are written in."

@@ -91,9 +91,52 @@ fn partitions_give_the_same_shards_wherever_and_however_often_they_are_made() {
     assert!(scratch.artifact("tokens/train/part-00003.parquet").exists());
     assert!(!scratch.artifact(".partial/tokens").exists(), "what was put together is gone");
     let output = task("1/5").wait_with_output().unwrap();
-    assert!(stderr(&output).contains("partition 1 of `tokens` was there"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("`tokens` was there, made of all"), "{}", stderr(&output));
     let left: Vec<_> = fs::read_dir(scratch.artifact(".tasks")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn stages_made_by_themselves_side_by_side_give_what_a_run_gives() {
+    let (whole, scratch) = (Scratch::lambda(), in_partitions());
+    whole.ran(&[]);
+    let task = |arguments: &[&str]| {
+        let mut command = scratch.command("run-task", arguments);
+        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let said = |child: std::process::Child| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    // Waits for what it reads.
+    let early = task(&["split", "--wait", "60 s"]);
+    for stage in ["raw", "clean"] {
+        assert!(said(task(&[stage])).contains(&format!("`{stage}` is made")));
+    }
+    assert!(said(early).contains("`split` is made"));
+    let both = [task(&["windows"]), task(&["bpe"]), task(&["bpe"])];
+    let both = both.map(said).join("");
+    assert!(both.contains("`bpe` is made") && both.contains("`bpe` was there"), "{both}");
+    let text = said(task(&["tokens", "--share", "1/2"]));
+    assert!(text.contains("partitions 1,3 of `tokens` are made"), "{text}");
+    let text = said(task(&["tokens", "--partition", "0-1"]));
+    assert!(text.contains("partition 0 of `tokens` is made; partition 1 of `tokens` was there"), "{text}");
+    assert!(said(task(&["tokens", "--share", "7/8"])).contains("no partition of `tokens` in this share"));
+    let output = task(&["shards"]).wait_with_output().unwrap();
+    assert!(stderr(&output).contains("stage `shards` needs `tokens`, which is not there"), "{output:?}");
+    said(task(&["tokens"]));
+    said(task(&["shards"]));
+    let shards = |scratch: &Scratch| {
+        let mut all = scratch.contents();
+        all.retain(|path, _| !path.starts_with("tokens/"));
+        all
+    };
+    assert_eq!(shards(&scratch), shards(&whole));
+    assert_eq!(scratch.ran(&[]), [""; 0], "nothing is left to do");
+    let output =
+        task(&["raw", "--time", "0 s", "--set", "raw.on_bad_record=skip"]).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(124), "{}", stderr(&output));
 }
 
 #[test]
@@ -116,6 +159,7 @@ fn a_partition_that_is_not_whole_is_made_again_and_a_wrong_number_is_refused() {
     for (stage, partition, expected) in [
         ("tokens", "5", "no partition 5: it falls into 5, from 0 to 4"),
         ("tokens", "0/6", "no partition 0 of 6: it falls into 5, from 0 to 4"),
+        ("tokens", "0,3-6", "no partition 6: it falls into 5, from 0 to 4"),
         ("shards", "0", "stage `shards` is a `shard`, whose work is not done in partitions"),
         ("tokns", "0", "did you mean `tokens`?"),
     ] {

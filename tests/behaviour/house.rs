@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::support::{genomill, root};
 
 /// From the top of the house to the ground.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "cli",
+    "cluster",
     "workflow",
     "stage",
     "report",
@@ -117,7 +118,7 @@ fn every_example_tells_editors_of_the_schema() {
 
 #[test]
 fn schemas_are_what_the_types_say() {
-    for of in ["workflow", "manifest", "shard", "tasks"] {
+    for of in ["workflow", "manifest", "shard", "tasks", "profile"] {
         let output = genomill().args(["schema", of]).output().unwrap();
         let path = root().join(format!("schemas/{of}.schema.json"));
         let kept = std::fs::read_to_string(&path).unwrap();

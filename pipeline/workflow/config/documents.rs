@@ -23,13 +23,15 @@ pub(super) struct Source {
 pub(super) struct Document {
     /// The name that the workflow file gives; those of included files are for running them alone.
     pub name: Option<Item>,
+    /// What the workflow file says of engines; as the name, that of included files is for running them alone.
+    pub engine: Option<Item>,
     pub env: Vec<Entry>,
     pub params: Vec<Entry>,
     pub matrix: Vec<Entry>,
     pub stages: Option<Vec<Entry>>,
 }
 
-const KEYS: [&str; 6] = ["name", "include", "env", "params", "matrix", "stages"];
+const KEYS: [&str; 7] = ["name", "engine", "include", "env", "params", "matrix", "stages"];
 
 impl Reader<'_> {
     /// Reads the workflow file and all that it includes.
@@ -71,6 +73,7 @@ impl Reader<'_> {
         }
         if file == 0 {
             into.name = item.entry("name").map(|(_, name)| name.clone());
+            into.engine = item.entry("engine").map(|(_, engine)| engine.clone());
         }
         let env = self.section(&item, "env", "`env` is a list of names, or a map from names to defaults");
         self.extend("env", &mut into.env, env);

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::is_name;
-use crate::units::{self, Amount};
+use crate::units::{self, Amount, TimeText};
 
 /// The keys of a stage that are the engine's.
 pub(in crate::workflow) const KEYS: [&str; 4] = ["resources", "retries", "tags", "when"];
@@ -28,6 +29,22 @@ pub(in crate::workflow) struct Settings {
     pub tags: Vec<Tag>,
 }
 
+/// What a workflow says of engines that run it elsewhere: no part of what any result is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// For `genomill submit`.
+    pub slurm: Slurm,
+}
+
+/// What a workflow says of Slurm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slurm {
+    /// The profile of the site, relative to this file; `--profile` on the command line comes before it.
+    pub profile: Option<PathBuf>,
+}
+
 /// What a stage needs of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -43,8 +60,8 @@ pub struct Resources {
     pub gpus: u32,
     /// The most time that a try may take, as `90 s`, `30 min`, `2h` or `1d 12h`: at the next safe point after it the stage
     /// fails, and the next run goes on from what it leaves. Default: as long as it takes.
-    #[serde(deserialize_with = "time")]
-    #[schemars(with = "Time")]
+    #[serde(deserialize_with = "units::time")]
+    #[schemars(with = "TimeText")]
     pub time: Option<Duration>,
 }
 
@@ -72,32 +89,6 @@ impl JsonSchema for Tag {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$" })
     }
-}
-
-/// For the schema: what [`units::parse_time`] reads.
-struct Time;
-
-impl JsonSchema for Time {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Time".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "null"], "pattern": "^([0-9.]+ ?(s|sec|m|min|h|H|d) ?)+$" })
-    }
-}
-
-fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = match Value::deserialize(deserializer)? {
-        Value::Null => return Ok(None),
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    units::parse_time(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// The keys and their schemas.
