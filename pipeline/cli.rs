@@ -4,6 +4,8 @@
 
 mod compare;
 mod doctor;
+#[cfg(feature = "train")]
+mod evaluate;
 mod explain;
 mod export;
 mod gc;
@@ -96,6 +98,9 @@ enum Command {
     /// What a model costs, whether it is right, and its export
     #[command(subcommand)]
     Model(model::Command),
+    /// Score models on benchmark tasks: frozen, fine-tuned, from scratch, or as they are
+    #[cfg(feature = "train")]
+    Evaluate(evaluate::Arguments),
     /// Draw DNA from a trained model, as FASTA
     #[cfg(feature = "train")]
     Generate(generate::Arguments),
@@ -146,6 +151,12 @@ enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Cnn(#[from] crate::evaluate::cnn::Error),
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Encoder(#[from] crate::evaluate::encoder::Error),
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::tasks::Error),
     #[error(transparent)]
     Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
@@ -183,6 +194,8 @@ fn is_stop(error: &Error) -> bool {
         | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. })) => true,
         #[cfg(feature = "train")]
         Error::Cnn(crate::evaluate::cnn::Error::Stopped) => true,
+        #[cfg(feature = "train")]
+        Error::Evaluate(error) => error.is_stop(),
         _ => false,
     }
 }
@@ -212,6 +225,8 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Task(command) => task::run(&command),
         Command::Model(command) => model::run(&command),
+        #[cfg(feature = "train")]
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
         #[cfg(feature = "train")]
         Command::Generate(arguments) => generate::run(&arguments),
         #[cfg(feature = "train")]

@@ -199,7 +199,15 @@ pub const KINDS: &[Kind] = &[
         parse: train::parse,
         schema: train::schema,
     },
-    kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1, Many),
+    Kind {
+        leaves: Leaves::Folder,
+        ..kind::<evaluate::Config>(
+            "evaluate",
+            "Scores a model beside Markov baselines on held-out rows, or models on benchmark tasks",
+            1,
+            Many,
+        )
+    },
     kind::<command::Config>("command", "Runs a program that makes files out of files", 1, One),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1, One),
 ];
@@ -500,6 +508,14 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::Error),
+    /// A model on tasks cannot be asked.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Encoder(#[from] crate::evaluate::encoder::Error),
+    /// Scoring tasks failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Tasks(#[from] crate::evaluate::tasks::Error),
     /// The stage needs libtorch, which this binary was built without.
     #[error(
         "this genomill was built without the trainer; build it with `make build`, or `cargo install --path . --features train`"

@@ -79,7 +79,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
 }
 
 /// Reads the tasks at some paths, one after the other.
-fn for_each_task(
+pub(super) fn for_each_task(
     paths: &[PathBuf],
     reference: &[PathBuf],
     mut each: impl FnMut(&Dataset) -> Result<(), Error>,

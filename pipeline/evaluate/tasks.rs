@@ -35,18 +35,31 @@ use crate::train::Hooks;
 const ALGORITHM: u32 = 1;
 /// One training example in so many validates, where that is drawn.
 const VALIDATION: u64 = 10;
-/// Who looked at a test set before.
-const LOOKS: &str = "looks.json";
+/// Who looked at a test set before: beside the result, and kept for the next.
+pub const LOOKS: &str = "looks.json";
 
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The folder of all results; those of a task, protocol and model lie in a folder of their own.
     pub out: &'a Path,
+    /// Results that these take the place of: looks are counted from there on.
+    pub earlier: Option<&'a Path>,
     /// Where embeddings are kept, if anywhere.
     pub cache: Option<&'a Path>,
-    /// Whether a test set that was looked at may be looked at again.
-    pub again: bool,
+    /// What becomes of a test set that was looked at before.
+    pub again: Again,
+}
+
+/// What becomes of a test set that the same model was scored on by the same protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// A result of the same content is taken as it is; with another configuration, weights or data nothing is looked at.
+    Refuse,
+    /// A result of the same content is taken as it is, else it is looked at again, which is counted.
+    IfOther,
+    /// It is looked at again, which is counted.
+    Always,
 }
 
 /// Why there is no result.
@@ -139,8 +152,8 @@ pub enum Error {
     },
     /// A test set that was looked at before.
     #[error(
-        "the test set of `{task}` has been looked at {looks} times by `{model}` with `{protocol}`, the last time with another \
-         configuration, weights or data (`{}`): a second look must be asked for (--look-again) and is counted in the result",
+        "the test set of `{task}` has been looked at by `{model}` with `{protocol}` (looks: {looks}), the last time with another \
+         configuration, weights or data (`{}`): one more must be asked for (--look-again), and the result counts it",
         place.display()
     )]
     Looked {
@@ -237,25 +250,26 @@ pub fn evaluate(
     let folder = folder(place.out, &dataset.name, config.protocol, &model.name);
     let task = task_of(dataset);
     let key = key(model, &task, config);
-    let mut looks = looks(&folder)?;
-    let last = looks.last().is_some_and(|look: &Look| look.key == key);
-    let is_done = folder.join(FILE).is_file();
-    match (last, is_done, place.again) {
-        (true, true, false) => return Ok(super::result::read(&folder.join(FILE))?),
-        // A run that was stopped goes on: the same look.
-        (true, false, _) => {}
-        _ if looks.is_empty() || place.again => {
-            fs::create_dir_all(&folder)?;
-            forget(&folder)?;
-            looks.push(Look { key: key.clone() });
-            fs::write_json(&folder.join(LOOKS), serde_json::to_vec_pretty(&looks))?;
-        }
-        _ => {
-            let (model, protocol, looks) = (model.name.clone(), config.protocol, looks.len());
-            return Err(Error::Looked { task: dataset.name.clone(), model, protocol, looks, place: folder });
-        }
+    let (mut before, is_done) = (looks(&folder)?, folder.join(FILE).is_file());
+    if let (true, Some(earlier)) = (before.is_empty(), place.earlier) {
+        before = looks(&self::folder(earlier, &dataset.name, config.protocol, &model.name))?;
     }
-    let looks = u32::try_from(looks.len()).unwrap_or(u32::MAX);
+    let is_same = before.last().is_some_and(|look: &Look| look.key == key);
+    if is_same && is_done && place.again != Again::Always {
+        return Ok(super::result::read(&folder.join(FILE))?);
+    }
+    if !before.is_empty() && !is_same && place.again == Again::Refuse {
+        let (model, protocol, looks) = (model.name.clone(), config.protocol, before.len());
+        return Err(Error::Looked { task: dataset.name.clone(), model, protocol, looks, place: folder });
+    }
+    // A run that was stopped goes on: the same look.
+    fs::create_dir_all(&folder)?;
+    if !is_same || is_done {
+        forget(&folder)?;
+        before.push(Look { key: key.clone() });
+    }
+    fs::write_json(&folder.join(LOOKS), serde_json::to_vec_pretty(&before))?;
+    let looks = u32::try_from(before.len()).unwrap_or(u32::MAX);
     let workers = Workers::start(hooks.threads)?;
     let (samples, given) = samples(encoder, dataset, config)?;
     let work = Work { model, dataset, config, place, hooks, workers, samples, given, key, folder };
@@ -786,7 +800,9 @@ mod tests {
     ) -> Result<Outcome, Error> {
         let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
         let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads };
-        evaluate(&encoder, dataset, config, Place { out, cache: Some(&out.join("cache")), again }, hooks)
+        let again = if again { Again::Always } else { Again::Refuse };
+        let place = Place { out, earlier: None, cache: Some(&out.join("cache")), again };
+        evaluate(&encoder, dataset, config, place, hooks)
     }
 
     #[test]
@@ -866,6 +882,17 @@ mod tests {
         assert_eq!((third.looks, &third.runs), (3, &first.runs));
         // And the same may be asked for once more.
         assert_eq!(ask(&config, true).unwrap().looks, 4);
+
+        // Results that take the place of others count on, and look again at what is another.
+        let next = tempfile::tempdir().unwrap();
+        let instead = |config: &Config| {
+            let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
+            let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+            let (out, earlier) = (next.path(), Some(out.path()));
+            let place = Place { out, earlier, cache: None, again: Again::IfOther };
+            evaluate(&encoder, &dataset, config, place, hooks).unwrap().looks
+        };
+        assert_eq!([instead(&config), instead(&config), instead(&other), instead(&other)], [4, 4, 5, 5]);
     }
 
     #[test]
@@ -889,7 +916,7 @@ mod tests {
         let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
         let observer = After(25, &stop, std::sync::Mutex::default());
         let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
-        let place = Place { out: out.path(), cache: None, again: false };
+        let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
         let error = evaluate(&encoder, &dataset, &config, place, hooks).unwrap_err();
         assert!(error.is_stop(), "{error}");
         let folder = folder(out.path(), "words", Protocol::FineTune, "olmo2_gqa/hf");
@@ -956,7 +983,7 @@ mod tests {
         of(&known, &Config { inputs: cls, ..config(Protocol::LinearProbe) }, "puts no token in front");
         let (encoder, stop) = (open("dnabert2"), Stop::new());
         let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
-        let place = Place { out: out.path(), cache: None, again: false };
+        let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
         let error =
             evaluate(&encoder, &known, &config(Protocol::ZeroShot), place, hooks).unwrap_err().to_string();
         assert!(error.contains("`dnabert2` is a masked model, which has no likelihood"), "{error}");
