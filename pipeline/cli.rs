@@ -148,6 +148,10 @@ enum Error {
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
     Task(#[from] crate::task::Error),
+    #[error(transparent)]
+    Results(#[from] crate::evaluate::result::Error),
+    #[error(transparent)]
+    Versus(#[from] crate::evaluate::versus::Error),
     #[cfg(feature = "train")]
     #[error(transparent)]
     Cnn(#[from] crate::evaluate::cnn::Error),

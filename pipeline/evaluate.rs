@@ -1,7 +1,7 @@
 //! Evaluation: how well a checkpoint predicts bases that it never saw, and how well models do on tasks.
 //!
 //! A model is an [`encoder`]: bases go in, hidden values come out. [`tasks`] asks it by one of the protocols, with the same
-//! [`protocol::Config`] for every model, and writes a [`result::Outcome`].
+//! [`protocol::Config`] for every model, and writes a [`result::Outcome`]; [`versus`] compares models on the same test set.
 
 #[cfg(feature = "train")]
 mod answers;
@@ -27,6 +27,7 @@ pub mod protocol;
 pub mod result;
 #[cfg(feature = "train")]
 pub mod tasks;
+pub mod versus;
 #[cfg(feature = "train")]
 mod zero_shot;
 #[cfg(feature = "train")]

@@ -494,6 +494,12 @@ pub enum Error {
     /// Shards are at fault.
     #[error(transparent)]
     Shard(#[from] shards::Error),
+    /// Results of tasks cannot be read.
+    #[error(transparent)]
+    Results(#[from] crate::evaluate::result::Error),
+    /// Results of tasks cannot be compared.
+    #[error(transparent)]
+    Versus(#[from] crate::evaluate::versus::Error),
     /// The report cannot be written.
     #[error(transparent)]
     Report(#[from] crate::report::Error),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::{Args, builder::PossibleValuesParser, builder::TypedValueParser, value_parser};
 use serde::de::DeserializeOwned;
@@ -18,7 +19,8 @@ use crate::evaluate::result::Outcome;
 use crate::evaluate::tasks::{Again, Place, evaluate};
 use crate::fs;
 use crate::metric::scores::Metric;
-use crate::observer::Stop;
+use crate::metric::seeds::Spread;
+use crate::observer::{Event, Stop};
 use crate::train::Hooks;
 
 #[derive(Debug, Args)]
@@ -96,7 +98,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             let hooks = Hooks { observer: observer.as_ref(), stage: &stage, stop: &stop, threads };
             let again = if arguments.look_again { Again::Always } else { Again::Refuse };
             let place = Place { out: &arguments.out, earlier: None, cache: Some(&kept), again };
+            let began = Instant::now();
             let outcome = evaluate(&encoder, dataset, &config, place, hooks)?;
+            let (seconds, summary) = (began.elapsed().as_secs_f64(), summary(&outcome));
+            observer.event(&Event::StageFinished { stage: stage.clone(), seconds, summary });
             if !arguments.json {
                 io::stdout().write_all(text(&outcome).as_bytes())?;
             }
@@ -156,6 +161,16 @@ fn named(models: &[String]) -> Result<Vec<(String, PathBuf)>, Error> {
     }
 }
 
+/// One line of a result.
+fn summary(outcome: &Outcome) -> String {
+    let spread = |all: &Spread| {
+        let sd = all.sd.map_or(String::new(), |sd| format!(", sd {sd:.4}"));
+        format!("{:.4}{sd}", all.mean)
+    };
+    let mean = outcome.summary.all.as_ref().map_or("undefined".to_owned(), spread);
+    format!("{}: {} {mean} of {} runs", outcome.config.protocol, outcome.summary.metric, outcome.runs.len())
+}
+
 /// Scores for people.
 fn text(outcome: &Outcome) -> String {
     let metrics = [Metric::Accuracy, Metric::Mcc, Metric::MacroF1, Metric::Auroc, Metric::Auprc];
@@ -178,6 +193,13 @@ fn text(outcome: &Outcome) -> String {
         let sd = all.sd.map_or("-".to_owned(), |sd| format!("{sd:.4}"));
         let (metric, mean, min, max) = (outcome.summary.metric.to_string(), all.mean, all.min, all.max);
         lines.push(format!("  {metric} of {} runs: mean {mean:.4}, sd {sd}, {min:.4} to {max:.4}", all.runs));
+    }
+    if let Some(clean) = outcome.clean.as_ref().and_then(|clean| clean.all) {
+        let (metric, mean, clean) = (outcome.summary.metric.to_string(), clean.mean, outcome.task.clean);
+        lines.push(format!(
+            "  {metric} on {clean} clean examples of {}: mean {mean:.4}",
+            outcome.task.examples[2]
+        ));
     }
     lines.extend(outcome.notes.iter().map(|note| format!("  ! {note}")));
     lines.join("\n") + "\n\n"

@@ -4,13 +4,6 @@ use crate::metric;
 use crate::metric::interval::Bootstrap;
 use crate::metric::scores::{Classified, Scores};
 
-/// The classes that `rows` (one score for each class, of each example) speak for, the first of equal ones.
-pub(super) fn predicted(scores: &[f64], classes: usize) -> Vec<u32> {
-    let best =
-        |row: &[f64]| (0..).zip(row).fold((0, f64::MIN), |a, b| if *b.1 > a.1 { (b.0, *b.1) } else { a }).0;
-    scores.chunks(classes.max(1)).map(best).collect()
-}
-
 /// All scores of a test set, with intervals. `scores` has a row for each example: probabilities, or any other numbers.
 ///
 /// # Errors

@@ -8,8 +8,8 @@
 use serde::Serialize;
 use tch::{Kind, TchError, Tensor};
 
-use super::answers;
 use super::optimizer::{Adam, Draws};
+use super::{answers, predictions};
 use crate::metric::scores::{Metric, Scores};
 use crate::metric::{self, seeds};
 use crate::model::weights;
@@ -211,7 +211,7 @@ impl Learner<'_> {
         let logs: Vec<f64> = self.answers(model, test)?.into_iter().map(f64::from).collect();
         let probabilities = answers::probabilities(&logs, classes);
         let truth: Vec<u32> = test.iter().map(|example| example.class).collect();
-        let predicted = answers::predicted(&probabilities, classes);
+        let predicted = predictions::predicted(&probabilities, classes);
         Ok(answers::scored(&truth, &predicted, &probabilities, classes)?)
     }
 }

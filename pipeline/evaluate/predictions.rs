@@ -28,6 +28,13 @@ pub struct Predictions {
     pub scores: Vec<f64>,
 }
 
+/// The classes that scores speak for, of which there is a row of `classes` for each example; the first of equal ones.
+pub fn predicted(scores: &[f64], classes: usize) -> Vec<u32> {
+    let best =
+        |row: &[f64]| (0..).zip(row).fold((0, f64::MIN), |a, b| if *b.1 > a.1 { (b.0, *b.1) } else { a }).0;
+    scores.chunks(classes.max(1)).map(best).collect()
+}
+
 /// Why a table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

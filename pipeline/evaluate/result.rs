@@ -50,6 +50,8 @@ pub struct TaskOf {
     pub classes: Vec<String>,
     /// Examples of its train, validation and test parts.
     pub examples: [u64; 3],
+    /// Test examples that are no copies of what is learned from and share neither most of their places nor most of their k-mers with it.
+    pub clean: u64,
 }
 
 /// A value that was tried and the mean loss on what validates, in nats.
@@ -77,6 +79,9 @@ pub struct Run {
     pub validation_loss: Option<f64>,
     /// On the test set.
     pub scores: Scores,
+    /// On the clean test examples, where not all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<Scores>,
     /// The file beside this one with a row for each test example.
     pub predictions: String,
 }
@@ -102,6 +107,9 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// The task's own score over all runs.
     pub summary: seeds::Summary,
+    /// The same on the clean test examples, where not all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<seeds::Summary>,
     /// How often this test set was looked at in this place, with this model and protocol.
     pub looks: u32,
     /// What a reader should know.

@@ -2,8 +2,8 @@
 //!
 //! The test set is scored once, at the end of each seed, and what is chosen is chosen on the validation part alone. A second look at it
 //! with the same model and protocol must be asked for, and is counted. What is done is kept seed by seed, so that a run that was
-//! stopped goes on. Embeddings are kept by their content, for other runs. Memory: the bases and tokens of the task, its embeddings, and
-//! what the protocol takes for each thread.
+//! stopped goes on. Embeddings are kept by their content, for other runs. Memory: the bases and tokens of the task, its embeddings,
+//! what the protocol takes for each thread, and before that up to 1 GB of k-mers to tell copies by.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
 use crate::sequence::complement::reverse_complement_into;
 use crate::sequence::kmer::spread;
-use crate::task::{Dataset, Part};
+use crate::task::{Dataset, Part, audit};
 use crate::train::Hooks;
 
 /// Version of what comes out for the same input.
@@ -217,6 +217,8 @@ struct Work<'a> {
     workers: Workers,
     /// Train, validation and test.
     samples: [Sample; 3],
+    /// Of each test example whether it shares nothing much with what is learned from.
+    clean: Vec<bool>,
     given: Given,
     key: String,
     folder: PathBuf,
@@ -272,7 +274,9 @@ pub fn evaluate(
     let looks = u32::try_from(before.len()).unwrap_or(u32::MAX);
     let workers = Workers::start(hooks.threads)?;
     let (samples, given) = samples(encoder, dataset, config)?;
-    let work = Work { model, dataset, config, place, hooks, workers, samples, given, key, folder };
+    let clean = audit::clean(dataset, &audit::Options::default());
+    let task = TaskOf { clean: clean.iter().filter(|clean| **clean).count() as u64, ..task };
+    let work = Work { model, dataset, config, place, hooks, workers, samples, clean, given, key, folder };
     work.run(encoder, task, looks)
 }
 
@@ -354,6 +358,7 @@ fn task_of(dataset: &Dataset) -> TaskOf {
         metric: dataset.metric.unwrap_or(Metric::Mcc),
         classes: dataset.classes.clone(),
         examples: Part::ALL.map(|part| dataset.part(part).len() as u64),
+        clean: 0,
     }
 }
 
@@ -414,7 +419,11 @@ impl Work<'_> {
         };
         let by_seed: Vec<(u64, &Scores)> = runs.iter().map(|run| (run.seed, &run.scores)).collect();
         let summary = seeds::Summary::new(task.metric, &by_seed);
+        let cleans: Option<Vec<(u64, &Scores)>> =
+            runs.iter().map(|run| Some((run.seed, run.clean.as_ref()?))).collect();
+        let clean = cleans.map(|cleans| seeds::Summary::new(task.metric, &cleans));
         let outcome = Outcome {
+            clean,
             format: FORMAT.to_owned(),
             genomill: env!("CARGO_PKG_VERSION").to_owned(),
             key: self.key.clone(),
@@ -523,10 +532,10 @@ impl Work<'_> {
         learned: Option<(u32, f64)>,
     ) -> Result<Answered, Error> {
         let (truth, classes) = (&self.samples[2].classes, self.dataset.classes.len());
-        let predicted = answers::predicted(&scores, classes);
-        let scored = answers::scored(truth, &predicted, &scores, classes);
-        let scored =
-            scored.map_err(|source| Error::Scores { task: self.dataset.name.clone(), seed, source })?;
+        let predicted = predictions::predicted(&scores, classes);
+        let wrong = |source| Error::Scores { task: self.dataset.name.clone(), seed, source };
+        let scored = answers::scored(truth, &predicted, &scores, classes).map_err(wrong)?;
+        let clean = self.on_clean(truth, &predicted, &scores, classes).map_err(wrong)?;
         let run = Run {
             seed,
             chosen,
@@ -534,11 +543,30 @@ impl Work<'_> {
             epoch: learned.map(|(epoch, _)| epoch).filter(|epoch| *epoch > 0),
             validation_loss: learned.map(|(_, loss)| loss).filter(|loss| loss.is_finite()),
             scores: scored,
+            clean,
             predictions: format!("predictions-{seed}.parquet"),
         };
         let lines = self.dataset.part(Part::Test).iter().map(|example| example.line).collect();
         let predictions = Predictions { lines, labels: truth.clone(), predicted, scores };
         Ok(Answered { run, predictions })
+    }
+
+    /// Scores of the clean test examples; none where all are, or none is.
+    fn on_clean(
+        &self,
+        truth: &[u32],
+        predicted: &[u32],
+        scores: &[f64],
+        classes: usize,
+    ) -> Result<Option<Scores>, metric::Error> {
+        let places: Vec<usize> = (0..truth.len()).filter(|at| self.clean[*at]).collect();
+        if places.len() == truth.len() || places.is_empty() {
+            return Ok(None);
+        }
+        let of = |values: &[u32]| places.iter().map(|at| values[*at]).collect::<Vec<_>>();
+        let scores =
+            places.iter().flat_map(|at| &scores[at * classes..][..classes]).copied().collect::<Vec<_>>();
+        answers::scored(&of(truth), &of(predicted), &scores, classes).map(Some)
     }
 
     fn progress(&self, done: u64, total: u64, unit: Unit) {
@@ -663,9 +691,11 @@ impl Work<'_> {
         let of_run = Learner::steps(self.config, self.parts(0)?[0].len());
         let total = of_run * (rates.len() as u64 + seeds - 1);
         let steps = AtomicU64::new(0);
+        // In examples: what goes by steps is expected to tell its losses too.
+        let batch = u64::from(self.config.training.batch);
         let told = || {
             let done = steps.fetch_add(1, Ordering::Relaxed) + 1;
-            self.progress(done, total.max(done), Unit::Steps);
+            self.progress(done * batch, total.max(done) * batch, Unit::Items);
         };
         let first = self.kept(0, || self.tuned(encoder, &told))?;
         steps.fetch_max(of_run * rates.len() as u64, Ordering::Relaxed);
@@ -914,7 +944,7 @@ mod tests {
             }
         }
         let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
-        let observer = After(25, &stop, std::sync::Mutex::default());
+        let observer = After(25 * 32, &stop, std::sync::Mutex::default());
         let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
         let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
         let error = evaluate(&encoder, &dataset, &config, place, hooks).unwrap_err();
@@ -926,7 +956,39 @@ mod tests {
         let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
         let found = evaluate(&encoder, &dataset, &config, place, hooks).unwrap();
         assert_eq!(found, expected);
-        assert_eq!(observer.2.lock().unwrap().take(), 40, "4 runs of 10 steps");
+        assert_eq!(observer.2.lock().unwrap().take(), 40 * 32, "4 runs of 10 steps");
+    }
+
+    /// Two test examples are copies of training examples.
+    #[test]
+    fn clean_test_examples_are_scored_beside_all() {
+        let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let whole = ask(
+            &dataset(data.path(), "words", true, 0),
+            &config(Protocol::LinearProbe),
+            out.path(),
+            false,
+            1,
+        );
+        let whole = whole.unwrap();
+        assert_eq!((whole.task.clean, &whole.clean, &whole.runs[0].clean), (60, &None, &None));
+        let read = |name: &str| std::fs::read_to_string(data.path().join(name)).unwrap();
+        let copies =
+            read("train.csv").lines().skip(1).take(2).map(|line| format!("{line}\n")).collect::<String>();
+        std::fs::write(data.path().join("test.csv"), read("test.csv") + &copies).unwrap();
+        let csv = Csv {
+            train: "train.csv".into(),
+            validation: Some("dev.csv".into()),
+            test: "test.csv".into(),
+            sequence: "sequence".into(),
+            label: "label".into(),
+        };
+        let copied =
+            Task { version: 1, csv: Some(csv), ..Task::default() }.read("words", data.path()).unwrap();
+        let found = ask(&copied, &config(Protocol::LinearProbe), out.path(), true, 1).unwrap();
+        assert_eq!((found.task.clean, found.task.examples[2], found.runs[0].scores.examples), (60, 62, 62));
+        assert_eq!(found.runs[0].clean.as_ref(), Some(&whole.runs[0].scores));
+        assert_eq!(found.clean.unwrap().all, whole.summary.all);
     }
 
     #[test]

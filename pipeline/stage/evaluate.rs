@@ -4,6 +4,8 @@
 
 mod tasks;
 
+pub use tasks::RESULTS;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -86,6 +86,25 @@ fn models_are_scored_on_tasks_and_a_second_look_is_an_act() {
     let again = stdout(&probe(&["--pooling", "last", "--look-again"]));
     assert!(again.contains("! look 2 at this test set by this model and protocol"), "{again}");
 
+    let board = |more: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(folder).args(["task", "leaderboard", "out"]).args(more).output().unwrap()
+    };
+    let markdown = stdout(&board(&[]));
+    for expected in [
+        "| words | hyena | linear-probe | mcc | ",
+        "| words | dnabert2, linear-probe | hyena, linear-probe | mcc | ",
+        "look 2 at this test set",
+    ] {
+        assert!(markdown.contains(expected), "no {expected} in\n{markdown}");
+    }
+    assert_eq!(stdout(&board(&["--format", "csv"])).lines().count(), 3);
+    stdout(&board(&["--html", "board.html"]));
+    let page = std::fs::read_to_string(folder.join("board.html")).unwrap();
+    assert!(page.contains("<option>linear-probe</option>") && page.contains("<td class=\"key\">words</td>"));
+    let output = genomill().current_dir(folder).args(["task", "leaderboard", "words"]).output().unwrap();
+    assert!(stderr(&output).contains("`words` holds no results"), "{}", stderr(&output));
+
     let output = evaluate(folder, &models[1..], &["--tasks", "words", "--protocol", "zero-shot"]);
     assert!(stderr(&output).contains("`dnabert2` is a masked model"), "{}", stderr(&output));
     let json = evaluate(folder, &models[..1], &["--tasks", "words", "--protocol", "zero-shot", "--json"]);
@@ -169,6 +188,8 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
         (&first["task"]["version"], &first["looks"], first["runs"].as_array().unwrap().len()),
         (&3.into(), &1.into(), 2)
     );
+    let page = std::fs::read_to_string(scratch.artifact("report").join("report.html")).unwrap();
+    assert!(page.contains("<section id=\"tasks\">") && page.contains("<td>cnn-head</td>"));
     assert_eq!(scratch.ran(&[]), [""; 0]);
     // Another test set is another task, and another configuration another look.
     scratch.ran(&["--set", "tasks.seeds=1"]);
@@ -191,14 +212,17 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
         "`protocol` of stage `tasks`: is missing, which `tasks` needs",
     );
     problems("tasks: tasks.yaml, protocol: lora", "there is neither `model` nor `folders`");
-    problems("tasks: tasks.yaml, protocol: lore, folders: {x: other}", "unknown variant `lore`");
+    problems(
+        "tasks: tasks.yaml, protocol: lore, folders: {x: other}",
+        "unknown value `lore`, expected one of `linear-probe`",
+    );
     problems(
         "tasks: tasks.yaml, protocol: lora, folders: {x: other}, training: {epochs: 0}",
         "`training.epochs`",
     );
     problems(
         "tasks: tasks.yaml, protocol: lora, folders: {x: other}, training: {epoch: 1}",
-        "unknown field `epoch`",
+        "unknown key `epoch`",
     );
     problems("tasks: none.yaml, protocol: lora, folders: {x: other}", "none.yaml`");
 }

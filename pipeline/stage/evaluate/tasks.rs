@@ -148,10 +148,25 @@ fn outcome(outcomes: &[crate::evaluate::result::Outcome]) -> super::super::Outco
         format!("{}: {} {} {mean}", outcome.task.name, outcome.model.name, outcome.summary.metric)
     });
     super::super::Outcome {
-        details: serde_json::json!({ "tasks": outcomes }),
+        details: serde_json::json!({ "tasks": outcomes.iter().map(brief).collect::<Vec<_>>() }),
         // How often a test set was looked at depends on what was there before.
         volatile: vec![result::FILE, LOOKS],
         summary: summary.collect::<Vec<_>>().join("; "),
         ..super::super::Outcome::default()
     }
+}
+
+/// What the manifest says of a result.
+#[cfg(feature = "train")]
+fn brief(outcome: &result::Outcome) -> serde_json::Value {
+    serde_json::json!({
+        "task": outcome.task.name,
+        "version": outcome.task.version,
+        "model": outcome.model.name,
+        "protocol": outcome.config.protocol,
+        "metric": outcome.summary.metric,
+        "mean": outcome.summary.all.map(|all| all.mean),
+        "sd": outcome.summary.all.and_then(|all| all.sd),
+        "runs": outcome.runs.len(),
+    })
 }
