@@ -370,7 +370,7 @@ pub(super) mod tests {
         let off = |name: &str, ids: &str, valid: Option<&str>, hidden: &str| {
             let read = |tensor: &str| read_tensor(&golden(name).join("forward.safetensors"), tensor).unwrap();
             let ids = read(ids);
-            let valid = valid.map_or_else(|| ids.ones_like(), |valid| read(valid)).ne(0);
+            let valid = valid.map_or_else(|| ids.ones_like(), read).ne(0);
             let found = open(name).network().hidden(&ids, &valid).unwrap();
             (found - read(hidden)).abs().max().double_value(&[])
         };

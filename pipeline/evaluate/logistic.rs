@@ -158,12 +158,11 @@ fn direction(slope: &Tensor, past: &VecDeque<[Tensor; 2]>) -> Result<Tensor, Tch
         direction = direction.f_sub(&change.f_mul_scalar(share)?)?;
         shares.push(share);
     }
-    match past.back() {
-        Some([step, change]) => {
-            direction = direction.f_mul_scalar(dot(step, change)? / dot(change, change)?)?
-        }
-        None => direction = direction.f_div_scalar(dot(slope, slope)?.sqrt().max(1.0))?,
-    }
+    let scale = match past.back() {
+        Some([step, change]) => dot(step, change)? / dot(change, change)?,
+        None => dot(slope, slope)?.sqrt().max(1.0).recip(),
+    };
+    direction = direction.f_mul_scalar(scale)?;
     for ([step, change], share) in past.iter().zip(shares.into_iter().rev()) {
         let more = share - dot(change, &direction)? / dot(step, change)?;
         direction = direction.f_add(&step.f_mul_scalar(more)?)?;

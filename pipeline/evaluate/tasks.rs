@@ -264,6 +264,8 @@ pub fn evaluate(
         let (model, protocol, looks) = (model.name.clone(), config.protocol, before.len());
         return Err(Error::Looked { task: dataset.name.clone(), model, protocol, looks, place: folder });
     }
+    let workers = Workers::start(hooks.threads)?;
+    let (samples, given) = samples(encoder, dataset, config)?;
     // A run that was stopped goes on: the same look.
     fs::create_dir_all(&folder)?;
     if !is_same || is_done {
@@ -272,8 +274,6 @@ pub fn evaluate(
     }
     fs::write_json(&folder.join(LOOKS), serde_json::to_vec_pretty(&before))?;
     let looks = u32::try_from(before.len()).unwrap_or(u32::MAX);
-    let workers = Workers::start(hooks.threads)?;
-    let (samples, given) = samples(encoder, dataset, config)?;
     let clean = audit::clean(dataset, &audit::Options::default());
     let task = TaskOf { clean: clean.iter().filter(|clean| **clean).count() as u64, ..task };
     let work = Work { model, dataset, config, place, hooks, workers, samples, clean, given, key, folder };
@@ -448,7 +448,7 @@ impl Work<'_> {
         let (mut notes, given) = (Vec::new(), &self.given);
         let protocol = self.config.protocol;
         if !self.seeds_matter() && self.config.seeds > 1 {
-            notes.push(format!("seeds make no difference to `{protocol}` here: there is one run"));
+            notes.push(format!("one run: seeds make no difference to `{protocol}` here"));
         }
         if given.cut > 0 {
             notes.push(format!("{} sequences were cut, by {} bases in all", given.cut, given.bases_cut));
@@ -925,6 +925,18 @@ mod tests {
         assert_eq!([instead(&config), instead(&config), instead(&other), instead(&other)], [4, 4, 5, 5]);
     }
 
+    /// Asks to stop after some progress, and keeps how far it went.
+    struct After<'a>(u64, &'a Stop, std::sync::Mutex<RefCell<u64>>);
+    impl crate::observer::Observer for After<'_> {
+        fn event(&self, event: &Event) {
+            let Event::Progress { done, .. } = event else { return };
+            if *done >= self.0 {
+                self.1.request();
+            }
+            self.2.lock().unwrap().replace(*done);
+        }
+    }
+
     #[test]
     fn a_run_that_was_stopped_goes_on_seed_by_seed() {
         let (data, whole, out) =
@@ -932,17 +944,6 @@ mod tests {
         let dataset = dataset(data.path(), "words", true, 0);
         let config = config(Protocol::FineTune);
         let expected = ask(&dataset, &config, whole.path(), false, 1).unwrap();
-        /// Asks to stop after some steps.
-        struct After<'a>(u64, &'a Stop, std::sync::Mutex<RefCell<u64>>);
-        impl crate::observer::Observer for After<'_> {
-            fn event(&self, event: &Event) {
-                let Event::Progress { done, .. } = event else { return };
-                if *done >= self.0 {
-                    self.1.request();
-                }
-                self.2.lock().unwrap().replace(*done);
-            }
-        }
         let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
         let observer = After(25 * 32, &stop, std::sync::Mutex::default());
         let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
@@ -974,7 +975,7 @@ mod tests {
         assert_eq!((whole.task.clean, &whole.clean, &whole.runs[0].clean), (60, &None, &None));
         let read = |name: &str| std::fs::read_to_string(data.path().join(name)).unwrap();
         let copies =
-            read("train.csv").lines().skip(1).take(2).map(|line| format!("{line}\n")).collect::<String>();
+            read("train.csv").lines().skip(1).take(2).fold(String::new(), |all, line| all + line + "\n");
         std::fs::write(data.path().join("test.csv"), read("test.csv") + &copies).unwrap();
         let csv = Csv {
             train: "train.csv".into(),
@@ -1043,6 +1044,13 @@ mod tests {
         of(&known, &wrong, "`training.lora_rank` is 0, expected at least 1");
         let cls = Inputs { pooling: super::super::protocol::Pooling::Cls, ..Inputs::default() };
         of(&known, &Config { inputs: cls, ..config(Protocol::LinearProbe) }, "puts no token in front");
+        let long =
+            Inputs { long: super::super::protocol::Long::Refuse, max_tokens: Some(9), ..Inputs::default() };
+        of(
+            &known,
+            &Config { inputs: long, ..config(Protocol::LinearProbe) },
+            "the model takes 9: let it be cut",
+        );
         let (encoder, stop) = (open("dnabert2"), Stop::new());
         let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
         let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };

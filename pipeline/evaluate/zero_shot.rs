@@ -25,7 +25,7 @@ impl Threshold {
         let (mut below, mut best) = ([0.0, 0.0], None::<(f64, Self)>);
         for pair in sorted.windows(2) {
             below[usize::from(pair[0].1)] += 1.0;
-            if pair[0].0 == pair[1].0 {
+            if pair[0].0.total_cmp(&pair[1].0).is_eq() {
                 continue;
             }
             // How much more of the negatives than of the positives is below.
@@ -63,6 +63,6 @@ mod tests {
             assert_eq!(found.map(|found| (found.at, found.side)), expected, "{likelihoods:?}");
         }
         let threshold = Threshold { at: -1.25, side: -1.0 };
-        assert_eq!(threshold.scores(-1.5), [-0.25, 0.25]);
+        assert_eq!(threshold.scores(-1.5).map(|score| score.to_string()), ["-0.25", "0.25"]);
     }
 }

@@ -137,7 +137,7 @@ impl Leaderboard {
         ];
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let first = |pair: Option<[f64; 2]>, at: usize| number(pair.map(|pair| pair[at]));
-        let rows = self.rows.iter().map(|row| {
+        let mut rows = self.rows.iter().map(|row| {
             [
                 row.task.clone(),
                 row.model.clone(),
@@ -157,7 +157,7 @@ impl Leaderboard {
             ]
         });
         let written =
-            table.write_record(header).and_then(|()| rows.map(|row| table.write_record(row)).collect());
+            table.write_record(header).and_then(|()| rows.try_for_each(|row| table.write_record(row)));
         // Writing to memory does not fail.
         written
             .ok()

@@ -124,7 +124,7 @@ impl Network {
         })
     }
 
-    /// Places of the matrices that LoRA stands beside: the projections of attention, or of the operator.
+    /// Places of the matrices that `lora` stands beside: the projections of attention, or of the operator.
     pub fn projections(&self) -> Vec<usize> {
         let attention = |weights: &Weights| {
             let places = weights.layout().iter().enumerate();

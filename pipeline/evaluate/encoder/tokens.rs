@@ -183,7 +183,7 @@ mod tests {
         let (all, known) = (Nucleotide::new(), Nucleotide::hyena());
         let keep = Inputs::default();
         let random = Inputs { ambiguous: Ambiguous::Random, ..keep };
-        let cases: [(&dyn Tokenizer, Option<usize>, &[u8], Inputs, [u64; 6]); 6] = [
+        let cases: [(&dyn Tokenizer, _, &[u8], _, _); 6] = [
             // tokens, cut, bases cut, ambiguous, their bases, unknown
             (&all, None, b"ACGT", keep, [4, 0, 0, 0, 0, 0]),
             (&all, Some(5), b"ACGTT", keep, [3, 1, 2, 0, 0, 0]),
