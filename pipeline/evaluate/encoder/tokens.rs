@@ -221,15 +221,15 @@ mod tests {
             [&b"ACGTTGA"[..], b"ACG"].map(|bases| row(&kmer, None, bases, &Inputs::default()).0.unwrap());
         let batch = Batch::new(&[&rows[0], &rows[1]]).unwrap();
         assert_eq!(batch.ids.size(), [2, 5], "two words, a base and two special tokens");
-        let hidden = Tensor::arange(10, (Kind::Float, tch::Device::Cpu)).view([2, 5, 1]);
+        let hidden = Tensor::arange(10, (Kind::Float, tch::Device::Cpu)).view([2, 5, 1]).square() * 3.0;
         let pooled =
             |pooling| Vec::<f32>::try_from(batch.pool(&hidden, pooling).unwrap().view([-1])).unwrap();
-        assert_eq!(pooled(Pooling::Mean), [2.0, 6.0]);
-        assert_eq!(pooled(Pooling::Last), [3.0, 6.0]);
-        assert_eq!(pooled(Pooling::Cls), [0.0, 5.0]);
+        assert_eq!(pooled(Pooling::Mean), [14.0, 108.0]);
+        assert_eq!(pooled(Pooling::Last), [27.0, 108.0]);
+        assert_eq!(pooled(Pooling::Cls), [0.0, 75.0]);
         let (values, there) = batch.per_base(&hidden).unwrap();
         let flat = |tensor: Tensor| Vec::<f32>::try_from(tensor.view([-1])).unwrap();
-        assert_eq!(flat(values), [1., 1., 1., 2., 2., 2., 3., 6., 6., 6., 0., 0., 0., 0.]);
+        assert_eq!(flat(values), [3., 3., 3., 12., 12., 12., 27., 108., 108., 108., 0., 0., 0., 0.]);
         assert_eq!(flat(there), [1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 0., 0., 0., 0.]);
     }
 
