@@ -5,6 +5,8 @@
 mod cluster;
 mod compare;
 mod doctor;
+#[cfg(feature = "train")]
+mod evaluate;
 mod explain;
 mod export;
 mod gc;
@@ -108,6 +110,9 @@ enum Command {
     /// What a model costs, whether it is right, and its export
     #[command(subcommand)]
     Model(model::Command),
+    /// Score models on benchmark tasks: frozen, fine-tuned, from scratch, or as they are
+    #[cfg(feature = "train")]
+    Evaluate(evaluate::Arguments),
     /// Draw DNA from a trained model, as FASTA
     #[cfg(feature = "train")]
     Generate(generate::Arguments),
@@ -159,9 +164,19 @@ enum Error {
     Tokenizer(#[from] tokenizers::Error),
     #[error(transparent)]
     Task(#[from] crate::task::Error),
+    #[error(transparent)]
+    Results(#[from] crate::evaluate::result::Error),
+    #[error(transparent)]
+    Versus(#[from] crate::evaluate::versus::Error),
     #[cfg(feature = "train")]
     #[error(transparent)]
     Cnn(#[from] crate::evaluate::cnn::Error),
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Encoder(#[from] crate::evaluate::encoder::Error),
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::tasks::Error),
     #[error(transparent)]
     Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
@@ -203,6 +218,8 @@ fn is_stop(error: &Error) -> bool {
         | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. })) => true,
         #[cfg(feature = "train")]
         Error::Cnn(crate::evaluate::cnn::Error::Stopped) => true,
+        #[cfg(feature = "train")]
+        Error::Evaluate(error) => error.is_stop(),
         _ => false,
     }
 }
@@ -237,6 +254,8 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Task(command) => task::run(&command),
         Command::Model(command) => model::run(&command),
+        #[cfg(feature = "train")]
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
         #[cfg(feature = "train")]
         Command::Generate(arguments) => generate::run(&arguments),
         #[cfg(feature = "train")]

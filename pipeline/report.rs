@@ -1,5 +1,5 @@
 //! The report: one HTML file that shows what a workflow did, with nothing to load from elsewhere; and another that puts two
-//! runs side by side, [`Comparison`].
+//! runs side by side, [`Comparison`], and one with the scores of models on tasks, [`Leaderboard`].
 //!
 //! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
 //! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
@@ -11,6 +11,7 @@ mod dag;
 mod data;
 mod figure;
 mod histogram;
+mod leaderboard;
 mod number;
 mod sequences;
 mod verdict;
@@ -28,6 +29,7 @@ pub use comparison::{Comparison, PairState, StagePair, ValuePair, render_compari
 pub use dag::standalone as graph;
 pub use data::*;
 pub use histogram::{Bin, Histogram};
+pub use leaderboard::Leaderboard;
 pub use number::{bytes, count, seconds};
 pub use verdict::Baseline;
 
@@ -59,6 +61,8 @@ fn environment() -> Result<minijinja::Environment<'static>, Error> {
     // The name's ending turns escaping on.
     templates.add_template("head.html", include_str!("report/head.html"))?;
     templates.add_template("page.html", include_str!("report/page.html"))?;
+    templates.add_template("board.html", include_str!("report/board.html"))?;
+    templates.add_template("leaderboard.html", include_str!("report/leaderboard.html"))?;
     templates.add_template("comparison.html", include_str!("report/comparison.html"))?;
     Ok(templates)
 }

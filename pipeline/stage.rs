@@ -199,7 +199,15 @@ pub const KINDS: &[Kind] = &[
         parse: train::parse,
         schema: train::schema,
     },
-    kind::<evaluate::Config>("evaluate", "Scores a model beside Markov baselines on held-out rows", 1, Many),
+    Kind {
+        leaves: Leaves::Folder,
+        ..kind::<evaluate::Config>(
+            "evaluate",
+            "Scores a model beside Markov baselines on held-out rows, or models on benchmark tasks",
+            1,
+            Many,
+        )
+    },
     kind::<command::Config>("command", "Runs a program that makes files out of files", 1, One),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1, One),
 ];
@@ -486,6 +494,12 @@ pub enum Error {
     /// Shards are at fault.
     #[error(transparent)]
     Shard(#[from] shards::Error),
+    /// Results of tasks cannot be read.
+    #[error(transparent)]
+    Results(#[from] crate::evaluate::result::Error),
+    /// Results of tasks cannot be compared.
+    #[error(transparent)]
+    Versus(#[from] crate::evaluate::versus::Error),
     /// The report cannot be written.
     #[error(transparent)]
     Report(#[from] crate::report::Error),
@@ -500,6 +514,14 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::Error),
+    /// A model on tasks cannot be asked.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Encoder(#[from] crate::evaluate::encoder::Error),
+    /// Scoring tasks failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Tasks(#[from] crate::evaluate::tasks::Error),
     /// The stage needs libtorch, which this binary was built without.
     #[error(
         "this genomill was built without the trainer; build it with `make build`, or `cargo install --path . --features train`"

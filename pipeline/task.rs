@@ -161,6 +161,28 @@ pub enum Error {
 }
 
 impl Task {
+    /// The files that the examples are read from, as they are found below `base`.
+    ///
+    /// # Errors
+    /// [`Error`] when a folder has not what its layout needs.
+    pub fn files(&self, base: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut files: Vec<PathBuf> = self.reference.clone();
+        if let Some(csv) = &self.csv {
+            files.extend([&csv.train, &csv.test].into_iter().chain(&csv.validation).cloned());
+        }
+        if let Some(sites) = &self.sites {
+            files.extend(sites.bed.iter().chain(&sites.annotation).chain([&sites.assembly]).cloned());
+        }
+        let mut files: Vec<PathBuf> = files.iter().map(|path| base.join(path)).collect();
+        if let Some(folder) = &self.gue {
+            files.extend(folders::files_of_gue(&base.join(folder))?);
+        }
+        if let Some(folder) = &self.genomic_benchmarks {
+            files.extend(folders::files_of_genomic_benchmarks(&base.join(folder))?);
+        }
+        Ok(files)
+    }
+
     /// Reads the examples. `base` is the folder that paths start from.
     ///
     /// # Errors

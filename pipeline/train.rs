@@ -26,4 +26,4 @@ pub use duration::Duration;
 pub use history::{Record, read_history};
 #[cfg(feature = "train")]
 pub use run::{Data, Error, Hooks, Summary, run};
-pub use schedule::Schedule;
+pub use schedule::{Decay, Schedule};

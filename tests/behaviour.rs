@@ -19,6 +19,9 @@ mod crash;
 mod disk;
 #[path = "behaviour/engine.rs"]
 mod engine;
+#[cfg(feature = "train")]
+#[path = "behaviour/evaluate.rs"]
+mod evaluate;
 #[path = "behaviour/formats.rs"]
 mod formats;
 #[path = "behaviour/house.rs"]

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "train")]
 mod cnn;
+mod leaderboard;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub enum Command {
     /// Learn the convolutional baseline of Genomic Benchmarks from scratch, once for each seed, and score it
     #[cfg(feature = "train")]
     Cnn(cnn::Arguments),
+    /// Put results of `genomill evaluate` side by side, with what others have published
+    Leaderboard(leaderboard::Arguments),
     /// Print scores that others have published, with their sources and protocols
     Published {
         /// Names of tasks; by default all
@@ -58,6 +61,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::List => list(),
         #[cfg(feature = "train")]
         Command::Cnn(arguments) => cnn::run(arguments),
+        Command::Leaderboard(arguments) => leaderboard::run(arguments),
         Command::Published { tasks, json } => published(tasks, *json),
         Command::Audit { paths, reference, clean, memory, seed, json } => {
             let options = Options { memory: *memory, seed: *seed };
@@ -79,7 +83,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
 }
 
 /// Reads the tasks at some paths, one after the other.
-fn for_each_task(
+pub(super) fn for_each_task(
     paths: &[PathBuf],
     reference: &[PathBuf],
     mut each: impl FnMut(&Dataset) -> Result<(), Error>,

@@ -8,8 +8,9 @@
 use serde::Serialize;
 use tch::{Kind, TchError, Tensor};
 
-use crate::metric::interval::Bootstrap;
-use crate::metric::scores::{Classified, Metric, Scores};
+use super::optimizer::{Adam, Draws};
+use super::{answers, predictions};
+use crate::metric::scores::{Metric, Scores};
 use crate::metric::{self, seeds};
 use crate::model::weights;
 use crate::model::workers::Workers;
@@ -207,22 +208,11 @@ impl Learner<'_> {
 
     fn scores(&self, model: &Model, test: &[&Example]) -> Result<Scores, Error> {
         let classes = self.dataset.classes.len();
-        let logs = self.answers(model, test)?;
-        let rows: Vec<Vec<f64>> =
-            logs.chunks(classes).map(|row| row.iter().map(|log| f64::from(*log).exp()).collect()).collect();
+        let logs: Vec<f64> = self.answers(model, test)?.into_iter().map(f64::from).collect();
+        let probabilities = answers::probabilities(&logs, classes);
         let truth: Vec<u32> = test.iter().map(|example| example.class).collect();
-        let best = |row: &Vec<f64>| {
-            (0..).zip(row).fold((0, f64::MIN), |a, b| if *b.1 > a.1 { (b.0, *b.1) } else { a }).0
-        };
-        let predicted: Vec<u32> = rows.iter().map(best).collect();
-        let scores: Vec<f64> = if classes == 2 {
-            rows.iter().map(|row| row[1]).collect()
-        } else {
-            // Probabilities that add up to 1 as doubles do.
-            rows.iter().flat_map(|row| row.iter().map(|p| p / row.iter().sum::<f64>())).collect()
-        };
-        let answers = Classified::new(classes, &truth, &predicted, Some(&scores))?;
-        Ok(Scores::of_classes(&answers, Some(&Bootstrap::default())))
+        let predicted = predictions::predicted(&probabilities, classes);
+        Ok(answers::scored(&truth, &predicted, &probabilities, classes)?)
     }
 }
 
@@ -236,35 +226,24 @@ fn labels(examples: &[&Example]) -> Tensor {
     Tensor::from_slice(&labels)
 }
 
-/// Weights that are learned, what batch norms remember, and Adam's moments.
+/// Weights that are learned, what batch norms remember, and the optimizer.
 struct Model {
     weights: Vec<Tensor>,
     /// Mean and variance of each batch norm.
     norms: Vec<[Tensor; 2]>,
-    moments: Vec<[Tensor; 2]>,
-    steps: i32,
+    adam: Adam,
 }
 
 impl Model {
     /// With first weights as `PyTorch` draws them: between plus and minus one over the root of the inputs of a unit; the embedding
     /// from -1 to 1.
     fn new(classes: usize, longest: usize, seed: u64) -> Result<Self, TchError> {
-        let mut draws = 0_u64;
-        let mut uniform = |shape: &[i64], inputs: i64| -> Result<Tensor, TchError> {
-            let bound = 1.0 / (inputs as f32).sqrt();
-            let values: Vec<f32> = (0..shape.iter().product::<i64>())
-                .map(|_| {
-                    draws += 1;
-                    ((spread(draws ^ spread(seed)) >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound
-                })
-                .collect();
-            Ok(Tensor::from_slice(&values).f_view(shape)?.set_requires_grad(true))
-        };
-        let mut weights = vec![uniform(&[SYMBOLS, WIDTH], 1)?];
+        let mut draws = Draws::new(seed);
+        let mut weights = vec![draws.uniform(&[SYMBOLS, WIDTH], 1)?];
         let (mut inputs, mut length, mut norms) = (WIDTH, size(longest), Vec::new());
         for channels in CHANNELS {
-            weights.push(uniform(&[channels, inputs, KERNEL], inputs * KERNEL)?);
-            weights.push(uniform(&[channels], inputs * KERNEL)?);
+            weights.push(draws.uniform(&[channels, inputs, KERNEL], inputs * KERNEL)?);
+            weights.push(draws.uniform(&[channels], inputs * KERNEL)?);
             let ones = Tensor::f_ones(channels, (Kind::Float, tch::Device::Cpu))?;
             let zeros = ones.f_zeros_like()?;
             norms.push([zeros.copy(), ones.copy()]);
@@ -272,12 +251,10 @@ impl Model {
             (inputs, length) = (channels, (length - KERNEL + 1) / 2);
         }
         for (units, inputs) in [(HIDDEN, inputs * length), (size(classes), HIDDEN)] {
-            weights.extend([uniform(&[units, inputs], inputs)?, uniform(&[units], inputs)?]);
+            weights.extend([draws.uniform(&[units, inputs], inputs)?, draws.uniform(&[units], inputs)?]);
         }
-        let zeros = |weight: &Tensor| weight.detach().f_zeros_like();
-        let moments = weights.iter().map(|weight| Ok([zeros(weight)?, zeros(weight)?]));
-        let moments = moments.collect::<Result<_, TchError>>()?;
-        Ok(Self { weights, norms, moments, steps: 0 })
+        let adam = Adam::new(&weights, 0.0)?;
+        Ok(Self { weights, norms, adam })
     }
 
     /// Logits of the classes, `[rows, classes]`, of symbols, `[rows, symbols]`.
@@ -308,19 +285,7 @@ impl Model {
         let logits = self.forward(ids, true)?;
         let loss = logits.f_cross_entropy_loss(labels, None::<Tensor>, tch::Reduction::Mean, -100, 0.0)?;
         let gradients = Tensor::f_run_backward(&[loss], &self.weights, false, false)?;
-        self.steps += 1;
-        let [first, second] = [0.9_f64, 0.999].map(|forget| 1.0 - forget.powi(self.steps));
-        tch::no_grad(|| {
-            for ((weight, gradient), [mean, square]) in
-                self.weights.iter_mut().zip(gradients).zip(&mut self.moments)
-            {
-                drop(mean.f_mul_scalar_(0.9)?.f_add_(&gradient.f_mul_scalar(0.1)?)?);
-                drop(square.f_mul_scalar_(0.999)?.f_add_(&gradient.f_square()?.f_mul_scalar(0.001)?)?);
-                let root = square.f_div_scalar(second)?.f_sqrt()?.f_add_scalar(1e-8)?;
-                drop(weight.f_sub_(&mean.f_div(&root)?.f_mul_scalar(RATE / first)?)?);
-            }
-            Ok(())
-        })
+        self.adam.step(&mut self.weights, gradients, RATE)
     }
 
     /// A copy of the weights and of what batch norms remember.

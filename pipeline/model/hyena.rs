@@ -15,6 +15,8 @@ pub mod layout;
 #[cfg(feature = "train")]
 pub mod network;
 #[cfg(feature = "train")]
+mod start;
+#[cfg(feature = "train")]
 pub mod weights;
 
 pub use config::{Config, Preset};

@@ -51,6 +51,8 @@ pub enum Start {
     Ones,
     /// Every value 0.
     Zeros,
+    /// Every value this.
+    Filled(f64),
     /// Normal around 0, cut at 3 standard deviations; rows from `used_rows` on are 0.
     Normal {
         /// Standard deviation before the cut.
@@ -244,7 +246,7 @@ mod tests {
         let parameters = preset(Preset::Olmo1b, 100).parameters();
         let deviation = |index: usize| match parameters[index].start {
             Start::Normal { deviation, .. } => deviation,
-            Start::Ones | Start::Zeros => 0.0,
+            Start::Ones | Start::Zeros | Start::Filled(_) => 0.0,
         };
         let expected = [2048.0, 2048.0, 2048.0 * 2.0, 2048.0, 8192.0 * 2.0, 2048.0, 2048.0 * 4.0];
         for (index, variance) in expected.into_iter().enumerate() {

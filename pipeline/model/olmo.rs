@@ -71,6 +71,12 @@ impl Olmo {
         Self { config: self.config.clone(), weights, rotary, device: self.device }
     }
 
+    /// The same model with other weights, one for each of these.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        Self { weights: self.weights.with_tensors(tensors), ..self.share() }
+    }
+
     /// What it looks like.
     pub const fn config(&self) -> &Config {
         &self.config

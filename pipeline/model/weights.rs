@@ -194,6 +194,12 @@ impl Weights {
         Self { layout: Arc::clone(&self.layout), tensors }
     }
 
+    /// The same layout with other tensors, one for each of these: such as what is computed from them.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        Self { layout: Arc::clone(&self.layout), tensors }
+    }
+
     /// The layout, in the order of the tensors.
     pub fn layout(&self) -> &[Parameter] {
         &self.layout
@@ -393,6 +399,7 @@ fn start_values(parameter: &Parameter, key: u64) -> Vec<f32> {
     match parameter.start {
         Start::Ones => (0..parameter.len()).map(|_| 1.0).collect(),
         Start::Zeros => (0..parameter.len()).map(|_| 0.0).collect(),
+        Start::Filled(value) => (0..parameter.len()).map(|_| to_f32(value)).collect(),
         Start::Normal { deviation, used_rows } => {
             let used = used_rows * parameter.columns.unwrap_or(1);
             let value = |i| if i < used { deviation * cut_normal(key, i) } else { 0.0 };

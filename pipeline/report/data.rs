@@ -52,6 +52,8 @@ pub struct Data {
     pub training: Option<Training>,
     /// Bits per base, one for each set of held-out bases.
     pub evaluations: Vec<Evaluation>,
+    /// Scores of models on tasks.
+    pub leaderboard: Option<super::Leaderboard>,
     /// What to type to get the same again.
     pub commands: Vec<Command>,
 }

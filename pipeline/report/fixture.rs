@@ -1,6 +1,8 @@
 //! Data as a run on the genome of yeast would give it, for tests and for looking at the page.
 
 use crate::metric::interval::Estimate;
+use crate::metric::scores::Metric;
+use crate::report::leaderboard::{Leaderboard, Row, SourceOf};
 use crate::report::{
     Account, Command, Contamination, Count, Data, Dropped, Duplicates, Evaluation, Fact, Histogram, Leak,
     Leaks, Machine, Markov, MarkovOrder, MixedSource, Mixture, ModelScore, Part, Point, Sequence, Shard,
@@ -38,6 +40,7 @@ pub fn full() -> Data {
         shards: shards(),
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
+        leaderboard: Some(leaderboard()),
         commands: vec![
             command(
                 "Run the workflow again; what is unchanged is reused.",
@@ -397,4 +400,38 @@ fn evaluation(split: &str, bits: f64) -> Evaluation {
             orders: (0..).zip(PLAIN).map(order).collect(),
         }),
     }
+}
+
+fn leaderboard() -> Leaderboard {
+    let ours = Row {
+        task: "tf-0".into(),
+        metric: Metric::Mcc,
+        model: "olmo-tiny".into(),
+        protocol: "linear-probe".into(),
+        ours: true,
+        parameters: Some(270_336),
+        value: Some(0.512),
+        sd: Some(0.011),
+        range: Some([0.5, 0.53]),
+        interval: Some([0.44, 0.58]),
+        clean: Some(0.498),
+        runs: Some(5),
+        remarks: vec!["12 sequences were cut".into()],
+    };
+    let published = Row {
+        model: "DNABERT-2".into(),
+        protocol: "published: dnabert2".into(),
+        ours: false,
+        parameters: None,
+        value: Some(0.7199),
+        sd: None,
+        range: None,
+        interval: None,
+        clean: None,
+        runs: None,
+        remarks: Vec::new(),
+        ..ours.clone()
+    };
+    let sources = vec![SourceOf { key: "dnabert2".into(), text: "DNABERT-2 paper, Table 4".into() }];
+    Leaderboard { rows: vec![published, ours], pairs: Vec::new(), sources }
 }

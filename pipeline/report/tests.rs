@@ -1,7 +1,7 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "summary",
     "workflow",
     "stages",
@@ -17,6 +17,7 @@ const SECTIONS: [&str; 16] = [
     "shards",
     "training",
     "bits-per-base",
+    "tasks",
     "reproduce",
 ];
 
@@ -49,6 +50,7 @@ fn full_data_shows_every_section() {
         "title=\"R 17, Y 34\"",
         "tail shorter than the window: 512",
         "<td class=\"key\">tf, decontaminated</td>",
+        "<td class=\"n\">0.4400 to 0.5800</td>",
     ] {
         assert!(page.contains(text), "{text}");
     }
@@ -183,12 +185,15 @@ fn names_and_texts_are_escaped() {
     data.splits[0].contigs = vec![evil.into()];
     data.commands[0].line = evil.into();
     data.evaluations[0].split = evil.into();
+    if let Some(board) = &mut data.leaderboard {
+        board.rows[0].model = evil.into();
+    }
     if let Some(model) = &mut data.evaluations[0].model {
         model.name = evil.into();
     }
     let page = render(&data).unwrap();
     assert!(!page.contains("<script"));
-    assert!(page.matches("&lt;script&gt;").count() >= 14);
+    assert!(page.matches("&lt;script&gt;").count() >= 15);
 }
 
 #[test]

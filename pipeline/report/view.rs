@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::leaderboard::Board;
 use super::number::{bytes, count, fixed, short, signed};
 use super::sequences::SequencesView;
 use super::vocabularies::VocabulariesView;
@@ -24,6 +25,7 @@ pub(super) struct View<'a> {
     shards: ShardsView,
     training: Option<TrainingView>,
     evaluations: Vec<EvaluationView<'a>>,
+    board: Option<Board<'a>>,
 }
 
 /// A figure in the summary.
@@ -132,6 +134,7 @@ impl<'a> View<'a> {
             shards: ShardsView::new(data),
             training: data.training.as_ref().map(TrainingView::new),
             evaluations,
+            board: data.leaderboard.as_ref().map(Board::new),
         }
     }
 }

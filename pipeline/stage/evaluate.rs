@@ -1,14 +1,21 @@
-//! Scores a model on held-out rows, beside Markov baselines fitted on the training rows and scored on the same bases.
-//! Memory: the tables of the highest order (64 MiB for order 11), the model, and one number per row.
+//! Scores a model on held-out rows, beside Markov baselines fitted on the training rows and scored on the same bases; or, with
+//! `tasks`, models on benchmark tasks by a protocol. Memory: the tables of the highest order (64 MiB for order 11), the model, and
+//! one number per row.
+
+mod tasks;
+
+pub use tasks::RESULTS;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Error, Outcome, Stage, Task, to_json};
+use super::{Error, File, Outcome, Stage, Task, to_json};
 use crate::artifact::Counts;
+use crate::evaluate::protocol::{Inputs, Protocol, Training, Validation};
 use crate::fs;
 use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
@@ -25,8 +32,9 @@ pub const SCORES: &str = "scores.json";
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The stage that packed or fetched the shards.
-    from: String,
+    /// The stage that packed or fetched the shards: rows to score on. Instead of it `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
     /// Tokens per row: which set to score on, where the stage packed several contexts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -51,6 +59,36 @@ pub struct Config {
     /// Chooses the draws of the bootstrap.
     #[serde(default)]
     seed: u64,
+    /// A YAML file of tasks, or a folder of Genomic Benchmarks or GUE: what to score on in place of `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tasks: Option<PathBuf>,
+    /// How models are asked; with `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
+    /// More models, by name: folders with `config.json`, weights and `tokenizer.json`; with `tasks`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    folders: BTreeMap<String, PathBuf>,
+    /// What models are given; with `tasks`.
+    #[serde(default)]
+    inputs: Inputs,
+    /// Runs, with seeds from 0; with `tasks`. Default 5.
+    #[serde(default = "default_seeds")]
+    #[schemars(range(min = 1))]
+    seeds: u64,
+    /// What validates; with `tasks`. Default: `own`.
+    #[serde(default)]
+    validation: Validation,
+    /// What is learned, and how; with `tasks`.
+    #[serde(default)]
+    training: Training,
+}
+
+/// Keys that `from` has no use for, and `tasks` has none for.
+const OF_TASKS: [&str; 4] = ["inputs", "seeds", "validation", "training"];
+const OF_ROWS: [&str; 5] = ["splits", "fit", "markov_order", "batch_rows", "seed"];
+
+const fn default_seeds() -> u64 {
+    5
 }
 
 fn test_split() -> Vec<String> {
@@ -71,13 +109,17 @@ const fn default_batch_rows() -> u32 {
 
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
-        let shards = ("from".to_owned(), self.from.clone());
+        let shards = self.from.iter().map(|from| ("from".to_owned(), from.clone()));
         let model = self.model.iter().map(|model| ("model".to_owned(), model.clone()));
-        std::iter::once(shards).chain(model).collect()
+        shards.chain(model).collect()
+    }
+
+    fn files(&self, base: &Path) -> Result<Vec<File>, Error> {
+        self.files_of_tasks(base)
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
+        let mut problems = self.problems_of_tasks();
         if self.markov_order > LARGEST_ORDER {
             problems
                 .push(("markov_order", format!("is {}, expected 0 to {LARGEST_ORDER}", self.markov_order)));
@@ -92,10 +134,24 @@ impl Stage for Config {
     }
 
     fn resolved(&self) -> Value {
-        to_json(self)
+        let mut all = to_json(self);
+        let unused: &[&str] = if self.tasks.is_some() { &OF_ROWS } else { &OF_TASKS };
+        if let Some(all) = all.as_object_mut() {
+            all.retain(|key, _| !unused.contains(&key.as_str()));
+        }
+        all
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
+        match &self.tasks {
+            Some(tasks) => self.score_tasks(task, tasks),
+            None => self.score_rows(task),
+        }
+    }
+}
+
+impl Config {
+    fn score_rows(&self, task: &Task) -> Result<Outcome, Error> {
         let set = contexts::choose(task.input_of("from", &crate::shard::KINDS)?, self.context)?;
         let set = ShardSet::from_artifact(&set)?;
         let tokenizer = set.tokenizer()?;

@@ -9,14 +9,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::evaluate::RESULTS;
 use super::tokenize::{ENCODE, SplitDetails};
 use super::{Error, Outcome, Stage, Task, part, to_json};
 use crate::artifact::{self, Artifact, Counts};
+use crate::evaluate::result;
 use crate::fs;
 use crate::report::{
-    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Machine, MixedSource, Mixture,
-    Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens, Training, Vocabularies,
-    Vocabulary, count, render,
+    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Leaderboard, Machine,
+    MixedSource, Mixture, Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens,
+    Training, Vocabularies, Vocabulary, count, render,
 };
 use crate::shard::{Details, KINDS, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
@@ -138,6 +140,7 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
     for artifact in of("train") {
         data.training = Some(training(artifact)?);
     }
+    data.leaderboard = leaderboard(of("evaluate"))?;
     let several = of("evaluate").count() > 1;
     for artifact in of("evaluate") {
         let evaluations = artifact.manifest.details.get("evaluations").cloned().unwrap_or_default();
@@ -149,6 +152,16 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         data.evaluations.extend(evaluations.into_iter().map(named));
     }
     Ok(data)
+}
+
+/// The scores of all stages that score tasks, beside published ones.
+fn leaderboard<'a>(stages: impl Iterator<Item = &'a Artifact>) -> Result<Option<Leaderboard>, Error> {
+    let mut results = Vec::new();
+    for artifact in stages.filter(|artifact| artifact.manifest.details["tasks"].is_array()) {
+        results.extend(result::find(&artifact.folder.join(RESULTS))?);
+    }
+    let board = (!results.is_empty()).then(|| Leaderboard::new(&results, true));
+    Ok(board.transpose()?)
 }
 
 /// The vocabularies side by side, where there are several; by size, of equals in the order of the workflow.

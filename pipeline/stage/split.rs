@@ -70,8 +70,8 @@ pub struct Config {
     groups: Option<Groups>,
     /// Cut contigs at multiples of this many bases and draw each block by itself: for genomes of one contig. Not for
     /// reads, whose block is not looked up. Default: whole contigs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[serde(default, deserialize_with = "units::bases", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "units::Amount")]
     block: Option<u64>,
     /// For single sources, a name in place of `train`, `validation` or `test`; null leaves that part out. So reads can be
     /// kept from training and tested by themselves: `reads: {train: null, validation: null, test: reads}`.

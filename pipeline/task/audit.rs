@@ -92,19 +92,40 @@ pub struct Noise {
     pub half_width: f64,
 }
 
-/// Looks at a task. Also says of each test example whether it is clean.
-pub fn audit(dataset: &Dataset, options: &Options) -> (Audit, Vec<bool>) {
-    let seen = copies::Seen::new(dataset);
-    let copied = seen.copies(dataset);
-    let overlaps = overlap::overlaps(dataset);
-    let (near, contained) = near::near(dataset, options.memory).unzip();
-    let clean: Vec<bool> = (0..dataset.part(Part::Test).len())
-        .map(|at| {
+/// What test examples share with what is learned from.
+struct Shared {
+    seen: copies::Seen,
+    copied: Vec<copies::Copied>,
+    overlaps: Option<Vec<overlap::Overlap>>,
+    near: Option<Near>,
+    /// Of each test example.
+    clean: Vec<bool>,
+}
+
+impl Shared {
+    fn of(dataset: &Dataset, memory: u64) -> Self {
+        let seen = copies::Seen::new(dataset);
+        let copied = seen.copies(dataset);
+        let overlaps = overlap::overlaps(dataset);
+        let (near, contained) = near::near(dataset, memory).unzip();
+        let is_clean = |at: usize| {
             let share = |shares: &Option<Vec<f64>>| shares.as_ref().map_or(0.0, |shares| shares[at]);
             let lies = overlaps.as_ref().map_or(0.0, |overlaps| overlaps[at].any);
             !copied[at].any && lies <= LEAK && share(&contained) <= LEAK
-        })
-        .collect();
+        };
+        let clean = (0..dataset.part(Part::Test).len()).map(is_clean).collect();
+        Self { seen, copied, overlaps, near, clean }
+    }
+}
+
+/// Whether each test example is clean: no copy of what is learned from, lying on none of it, and made of other k-mers.
+pub fn clean(dataset: &Dataset, options: &Options) -> Vec<bool> {
+    Shared::of(dataset, options.memory).clean
+}
+
+/// Looks at a task. Also says of each test example whether it is clean.
+pub fn audit(dataset: &Dataset, options: &Options) -> (Audit, Vec<bool>) {
+    let Shared { seen, copied, overlaps, near, clean } = Shared::of(dataset, options.memory);
     let mut audit = Audit {
         task: dataset.name.clone(),
         version: dataset.version,

@@ -70,6 +70,18 @@ pub fn genomic_benchmarks(name: &str, folder: &Path, references: &[PathBuf]) -> 
     Ok(dataset)
 }
 
+/// The files of a folder of Genomic Benchmarks.
+pub fn files_of_genomic_benchmarks(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let metadata = folder.join(METADATA);
+    let mut files = vec![metadata.clone()];
+    for class in metadata_classes(&metadata)? {
+        for part in [Part::Train, Part::Test] {
+            files.push(table_in(&folder.join(part.name()), &class)?);
+        }
+    }
+    Ok(files)
+}
+
 /// The classes in the order of `metadata.yaml`.
 fn metadata_classes(path: &Path) -> Result<Vec<String>, Error> {
     let text =
@@ -86,14 +98,23 @@ fn metadata_classes(path: &Path) -> Result<Vec<String>, Error> {
 
 /// A folder of GUE.
 pub fn gue(name: &str, folder: &Path) -> Result<Dataset, Error> {
-    let csv = Csv {
+    self::csv(name, &csv_of_gue(folder)?, Path::new(""))
+}
+
+/// The files of a folder of GUE.
+pub fn files_of_gue(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let csv = csv_of_gue(folder)?;
+    Ok([csv.train, csv.test].into_iter().chain(csv.validation).collect())
+}
+
+fn csv_of_gue(folder: &Path) -> Result<Csv, Error> {
+    Ok(Csv {
         train: table_in(folder, "train")?,
         validation: table_of(folder, "dev"),
         test: table_in(folder, "test")?,
         sequence: super::sequence(),
         label: super::label(),
-    };
-    self::csv(name, &csv, Path::new(""))
+    })
 }
 
 /// CSV files.

@@ -94,6 +94,13 @@ impl Dnabert2 {
         Ok(Self { weights: self.weights.require_gradients()?, ..self })
     }
 
+    /// The same model with other weights, one for each of these.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        let (config, weights) = (self.config.clone(), self.weights.with_tensors(tensors));
+        Self { config, heads: self.heads, weights, device: self.device }
+    }
+
     /// What it looks like.
     pub const fn config(&self) -> &Config {
         &self.config

@@ -81,6 +81,19 @@ impl Hyena {
         Ok(Self { weights: self.weights.require_gradients()?, ..self })
     }
 
+    /// A model with fresh weights, a function of its shape and `seed` alone; without a head for classes.
+    pub fn random(config: Config, seed: u64, device: Device) -> Result<Self, Error> {
+        let weights = Weights::random(&config, seed, device)?;
+        Self::new(config, weights, device)
+    }
+
+    /// The same model with other weights, one for each of these.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        let tables = self.tables.share();
+        Self { config: self.config.clone(), weights: self.weights.with_tensors(tensors), tables }
+    }
+
     /// What it looks like.
     pub const fn config(&self) -> &Config {
         &self.config
@@ -184,6 +197,12 @@ impl Tables {
         let features = Tensor::f_cat(&[&times, &angles.f_cos()?, &angles.f_sin()?.f_neg()?], 1)?;
         let [slowest, fastest] = DECAYED.map(|part| TARGET.ln() / part);
         Ok(Self { times, features, deltas: line(slowest, fastest, config.width.into())? })
+    }
+
+    /// The same tables again.
+    fn share(&self) -> Self {
+        let [times, features, deltas] = self.all().map(Tensor::shallow_clone);
+        Self { times, features, deltas }
     }
 
     /// In the order of [`Config::tables`].

@@ -11,7 +11,8 @@ use tch::{Device, TchError, Tensor};
 use super::config::{Config, Preset};
 use super::layout::{self, CLASSES, EMBEDDING, HEAD, Slot};
 use super::network::Tables;
-use crate::model::weights::{self, read_all};
+use super::start;
+use crate::model::weights::{self, read_all, started};
 
 /// How far stored tables may be from what the configuration gives them: rounding, of values up to 1.
 const TABLE_LIMIT: f64 = 1e-5;
@@ -159,6 +160,25 @@ impl Weights {
             None => None,
         };
         Ok(Self { slots, tensors, classes })
+    }
+
+    /// Fresh weights, a function of the shape and `seed` alone; none for a head for classes.
+    pub fn random(config: &Config, seed: u64, device: Device) -> Result<Self, Error> {
+        let slots = config.slots();
+        let start = |(index, slot): (usize, &Slot)| {
+            let parameter = start::parameter(slot, config);
+            Ok(started(index, &parameter, seed, device)?.f_reshape(signed(&slot.shape))?)
+        };
+        let tensors = slots.iter().enumerate().map(start).collect::<Result<_, Error>>()?;
+        Ok(Self { slots, tensors, classes: None })
+    }
+
+    /// The same slots with other tensors, one for each of these.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        let classes =
+            self.classes.as_ref().map(|[weight, bias]| [weight.shallow_clone(), bias.shallow_clone()]);
+        Self { slots: self.slots.clone(), tensors, classes }
     }
 
     /// What the tensors are, in their order.

@@ -1,0 +1,468 @@
+//! Models as encoders: a folder with a checkpoint, an OLMo in Hugging Face's layout, a HyenaDNA or a DNABERT-2, each with its
+//! tokenizer, as one thing that takes bases and gives hidden values.
+//!
+//! Memory: the model, and for each thread the hidden values of a batch of [`BATCH`] rows.
+
+mod network;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tch::{Device, TchError, Tensor};
+
+pub use network::Network;
+pub use tokens::{Batch, Row};
+
+use super::protocol::{Given, Inputs, Pooling};
+use super::result::Identity;
+use crate::fs;
+use crate::model::dnabert2::{self, Dnabert2};
+use crate::model::hf;
+use crate::model::hyena::{self, Hyena};
+use crate::model::olmo::Olmo;
+use crate::model::weights::{self, Weights};
+use crate::model::workers::Workers;
+use crate::observer::Stop;
+use crate::tokenizer::nucleotide::Nucleotide;
+use crate::tokenizer::{self, Tokenizer};
+use crate::train::checkpoint;
+
+/// Rows that a thread computes at once.
+pub const BATCH: usize = 32;
+const TOKENIZER: &str = "tokenizer.json";
+
+/// A model with its tokenizer.
+pub struct Encoder {
+    identity: Identity,
+    network: Network,
+    tokenizer: Arc<dyn Tokenizer>,
+    before: Vec<u32>,
+    after: Vec<u32>,
+}
+
+/// Why a model cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// Weights, or tensors.
+    #[error(transparent)]
+    Tensors(#[from] weights::Error),
+    /// A HyenaDNA.
+    #[error(transparent)]
+    Hyena(#[from] hyena::Error),
+    /// A tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A folder without a model.
+    #[error("`{}` holds no model: expected a checkpoint, or `config.json` with `model.safetensors`", .0.display())]
+    Absent(PathBuf),
+    /// A folder without a tokenizer.
+    #[error("`{}` has no `{TOKENIZER}`: put the one that the model was trained with there", .0.display())]
+    NoTokenizer(PathBuf),
+    /// A tokenizer with ids that the model does not know.
+    #[error("the tokenizer of `{}` has {found} ids, the model knows {expected}", folder.display())]
+    Vocabulary {
+        /// The folder.
+        folder: PathBuf,
+        /// Ids of the tokenizer.
+        found: u32,
+        /// Ids of the model.
+        expected: u32,
+    },
+    /// A sequence that is too long and must not be cut.
+    #[error(
+        "a sequence of {bases} bases has {found} tokens, the model takes {room}: let it be cut (`long: cut`)"
+    )]
+    Long {
+        /// Its bases.
+        bases: usize,
+        /// Its tokens, special ones included.
+        found: usize,
+        /// The most that the model takes.
+        room: usize,
+    },
+    /// A pooling that the model has nothing for.
+    #[error("`{model}` puts no token in front of a sequence: expected the pooling `mean` or `last`")]
+    NoCls {
+        /// Its name.
+        model: String,
+    },
+    /// A stop was asked for.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<TchError> for Error {
+    fn from(error: TchError) -> Self {
+        Self::Tensors(error.into())
+    }
+}
+
+impl From<hf::Error> for Error {
+    fn from(error: hf::Error) -> Self {
+        Self::Tensors(error.into())
+    }
+}
+
+impl Encoder {
+    /// The model at `folder`: the newest checkpoint at or under it, or a `config.json` with weights and a
+    /// `tokenizer.json`. A HyenaDNA without one has its published tokenizer.
+    ///
+    /// # Errors
+    /// [`Error`] where anything is missing or does not fit.
+    pub fn open(name: &str, folder: &Path) -> Result<Self, Error> {
+        if !folder.join(hf::CONFIG).is_file() {
+            return Self::of_checkpoint(name, folder);
+        }
+        let network = network(folder)?;
+        let path = folder.join(TOKENIZER);
+        let tokenizer: Arc<dyn Tokenizer> = match (path.is_file(), &network) {
+            (true, _) => tokenizer::open(&path)?.into(),
+            (false, Network::Hyena(_)) => Arc::new(Nucleotide::hyena()),
+            (false, _) => return Err(Error::NoTokenizer(folder.to_owned())),
+        };
+        let (before, after) = around(&network, tokenizer.as_ref());
+        Self::new(name, folder, network, tokenizer, before, after)
+    }
+
+    fn of_checkpoint(name: &str, folder: &Path) -> Result<Self, Error> {
+        let found = checkpoint::find(folder).map_err(|error| match error {
+            checkpoint::Error::Absent(folder) => Error::Absent(folder),
+            error => error.into(),
+        })?;
+        let (state, model) = checkpoint::load(&found, Device::Cpu)?;
+        let tokenizer = checkpoint::tokenizer(&found, &state)?.into();
+        let before = state.vocabulary.begin.into_iter().collect();
+        Self::new(name, folder, Network::Olmo(model), tokenizer, before, Vec::new())
+    }
+
+    fn new(
+        name: &str,
+        folder: &Path,
+        network: Network,
+        tokenizer: Arc<dyn Tokenizer>,
+        before: Vec<u32>,
+        after: Vec<u32>,
+    ) -> Result<Self, Error> {
+        let (found, expected) = (tokenizer.vocabulary_size(), network.vocabulary());
+        if found > expected {
+            return Err(Error::Vocabulary { folder: folder.to_owned(), found, expected });
+        }
+        let mut around = blake3::Hasher::new();
+        around.update(tokenizer.fingerprint().as_bytes()).update(format!("{before:?} {after:?}").as_bytes());
+        let identity = Identity {
+            name: name.to_owned(),
+            family: network.family().to_owned(),
+            parameters: network.parameters(),
+            width: network.width(),
+            context: network.context(),
+            causal: network.is_causal(),
+            weights: hash(&network)?,
+            tokenizer: around.finalize().to_hex().to_string(),
+        };
+        Ok(Self { identity, network, tokenizer, before, after })
+    }
+
+    /// Which model it is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What computes.
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Refuses a pooling that the model has nothing for.
+    pub fn check(&self, pooling: Pooling) -> Result<(), Error> {
+        if pooling == Pooling::Cls && self.before.is_empty() {
+            return Err(Error::NoCls { model: self.identity.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Sequences of upper-case IUPAC codes as rows of tokens, and what happened to them on the way.
+    pub fn rows<'a>(
+        &self,
+        sequences: impl Iterator<Item = &'a [u8]>,
+        inputs: &Inputs,
+    ) -> Result<(Vec<Row>, Given), Error> {
+        let room = self.identity.context.into_iter().chain(inputs.max_tokens).min();
+        let frame = tokens::Frame {
+            tokenizer: self.tokenizer.as_ref(),
+            before: &self.before,
+            after: &self.after,
+            room: room.map(|room| room as usize),
+        };
+        let mut given = Given::default();
+        let rows =
+            sequences.map(|sequence| frame.row(sequence, inputs, &mut given)).collect::<Result<_, _>>()?;
+        Ok((rows, given))
+    }
+
+    /// The embedding of each row, `width` values each, in the order of the rows; the same on any number of threads.
+    /// `told` hears how many rows are done.
+    pub fn embed(
+        &self,
+        rows: &[Row],
+        pooling: Pooling,
+        workers: &Workers,
+        stop: &Stop,
+        told: &dyn Fn(u64),
+    ) -> Result<Vec<f32>, Error> {
+        self.check(pooling)?;
+        let one = |network: &Network, batch: &Batch| {
+            Ok(batch.pool(&network.hidden(&batch.ids, &batch.valid)?, pooling)?)
+        };
+        self.each(rows, self.identity.width as usize, &one, workers, stop, told)
+    }
+
+    /// `ln p` of each row's tokens that stand for bases, as the model expects them after those before, per base of them; not a
+    /// number for rows without any. Of models that are not causal: none.
+    pub fn likelihoods(
+        &self,
+        rows: &[Row],
+        workers: &Workers,
+        stop: &Stop,
+        told: &dyn Fn(u64),
+    ) -> Result<Option<Vec<f32>>, Error> {
+        if !self.identity.causal {
+            return Ok(None);
+        }
+        let sums = self.each(rows, 1, &likelihood, workers, stop, told)?;
+        let bases = |row: &Row| row.bases.iter().skip(1).sum::<u32>() as f32;
+        Ok(Some(sums.iter().zip(rows).map(|(sum, row)| sum / bases(row)).collect()))
+    }
+
+    /// `width` values of each row, batch by batch, rows of like length together.
+    fn each(
+        &self,
+        rows: &[Row],
+        width: usize,
+        one: &(dyn Fn(&Network, &Batch) -> Result<Tensor, Error> + Sync),
+        workers: &Workers,
+        stop: &Stop,
+        told: &dyn Fn(u64),
+    ) -> Result<Vec<f32>, Error> {
+        let mut order = (0..rows.len()).collect::<Vec<_>>();
+        order.sort_by_key(|row| rows[*row].ids.len());
+        let mut values = vec![0.0; rows.len() * width];
+        let mut done = 0;
+        for wave in order.chunks(BATCH * workers.threads()) {
+            let parts = wave.chunks(BATCH).map(|places| (self.network.share(), places)).collect();
+            let computed = workers.map(parts, |(network, places)| {
+                if stop.is_requested() {
+                    return Err(Error::Stopped);
+                }
+                let rows = places.iter().map(|place| &rows[*place]).collect::<Vec<_>>();
+                let found = tch::no_grad(|| one(&network, &Batch::new(&rows)?))?;
+                Ok((places, Vec::<f32>::try_from(found.f_contiguous()?.f_view(-1_i64)?)?))
+            })?;
+            for (places, found) in computed {
+                for (place, found) in places.iter().zip(found.chunks(width)) {
+                    values[place * width..][..width].copy_from_slice(found);
+                }
+            }
+            done += wave.len() as u64;
+            told(done);
+        }
+        Ok(values)
+    }
+}
+
+/// The sum of `ln p` over the tokens of each row that stand for bases, but for its first token: `[B]`.
+fn likelihood(network: &Network, batch: &Batch) -> Result<Tensor, Error> {
+    let hidden = network.hidden(&batch.ids, &batch.valid)?;
+    let tokens = batch.ids.size()[1];
+    let Some(expected) = network.expectations(&hidden.f_narrow(1, 0, tokens - 1)?)? else {
+        return Ok(Tensor::f_full([batch.ids.size()[0]], f64::NAN, (tch::Kind::Float, Device::Cpu))?);
+    };
+    let next = batch.ids.f_narrow(1, 1, tokens - 1)?.f_unsqueeze(-1)?;
+    let found = expected.f_gather(-1, &next, false)?.f_squeeze_dim(-1)?;
+    let counted = batch.counted.f_narrow(1, 1, tokens - 1)?;
+    Ok(found.f_mul(&counted)?.f_sum_dim_intlist([1_i64].as_slice(), false, tch::Kind::Float)?)
+}
+
+/// The network of a folder with a `config.json`.
+fn network(folder: &Path) -> Result<Network, Error> {
+    let path = folder.join(hf::CONFIG);
+    let json = |source| hf::Error::Json { path: path.clone(), source };
+    let bytes = fs::read(&path).map_err(weights::Error::from)?;
+    let config: Value = serde_json::from_slice(&bytes).map_err(json)?;
+    if hyena::config::is_hyena(&config) {
+        return Ok(Network::Hyena(Hyena::read(folder, Device::Cpu)?));
+    }
+    if dnabert2::is_dnabert2(&config) {
+        let config = dnabert2::read_config(folder)?;
+        return Ok(Network::Dnabert2(Dnabert2::read(config, &folder.join(hf::WEIGHTS), Device::Cpu)?));
+    }
+    let config = hf::read_config(folder)?;
+    let weights = Weights::read_hf(&config, folder, Device::Cpu)?;
+    Ok(Network::Olmo(Olmo::new(config, weights, Device::Cpu)?))
+}
+
+/// What stands around a sequence: what the tokenizer says, and around those of a DNABERT-2 `[CLS]` and `[SEP]`.
+fn around(network: &Network, tokenizer: &dyn Tokenizer) -> (Vec<u32>, Vec<u32>) {
+    let (before, after) = tokenizer.template();
+    let special = |name: &str| tokenizer.special(name).into_iter().collect();
+    match network {
+        Network::Dnabert2(_) if before.is_empty() && after.is_empty() => (special("[CLS]"), special("[SEP]")),
+        _ => (before.to_vec(), after.to_vec()),
+    }
+}
+
+/// blake3 of the values of all weights, f32 in their order. Memory: one tensor.
+fn hash(network: &Network) -> Result<String, Error> {
+    let mut hasher = blake3::Hasher::new();
+    for tensor in network.tensors() {
+        let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
+        tensor.f_detach()?.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        hasher.update(&bytes);
+    }
+    hasher.update(format!("{:?}", network.tensors().iter().map(Tensor::size).collect::<Vec<_>>()).as_bytes());
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::weights::read_tensor;
+    use crate::tokenizer::kmer::{Config, Kmer};
+
+    pub fn golden(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    }
+
+    /// A golden model in a folder of its own, with a tokenizer whose ids it knows.
+    pub fn folder(name: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(golden(name).join(file), folder.path().join(file)).unwrap();
+        }
+        if !name.starts_with("hyena") {
+            let kmer = Kmer::new(Config { k: 3, overlapping: name == "dnabert2" }).unwrap();
+            std::fs::write(folder.path().join(TOKENIZER), kmer.to_json()).unwrap();
+        }
+        folder
+    }
+
+    pub const MODELS: [&str; 3] = ["olmo2_gqa/hf", "hyenadna", "dnabert2"];
+
+    pub fn open(name: &str) -> Encoder {
+        Encoder::open(name, folder(name).path()).unwrap()
+    }
+
+    const SEQUENCES: [&[u8]; 4] = [
+        b"ACGTTGCATGCATTGACCATTGACATTACGATCAGGCATCAGTTAG",
+        b"GATTACA",
+        b"CCGGTATATTTAAACGCGATTATTCGGCATTAGCGGACTTACGAGGCATTACGGATTACGGCATCATTATCA",
+        b"TTGACCATTG",
+    ];
+
+    /// The stored results of the published classes, through the encoder.
+    #[test]
+    fn hidden_values_are_those_of_the_published_classes() {
+        let off = |name: &str, ids: &str, valid: Option<&str>, hidden: &str| {
+            let read = |tensor: &str| read_tensor(&golden(name).join("forward.safetensors"), tensor).unwrap();
+            let ids = read(ids);
+            let valid = valid.map_or_else(|| ids.ones_like(), read).ne(0);
+            let found = open(name).network().hidden(&ids, &valid).unwrap();
+            (found - read(hidden)).abs().max().double_value(&[])
+        };
+        let hyena = off("hyenadna", "input_ids_L100", None, "hidden_L100");
+        assert!(hyena < 1e-4, "{hyena}");
+        let dnabert2 = off("dnabert2", "input_ids", Some("attention_mask"), "last_hidden");
+        assert!(dnabert2 < 5e-5, "{dnabert2}");
+    }
+
+    #[test]
+    fn an_embedding_is_that_of_its_row_alone_on_any_number_of_threads() {
+        for name in MODELS {
+            let encoder = open(name);
+            let (rows, given) = encoder.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
+            assert_eq!((given.sequences, given.cut, given.unknown_bases), (4, 0, 0), "{name}");
+            for pooling in [Pooling::Mean, Pooling::Last] {
+                let of = |rows: &[Row], threads| {
+                    let workers = Workers::start(threads).unwrap();
+                    encoder.embed(rows, pooling, &workers, &Stop::new(), &|_| {}).unwrap()
+                };
+                let all = of(&rows, 1);
+                assert_eq!(all, of(&rows, 3), "{name}");
+                for (row, found) in rows.iter().zip(all.chunks(encoder.identity().width as usize)) {
+                    let alone = of(std::slice::from_ref(row), 1);
+                    let off = alone.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(off < 1e-4, "{name}, {pooling}: padding changes an embedding by {off}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn likelihoods_are_those_of_the_scorer_of_bases() {
+        use crate::evaluate::per_base::Scorer;
+        let encoder = open("olmo2_gqa/hf");
+        let workers = Workers::start(2).unwrap();
+        let (rows, _) = encoder.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
+        let found = encoder.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap();
+        let Network::Olmo(model) = encoder.network() else { panic!() };
+        let scorer = Scorer {
+            model,
+            tokenizer: encoder.tokenizer.as_ref(),
+            begin: None,
+            batch_rows: 1,
+            workers: &workers,
+        };
+        for (sequence, found) in SEQUENCES.iter().zip(found) {
+            let scored = scorer.forward("x", sequence).unwrap().into_iter().flatten().collect::<Vec<_>>();
+            let expected = scored.iter().sum::<f64>() / scored.len() as f64;
+            assert!((f64::from(found) - expected).abs() < 1e-5, "{found}, expected {expected}");
+        }
+        let hyena = open("hyenadna");
+        let (rows, _) = hyena.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
+        let found = hyena.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap();
+        assert!(found.iter().all(|ln| *ln < 0.0));
+        assert!(open("dnabert2").likelihoods(&rows[..0], &workers, &Stop::new(), &|_| {}).unwrap().is_none());
+    }
+
+    #[test]
+    fn fresh_weights_have_the_same_shape_and_projections_are_found() {
+        for (name, per_layer) in MODELS.into_iter().zip([2, 2, 2]) {
+            let encoder = open(name);
+            let (network, fresh) = (encoder.network(), encoder.network().fresh(1).unwrap());
+            let sizes = |network: &Network| network.tensors().iter().map(Tensor::size).collect::<Vec<_>>();
+            assert_eq!(sizes(network), sizes(&fresh), "{name}");
+            assert!(!network.tensors()[0].equal(&fresh.tensors()[0]));
+            assert_eq!(network.projections().len(), 2 * per_layer, "{name}");
+            assert!(network.projections().iter().all(|place| network.tensors()[*place].size().len() == 2));
+        }
+    }
+
+    #[test]
+    fn a_model_says_what_it_is_and_what_it_lacks() {
+        let identities = MODELS.map(|name| open(name).identity().clone());
+        assert_eq!(identities.each_ref().map(|i| i.causal), [true, true, false]);
+        assert_eq!(identities.each_ref().map(|i| i.context), [Some(128), Some(258), None]);
+        assert_eq!(identities.each_ref().map(|i| i.family.as_str()), ["OLMo", "HyenaDNA", "DNABERT-2"]);
+        assert!(open("dnabert2").check(Pooling::Cls).is_ok());
+        let error = open("hyenadna").check(Pooling::Cls).unwrap_err().to_string();
+        assert!(error.starts_with("`hyenadna` puts no token in front"), "{error}");
+
+        let refused = |folder: &Path, expected: &str| {
+            let error = Encoder::open("x", folder).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let empty = tempfile::tempdir().unwrap();
+        refused(empty.path(), "holds no model: expected a checkpoint, or `config.json`");
+        let olmo = folder("olmo1_tied/hf");
+        let large = Kmer::new(Config { k: 5, overlapping: false }).unwrap();
+        std::fs::write(olmo.path().join(TOKENIZER), large.to_json()).unwrap();
+        refused(olmo.path(), " ids, the model knows ");
+        std::fs::remove_file(olmo.path().join(TOKENIZER)).unwrap();
+        refused(olmo.path(), "has no `tokenizer.json`");
+    }
+}

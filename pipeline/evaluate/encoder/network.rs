@@ -1,0 +1,153 @@
+//! The networks that can be asked, behind one face: token ids go in, hidden values come out.
+//!
+//! Shapes in comments: B rows, T tokens, d width, V rows of the embedding.
+
+use tch::{Device, Kind, Tensor};
+
+use super::Error;
+use crate::model::dnabert2::{Dnabert2, Input};
+use crate::model::hyena::Hyena;
+use crate::model::layout::Role;
+use crate::model::olmo::Olmo;
+use crate::model::weights::Weights;
+
+/// A model and its weights, on the CPU.
+#[derive(Debug)]
+pub enum Network {
+    /// OLMo-1 or OLMo-2.
+    Olmo(Olmo),
+    /// HyenaDNA.
+    Hyena(Hyena),
+    /// DNABERT-2.
+    Dnabert2(Dnabert2),
+}
+
+impl Network {
+    /// The family's name.
+    pub const fn family(&self) -> &'static str {
+        match self {
+            Self::Olmo(_) => "OLMo",
+            Self::Hyena(_) => "HyenaDNA",
+            Self::Dnabert2(_) => "DNABERT-2",
+        }
+    }
+
+    /// Whether a position sees none behind it.
+    pub const fn is_causal(&self) -> bool {
+        !matches!(self, Self::Dnabert2(_))
+    }
+
+    /// Tokens that it takes at most; none where nothing but memory is in the way.
+    pub fn context(&self) -> Option<u32> {
+        match self {
+            Self::Olmo(model) => Some(model.config().context),
+            Self::Hyena(model) => Some(model.config().longest),
+            Self::Dnabert2(_) => None,
+        }
+    }
+
+    /// Width of the hidden values.
+    pub fn width(&self) -> u32 {
+        match self {
+            Self::Olmo(model) => model.config().width,
+            Self::Hyena(model) => model.config().width,
+            Self::Dnabert2(model) => model.config().width,
+        }
+    }
+
+    /// Ids that it knows.
+    pub fn vocabulary(&self) -> u32 {
+        match self {
+            Self::Olmo(model) => model.config().vocabulary,
+            Self::Hyena(model) => model.config().padded_vocabulary,
+            Self::Dnabert2(model) => model.config().vocabulary,
+        }
+    }
+
+    /// The last layer's values: `[B, T]` to `[B, T, d]`. What is not `valid`, `[B, T]`, stands at the end of rows and
+    /// changes nothing before it.
+    pub fn hidden(&self, ids: &Tensor, valid: &Tensor) -> Result<Tensor, Error> {
+        Ok(match self {
+            Self::Olmo(model) => model.hidden(ids)?,
+            Self::Hyena(model) => model.hidden(ids)?,
+            Self::Dnabert2(model) => model.hidden(Input { ids, valid: Some(valid), types: None })?,
+        })
+    }
+
+    /// What each position expects of the next, `ln p`: `[B, T, d]` to `[B, T, V]`; none of models that are not causal.
+    pub fn expectations(&self, hidden: &Tensor) -> Result<Option<Tensor>, Error> {
+        let logits = match self {
+            Self::Olmo(model) => model.logits(hidden)?,
+            Self::Hyena(model) => model.logits(hidden)?,
+            Self::Dnabert2(_) => return Ok(None),
+        };
+        Ok(Some(logits.f_log_softmax(-1, Kind::Float)?))
+    }
+
+    /// Its weights.
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Self::Olmo(model) => model.weights().tensors(),
+            Self::Hyena(model) => model.weights().tensors(),
+            Self::Dnabert2(model) => model.weights().tensors(),
+        }
+    }
+
+    /// The same network with other weights, one for each of these.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        match self {
+            Self::Olmo(model) => Self::Olmo(model.with_tensors(tensors)),
+            Self::Hyena(model) => Self::Hyena(model.with_tensors(tensors)),
+            Self::Dnabert2(model) => Self::Dnabert2(model.with_tensors(tensors)),
+        }
+    }
+
+    /// The same network again, for another thread: the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        self.with_tensors(self.tensors().iter().map(Tensor::shallow_clone).collect())
+    }
+
+    /// The same shape with fresh weights, a function of `seed` alone.
+    pub fn fresh(&self, seed: u64) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Olmo(model) => {
+                let (config, device) = (model.config().clone(), Device::Cpu);
+                let weights = Weights::random(&config, seed, device)?;
+                Self::Olmo(Olmo::new(config, weights, device)?)
+            }
+            Self::Hyena(model) => Self::Hyena(Hyena::random(model.config().clone(), seed, Device::Cpu)?),
+            Self::Dnabert2(model) => {
+                Self::Dnabert2(Dnabert2::random(model.config().clone(), model.heads(), seed, Device::Cpu)?)
+            }
+        })
+    }
+
+    /// Places of the matrices that `lora` stands beside: the projections of attention, or of the operator.
+    pub fn projections(&self) -> Vec<usize> {
+        let attention = |weights: &Weights| {
+            let places = weights.layout().iter().enumerate();
+            places
+                .filter(|(_, parameter)| parameter.role == Role::Attention)
+                .map(|(place, _)| place)
+                .collect()
+        };
+        match self {
+            Self::Olmo(model) => attention(model.weights()),
+            Self::Dnabert2(model) => attention(model.weights()),
+            Self::Hyena(model) => {
+                let slots = model.weights().slots().iter().enumerate();
+                let is_projection = |name: &str| {
+                    name.ends_with("mixer.in_proj.weight") || name.ends_with("mixer.out_proj.weight")
+                };
+                slots.filter(|(_, slot)| is_projection(&slot.name)).map(|(place, _)| place).collect()
+            }
+        }
+    }
+
+    /// Parameters.
+    pub fn parameters(&self) -> u64 {
+        self.tensors().iter().map(|tensor| tensor.numel() as u64).sum()
+    }
+}

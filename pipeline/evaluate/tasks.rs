@@ -1,0 +1,1061 @@
+//! A model on a task by a protocol: from examples to `result.json`.
+//!
+//! The test set is scored once, at the end of each seed, and what is chosen is chosen on the validation part alone. A second look at it
+//! with the same model and protocol must be asked for, and is counted. What is done is kept seed by seed, so that a run that was
+//! stopped goes on. Embeddings are kept by their content, for other runs. Memory: the bases and tokens of the task, its embeddings,
+//! what the protocol takes for each thread, and before that up to 1 GB of k-mers to tell copies by.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::answers;
+use super::encoder::{self, Encoder, Network, Row};
+use super::learner::{Item, Learned, Learner};
+use super::predictions::{self, Predictions};
+use super::probe::{self, Embedded};
+use super::protocol::{Config, Given, Protocol, Strands, Validation};
+use super::result::{FILE, FORMAT, Identity, Outcome, Run, TaskOf, Tried};
+use super::zero_shot::Threshold;
+use crate::fs;
+use crate::metric::scores::{Metric, Scores};
+use crate::metric::{self, seeds};
+use crate::model::weights;
+use crate::model::workers::Workers;
+use crate::observer::{Event, Unit};
+use crate::sequence::complement::reverse_complement_into;
+use crate::sequence::kmer::spread;
+use crate::task::{Dataset, Part, audit};
+use crate::train::Hooks;
+
+/// Version of what comes out for the same input.
+const ALGORITHM: u32 = 1;
+/// One training example in so many validates, where that is drawn.
+const VALIDATION: u64 = 10;
+/// Who looked at a test set before: beside the result, and kept for the next.
+pub const LOOKS: &str = "looks.json";
+
+/// Where results go.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The folder of all results; those of a task, protocol and model lie in a folder of their own.
+    pub out: &'a Path,
+    /// Results that these take the place of: looks are counted from there on.
+    pub earlier: Option<&'a Path>,
+    /// Where embeddings are kept, if anywhere.
+    pub cache: Option<&'a Path>,
+    /// What becomes of a test set that was looked at before.
+    pub again: Again,
+}
+
+/// What becomes of a test set that the same model was scored on by the same protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// A result of the same content is taken as it is; with another configuration, weights or data nothing is looked at.
+    Refuse,
+    /// A result of the same content is taken as it is, else it is looked at again, which is counted.
+    IfOther,
+    /// It is looked at again, which is counted.
+    Always,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model.
+    #[error(transparent)]
+    Encoder(#[from] encoder::Error),
+    /// A file call.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// A table of predictions.
+    #[error(transparent)]
+    Predictions(#[from] predictions::Error),
+    /// A result that is there and cannot be read.
+    #[error(transparent)]
+    Result(#[from] super::result::Error),
+    /// Scores that are no numbers.
+    #[error("task `{task}`, seed {seed}: the answers to the test set: {source}")]
+    Scores {
+        /// The task.
+        task: String,
+        /// The seed.
+        seed: u64,
+        /// What is wrong.
+        source: metric::Error,
+    },
+    /// A configuration that cannot be.
+    #[error("`{key}` {problem}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A task of places without bases.
+    #[error("task `{task}` has no bases to show a model: give the reference that its intervals lie on")]
+    NoBases {
+        /// Its name.
+        task: String,
+    },
+    /// A sequence without a base.
+    #[error("task `{task}`: the sequence in line {line} of `{}` is empty", file.display())]
+    Empty {
+        /// Its name.
+        task: String,
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: u64,
+    },
+    /// A class that nothing can be learned of.
+    #[error("task `{task}`: the class `{class}` has {examples} examples in {part} and none to learn from")]
+    Unseen {
+        /// Its name.
+        task: String,
+        /// The class.
+        class: String,
+        /// Examples of it.
+        examples: u64,
+        /// In which part.
+        part: &'static str,
+    },
+    /// A validation part without examples.
+    #[error("task `{task}` has too few examples to draw what validates: {examples} to learn from")]
+    NoValidation {
+        /// Its name.
+        task: String,
+        /// Examples of its training part.
+        examples: usize,
+    },
+    /// A model that says nothing of how likely a sequence is.
+    #[error(
+        "`{model}` is a masked model, which has no likelihood of a sequence: `zero-shot` is for causal models"
+    )]
+    Masked {
+        /// Its name.
+        model: String,
+    },
+    /// A task that a threshold cannot decide.
+    #[error(
+        "task `{task}`: `zero-shot` tells two classes apart that are both in the training part, found {classes}"
+    )]
+    NotTwo {
+        /// Its name.
+        task: String,
+        /// Its classes.
+        classes: usize,
+    },
+    /// A test set that was looked at before.
+    #[error(
+        "the test set of `{task}` has been looked at by `{model}` with `{protocol}` (looks: {looks}), the last time with another \
+         configuration, weights or data (`{}`): one more must be asked for (--look-again), and the result counts it",
+        place.display()
+    )]
+    Looked {
+        /// The task.
+        task: String,
+        /// The model.
+        model: String,
+        /// The protocol.
+        protocol: Protocol,
+        /// How often.
+        looks: usize,
+        /// The folder of the results.
+        place: PathBuf,
+    },
+}
+
+impl From<weights::Error> for Error {
+    fn from(error: weights::Error) -> Self {
+        encoder::Error::from(error).into()
+    }
+}
+
+impl Error {
+    /// Whether it is a stop that was asked for.
+    pub const fn is_stop(&self) -> bool {
+        matches!(self, Self::Encoder(encoder::Error::Stopped))
+    }
+}
+
+/// The tokens of one part.
+#[derive(Default)]
+struct Sample {
+    rows: Vec<Row>,
+    /// Of the reverse complements, where both strands are asked.
+    turned: Vec<Row>,
+    classes: Vec<u32>,
+    /// Hash of the sequences.
+    content: String,
+}
+
+/// A seed that is done, in a file of its own until all are.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: String,
+    run: Run,
+}
+
+/// What a look at a test set was made with.
+#[derive(Serialize, Deserialize)]
+struct Look {
+    key: String,
+}
+
+/// A model at work on a task; its tensors, which threads do not share, stand beside.
+struct Work<'a> {
+    model: &'a Identity,
+    dataset: &'a Dataset,
+    config: &'a Config,
+    place: Place<'a>,
+    hooks: Hooks<'a>,
+    workers: Workers,
+    /// Train, validation and test.
+    samples: [Sample; 3],
+    /// Of each test example whether it shares nothing much with what is learned from.
+    clean: Vec<bool>,
+    given: Given,
+    key: String,
+    folder: PathBuf,
+}
+
+/// The folder of a task, protocol and model among results.
+pub fn folder(out: &Path, task: &str, protocol: Protocol, model: &str) -> PathBuf {
+    let plain = |text: &str| -> String {
+        let kept = |c: char| if c.is_ascii_alphanumeric() || "._+-@=".contains(c) { c } else { '-' };
+        text.chars().map(kept).collect()
+    };
+    out.join(plain(task)).join(protocol.to_string()).join(plain(model))
+}
+
+/// Scores a model on a task and writes what comes of it; what is there already, of the same content, is taken as it is.
+///
+/// # Errors
+/// [`Error`]; nothing is written of a test set that must not be looked at again.
+pub fn evaluate(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    config: &Config,
+    place: Place<'_>,
+    hooks: Hooks<'_>,
+) -> Result<Outcome, Error> {
+    if let Some((key, problem)) = config.problems().into_iter().next() {
+        return Err(Error::Config { key, problem });
+    }
+    check(encoder, dataset, config)?;
+    let model = encoder.identity();
+    let folder = folder(place.out, &dataset.name, config.protocol, &model.name);
+    let task = task_of(dataset);
+    let key = key(model, &task, config);
+    let (mut before, is_done) = (looks(&folder)?, folder.join(FILE).is_file());
+    if let (true, Some(earlier)) = (before.is_empty(), place.earlier) {
+        before = looks(&self::folder(earlier, &dataset.name, config.protocol, &model.name))?;
+    }
+    let is_same = before.last().is_some_and(|look: &Look| look.key == key);
+    if is_same && is_done && place.again != Again::Always {
+        return Ok(super::result::read(&folder.join(FILE))?);
+    }
+    if !before.is_empty() && !is_same && place.again == Again::Refuse {
+        let (model, protocol, looks) = (model.name.clone(), config.protocol, before.len());
+        return Err(Error::Looked { task: dataset.name.clone(), model, protocol, looks, place: folder });
+    }
+    let workers = Workers::start(hooks.threads)?;
+    let (samples, given) = samples(encoder, dataset, config)?;
+    // A run that was stopped goes on: the same look.
+    fs::create_dir_all(&folder)?;
+    if !is_same || is_done {
+        forget(&folder)?;
+        before.push(Look { key: key.clone() });
+    }
+    fs::write_json(&folder.join(LOOKS), serde_json::to_vec_pretty(&before))?;
+    let looks = u32::try_from(before.len()).unwrap_or(u32::MAX);
+    let clean = audit::clean(dataset, &audit::Options::default());
+    let task = TaskOf { clean: clean.iter().filter(|clean| **clean).count() as u64, ..task };
+    let work = Work { model, dataset, config, place, hooks, workers, samples, clean, given, key, folder };
+    work.run(encoder, task, looks)
+}
+
+/// Refuses what cannot be scored.
+fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Error> {
+    encoder.check(config.inputs.pooling)?;
+    let task = || dataset.name.clone();
+    for example in Part::ALL.into_iter().flat_map(|part| dataset.part(part)) {
+        match dataset.bases(example) {
+            None => return Err(Error::NoBases { task: task() }),
+            Some([]) => {
+                let (file, line) = (dataset.file(example).to_owned(), example.line);
+                return Err(Error::Empty { task: task(), file, line });
+            }
+            Some(_) => {}
+        }
+    }
+    let learned = dataset.counts(Part::Train);
+    for part in [Part::Test, Part::Validation] {
+        let counts = dataset.counts(part);
+        let unseen = counts.iter().zip(&learned).position(|(here, learned)| *here > 0 && *learned == 0);
+        if let Some(class) = unseen {
+            let (examples, class) = (counts[class], dataset.classes[class].clone());
+            return Err(Error::Unseen { task: task(), class, examples, part: part.name() });
+        }
+    }
+    if config.protocol == Protocol::ZeroShot {
+        if !encoder.identity().causal {
+            return Err(Error::Masked { model: encoder.identity().name.clone() });
+        }
+        if dataset.classes.len() != 2 {
+            return Err(Error::NotTwo { task: task(), classes: dataset.classes.len() });
+        }
+    }
+    Ok(())
+}
+
+fn looks(folder: &Path) -> Result<Vec<Look>, Error> {
+    let path = folder.join(LOOKS);
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let malformed = |error: serde_json::Error| super::result::Error::Malformed {
+        path: path.clone(),
+        problem: error.to_string(),
+    };
+    Ok(serde_json::from_slice(&fs::read(&path)?).map_err(malformed)?)
+}
+
+/// Removes what an earlier look left.
+fn forget(folder: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(folder).map_err(fs::error("list", folder))?;
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if path.file_name().is_some_and(|name| name != LOOKS) {
+            std::fs::remove_file(&path).map_err(fs::error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The task and its content.
+fn task_of(dataset: &Dataset) -> TaskOf {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}", dataset.classes).as_bytes());
+    for part in Part::ALL {
+        hasher.update(part.name().as_bytes());
+        for example in dataset.part(part) {
+            let bases = dataset.bases(example).unwrap_or_default();
+            hasher
+                .update(&(bases.len() as u64).to_le_bytes())
+                .update(bases)
+                .update(&example.class.to_le_bytes());
+        }
+    }
+    TaskOf {
+        name: dataset.name.clone(),
+        version: dataset.version,
+        content: hasher.finalize().to_hex().to_string(),
+        metric: dataset.metric.unwrap_or(Metric::Mcc),
+        classes: dataset.classes.clone(),
+        examples: Part::ALL.map(|part| dataset.part(part).len() as u64),
+        clean: 0,
+    }
+}
+
+/// Hash of all that the figures depend on: of the model its weights and tokenizer, not its name.
+fn key(model: &Identity, task: &TaskOf, config: &Config) -> String {
+    let of =
+        serde_json::json!([ALGORITHM, model.weights, model.tokenizer, task.content, task.metric, config]);
+    blake3::hash(of.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// The tokens of every part.
+fn samples(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<([Sample; 3], Given), Error> {
+    let mut given = Given::default();
+    let mut of = |part| -> Result<Sample, Error> {
+        let examples = dataset.part(part);
+        let bases = || examples.iter().map(|example| dataset.bases(example).unwrap_or_default());
+        let mut hasher = blake3::Hasher::new();
+        bases().for_each(|bases| {
+            hasher.update(&(bases.len() as u64).to_le_bytes()).update(bases);
+        });
+        let (rows, forward) = encoder.rows(bases(), &config.inputs)?;
+        given += forward;
+        let mut turned = Vec::new();
+        if config.inputs.strands == Strands::Both {
+            let mut other = Vec::new();
+            for bases in bases() {
+                other.clear();
+                reverse_complement_into(bases, &mut other);
+                turned.extend(encoder.rows(std::iter::once(&other[..]), &config.inputs)?.0);
+            }
+        }
+        let classes = examples.iter().map(|example| example.class).collect();
+        Ok(Sample { rows, turned, classes, content: hasher.finalize().to_hex().to_string() })
+    };
+    let samples = [of(Part::Train)?, of(Part::Validation)?, of(Part::Test)?];
+    Ok((samples, given))
+}
+
+impl Sample {
+    fn items(&self) -> Vec<Item<'_>> {
+        let item = |(at, row)| Item { row, turned: self.turned.get(at), class: self.classes[at] };
+        self.rows.iter().enumerate().map(item).collect()
+    }
+}
+
+/// What was answered, and how it came to be.
+struct Answered {
+    run: Run,
+    predictions: Predictions,
+}
+
+impl Work<'_> {
+    fn run(&self, encoder: &Encoder, task: TaskOf, looks: u32) -> Result<Outcome, Error> {
+        let runs = match self.config.protocol {
+            Protocol::ZeroShot => vec![self.kept(0, || self.zero_shot(encoder))?],
+            Protocol::LinearProbe => self.probes(encoder)?,
+            _ => self.trained(encoder)?,
+        };
+        let by_seed: Vec<(u64, &Scores)> = runs.iter().map(|run| (run.seed, &run.scores)).collect();
+        let summary = seeds::Summary::new(task.metric, &by_seed);
+        let cleans: Option<Vec<(u64, &Scores)>> =
+            runs.iter().map(|run| Some((run.seed, run.clean.as_ref()?))).collect();
+        let clean = cleans.map(|cleans| seeds::Summary::new(task.metric, &cleans));
+        let outcome = Outcome {
+            clean,
+            format: FORMAT.to_owned(),
+            genomill: env!("CARGO_PKG_VERSION").to_owned(),
+            key: self.key.clone(),
+            model: self.model.clone(),
+            task,
+            config: self.config.clone(),
+            given: self.given,
+            notes: self.notes(&summary, looks),
+            runs,
+            summary,
+            looks,
+        };
+        fs::write_json(&self.folder.join(FILE), serde_json::to_vec_pretty(&outcome))?;
+        for run in &outcome.runs {
+            let path = self.path_of(run.seed);
+            std::fs::remove_file(&path).map_err(fs::error("remove", &path))?;
+        }
+        Ok(outcome)
+    }
+
+    fn notes(&self, summary: &seeds::Summary, looks: u32) -> Vec<String> {
+        let (mut notes, given) = (Vec::new(), &self.given);
+        let protocol = self.config.protocol;
+        if !self.seeds_matter() && self.config.seeds > 1 {
+            notes.push(format!("one run: seeds make no difference to `{protocol}` here"));
+        }
+        if given.cut > 0 {
+            notes.push(format!("{} sequences were cut, by {} bases in all", given.cut, given.bases_cut));
+        }
+        if given.ambiguous > 0 {
+            notes.push(format!(
+                "{} sequences have codes other than A, C, G and T, {} in all",
+                given.ambiguous, given.ambiguous_bases
+            ));
+        }
+        if given.unknown_bases > 0 {
+            notes.push(format!("{} bases are unknown to the tokenizer", given.unknown_bases));
+        }
+        if !summary.collapsed.is_empty() {
+            notes.push(format!("collapsed: seeds {:?}", summary.collapsed));
+        }
+        if looks > 1 {
+            notes.push(format!("look {looks} at this test set by this model and protocol"));
+        }
+        notes
+    }
+
+    /// Whether seeds make a difference.
+    fn seeds_matter(&self) -> bool {
+        let drawn = self.config.protocol == Protocol::LinearProbe && self.draws_validation();
+        self.config.protocol.is_trained() || drawn
+    }
+
+    fn draws_validation(&self) -> bool {
+        self.config.validation == Validation::Drawn || self.samples[1].rows.is_empty()
+    }
+
+    /// Places in the training part of what is learned from and of what validates, where that is drawn.
+    fn drawn(&self, seed: u64) -> Result<[Vec<usize>; 2], Error> {
+        let held = |at: &usize| spread(*at as u64 ^ spread(seed)).is_multiple_of(VALIDATION);
+        let (held, kept): (Vec<_>, Vec<_>) = (0..self.samples[0].rows.len()).partition(held);
+        if held.is_empty() || kept.is_empty() {
+            let (task, examples) = (self.dataset.name.clone(), self.samples[0].rows.len());
+            return Err(Error::NoValidation { task, examples });
+        }
+        Ok([kept, held])
+    }
+
+    /// What is learned from and what validates.
+    fn parts(&self, seed: u64) -> Result<[Vec<Item<'_>>; 2], Error> {
+        let train = self.samples[0].items();
+        if !self.draws_validation() {
+            return Ok([train, self.samples[1].items()]);
+        }
+        Ok(self.drawn(seed)?.map(|places| places.into_iter().map(|at| train[at]).collect()))
+    }
+
+    /// The run of a seed that is done, or else as `compute` does it, kept for a run that goes on.
+    fn kept(&self, seed: u64, compute: impl FnOnce() -> Result<Answered, Error>) -> Result<Run, Error> {
+        if let Some(run) = self.done(seed) {
+            return Ok(run);
+        }
+        let Answered { run, predictions } = compute()?;
+        predictions.write(&self.folder.join(&run.predictions))?;
+        let kept = Kept { key: self.key.clone(), run };
+        fs::write_json(&self.path_of(seed), serde_json::to_vec_pretty(&kept))?;
+        Ok(kept.run)
+    }
+
+    fn path_of(&self, seed: u64) -> PathBuf {
+        self.folder.join(format!("seed-{seed}.json"))
+    }
+
+    fn done(&self, seed: u64) -> Option<Run> {
+        let kept: Kept = serde_json::from_slice(&std::fs::read(self.path_of(seed)).ok()?).ok()?;
+        (kept.key == self.key && self.folder.join(&kept.run.predictions).is_file()).then_some(kept.run)
+    }
+
+    /// Scores of the test set.
+    fn answered(
+        &self,
+        seed: u64,
+        scores: Vec<f64>,
+        chosen: Option<f64>,
+        tried: Vec<Tried>,
+        learned: Option<(u32, f64)>,
+    ) -> Result<Answered, Error> {
+        let (truth, classes) = (&self.samples[2].classes, self.dataset.classes.len());
+        let predicted = predictions::predicted(&scores, classes);
+        let wrong = |source| Error::Scores { task: self.dataset.name.clone(), seed, source };
+        let scored = answers::scored(truth, &predicted, &scores, classes).map_err(wrong)?;
+        let clean = self.on_clean(truth, &predicted, &scores, classes).map_err(wrong)?;
+        let run = Run {
+            seed,
+            chosen,
+            tried,
+            epoch: learned.map(|(epoch, _)| epoch).filter(|epoch| *epoch > 0),
+            validation_loss: learned.map(|(_, loss)| loss).filter(|loss| loss.is_finite()),
+            scores: scored,
+            clean,
+            predictions: format!("predictions-{seed}.parquet"),
+        };
+        let lines = self.dataset.part(Part::Test).iter().map(|example| example.line).collect();
+        let predictions = Predictions { lines, labels: truth.clone(), predicted, scores };
+        Ok(Answered { run, predictions })
+    }
+
+    /// Scores of the clean test examples; none where all are, or none is.
+    fn on_clean(
+        &self,
+        truth: &[u32],
+        predicted: &[u32],
+        scores: &[f64],
+        classes: usize,
+    ) -> Result<Option<Scores>, metric::Error> {
+        let places: Vec<usize> = (0..truth.len()).filter(|at| self.clean[*at]).collect();
+        if places.len() == truth.len() || places.is_empty() {
+            return Ok(None);
+        }
+        let of = |values: &[u32]| places.iter().map(|at| values[*at]).collect::<Vec<_>>();
+        let scores =
+            places.iter().flat_map(|at| &scores[at * classes..][..classes]).copied().collect::<Vec<_>>();
+        answers::scored(&of(truth), &of(predicted), &scores, classes).map(Some)
+    }
+
+    fn progress(&self, done: u64, total: u64, unit: Unit) {
+        let stage = self.hooks.stage.to_owned();
+        self.hooks.observer.event(&Event::Progress { stage, done, total: Some(total), unit });
+    }
+
+    fn zero_shot(&self, encoder: &Encoder) -> Result<Answered, Error> {
+        let total: u64 =
+            self.samples.iter().map(|sample| (sample.rows.len() + sample.turned.len()) as u64).sum();
+        let before = AtomicU64::new(0);
+        let of = |rows: &[Row]| -> Result<Vec<f32>, Error> {
+            let told = |done| self.progress(before.load(Ordering::Relaxed) + done, total, Unit::Items);
+            let found = encoder.likelihoods(rows, &self.workers, self.hooks.stop, &told)?;
+            before.fetch_add(rows.len() as u64, Ordering::Relaxed);
+            found.ok_or_else(|| Error::Masked { model: self.model.name.clone() })
+        };
+        let both = |sample: &Sample| -> Result<Vec<f32>, Error> {
+            let forward = of(&sample.rows)?;
+            if sample.turned.is_empty() {
+                return Ok(forward);
+            }
+            Ok(forward.into_iter().zip(of(&sample.turned)?).map(|(a, b)| f32::midpoint(a, b)).collect())
+        };
+        let [train, _, test] = &self.samples;
+        let not_two =
+            || Error::NotTwo { task: self.dataset.name.clone(), classes: self.dataset.classes.len() };
+        let threshold = Threshold::of(&both(train)?, &train.classes).ok_or_else(not_two)?;
+        let scores = both(test)?.into_iter().flat_map(|likelihood| threshold.scores(likelihood)).collect();
+        self.answered(0, scores, None, Vec::new(), None)
+    }
+
+    fn probes(&self, encoder: &Encoder) -> Result<Vec<Run>, Error> {
+        let seeds = if self.seeds_matter() { self.config.seeds } else { 1 };
+        let missing: Vec<u64> = (0..seeds).filter(|seed| self.done(*seed).is_none()).collect();
+        let embedded = if missing.is_empty() { None } else { Some(self.embeddings(encoder)?) };
+        (0..seeds)
+            .map(|seed| {
+                self.kept(seed, || {
+                    let none = Vec::new();
+                    self.probe(seed, embedded.as_ref().unwrap_or(&none))
+                })
+            })
+            .collect()
+    }
+
+    /// Embeddings of train, validation and test, and of the reverse complements.
+    fn embeddings(&self, encoder: &Encoder) -> Result<Vec<[Vec<f32>; 2]>, Error> {
+        let total: u64 =
+            self.samples.iter().map(|sample| (sample.rows.len() + sample.turned.len()) as u64).sum();
+        let mut before = 0;
+        let mut all = Vec::new();
+        for sample in &self.samples {
+            let mut of = |rows: &[Row], strand| -> Result<Vec<f32>, Error> {
+                let told = |done| self.progress(before + done, total, Unit::Items);
+                let found = self.cached(encoder, rows, &format!("{} {strand}", sample.content), &told)?;
+                before += rows.len() as u64;
+                Ok(found)
+            };
+            all.push([of(&sample.rows, "forward")?, of(&sample.turned, "turned")?]);
+        }
+        Ok(all)
+    }
+
+    /// Embeddings of some rows, from where they are kept if they are there and whole.
+    fn cached(
+        &self,
+        encoder: &Encoder,
+        rows: &[Row],
+        content: &str,
+        told: &dyn Fn(u64),
+    ) -> Result<Vec<f32>, Error> {
+        const NAME: &str = "embeddings";
+        let compute = || {
+            Ok::<_, Error>(encoder.embed(
+                rows,
+                self.config.inputs.pooling,
+                &self.workers,
+                self.hooks.stop,
+                told,
+            )?)
+        };
+        let Some(cache) = self.place.cache.filter(|_| !rows.is_empty()) else { return compute() };
+        let model = self.model;
+        let of = serde_json::json!([ALGORITHM, model.weights, model.tokenizer, self.config.inputs, content]);
+        let path = cache.join(format!("{}.safetensors", blake3::hash(of.to_string().as_bytes()).to_hex()));
+        let shape = [rows.len(), model.width as usize].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        // A file that cannot be read is made anew.
+        if let Some(found) = weights::read_tensor(&path, NAME).ok().filter(|found| found.size() == shape) {
+            return Ok(Vec::try_from(found.view(-1_i64)).map_err(encoder::Error::from)?);
+        }
+        let values = compute()?;
+        fs::create_dir_all(cache)?;
+        let part = tempfile::Builder::new().prefix(fs::TEMPORARY).tempfile_in(cache);
+        let part = part.map_err(fs::error("create a file in", cache))?.into_temp_path();
+        let tensor = Tensor::f_from_slice(&values).and_then(|tensor| tensor.f_view(shape));
+        weights::write_named(&part, vec![(NAME.to_owned(), tensor.map_err(encoder::Error::from)?)])?;
+        part.persist(&path).map_err(|error| fs::error("rename to", &path)(error.error))?;
+        Ok(values)
+    }
+
+    fn probe(&self, seed: u64, embeddings: &[[Vec<f32>; 2]]) -> Result<Answered, Error> {
+        let width = self.model.width as usize;
+        let part = |part: usize| Table::whole(&embeddings[part], &self.samples[part].classes);
+        let (train, validation) = if self.draws_validation() {
+            self.drawn(seed)?.map(|places| part(0).only(&places, width)).into()
+        } else {
+            (part(0), part(1))
+        };
+        let test = part(2);
+        let [train, validation, test] = [&train, &validation, &test].map(Table::embedded);
+        let (classes, strengths) = (self.dataset.classes.len(), &self.config.training.strengths);
+        let found = probe::probe([&train, &validation, &test], width, classes, strengths, &self.workers)?;
+        let scores = answers::probabilities(&found.logs, classes);
+        let loss = found.chosen.loss.unwrap_or(f64::NAN);
+        self.answered(seed, scores, Some(found.chosen.value), found.tried, Some((0, loss)))
+    }
+
+    /// The first seed tries every learning rate, then the others take the best, side by side.
+    fn trained(&self, encoder: &Encoder) -> Result<Vec<Run>, Error> {
+        let (rates, seeds) = (&self.config.training.learning_rates, self.config.seeds);
+        let of_run = Learner::steps(self.config, self.parts(0)?[0].len());
+        let total = of_run * (rates.len() as u64 + seeds - 1);
+        let steps = AtomicU64::new(0);
+        // In examples: what goes by steps is expected to tell its losses too.
+        let batch = u64::from(self.config.training.batch);
+        let told = || {
+            let done = steps.fetch_add(1, Ordering::Relaxed) + 1;
+            self.progress(done * batch, total.max(done) * batch, Unit::Items);
+        };
+        let first = self.kept(0, || self.tuned(encoder, &told))?;
+        steps.fetch_max(of_run * rates.len() as u64, Ordering::Relaxed);
+        let missing: Vec<u64> = (1..seeds).filter(|seed| self.done(*seed).is_none()).collect();
+        steps.fetch_add(of_run * (seeds - 1 - missing.len() as u64), Ordering::Relaxed);
+        let parts = missing.into_iter().map(|seed| (encoder.network().share(), seed)).collect();
+        let rate = first.chosen.unwrap_or(rates[0]);
+        self.workers.map(parts, |(network, seed)| {
+            let learned = self.learned(network, seed, rate, &told)?;
+            self.kept(seed, || self.asked(seed, &learned, rate, Vec::new())).map(drop)
+        })?;
+        Ok(std::iter::once(first).chain((1..seeds).filter_map(|seed| self.done(seed))).collect())
+    }
+
+    /// The first seed at the learning rate that validates best.
+    fn tuned(&self, encoder: &Encoder, told: &(dyn Fn() + Sync)) -> Result<Answered, Error> {
+        let rates = &self.config.training.learning_rates;
+        let parts = rates.iter().map(|rate| (encoder.network().share(), *rate)).collect();
+        let learned = self.workers.map(parts, |(network, rate)| self.learned(network, 0, rate, told))?;
+        let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
+        let tried = rates
+            .iter()
+            .zip(&learned)
+            .map(|(rate, learned)| Tried { value: *rate, loss: finite(learned.loss) });
+        let tried = tried.collect();
+        let order = |loss: f64| finite(loss).unwrap_or(f64::INFINITY);
+        let best = rates.iter().zip(&learned).min_by(|a, b| order(a.1.loss).total_cmp(&order(b.1.loss)));
+        let none = || Error::Config { key: "training.learning_rates", problem: "is empty".to_owned() };
+        let (rate, best) = best.ok_or_else(none)?;
+        self.asked(0, best, *rate, tried)
+    }
+
+    fn learned(
+        &self,
+        network: Network,
+        seed: u64,
+        rate: f64,
+        told: &(dyn Fn() + Sync),
+    ) -> Result<Learned, Error> {
+        let [train, validation] = self.parts(seed)?;
+        let (config, classes, stop) = (self.config, self.dataset.classes.len(), self.hooks.stop);
+        Ok(Learner { config, classes, seed, rate, stop, told }.learn(network, &train, &validation)?)
+    }
+
+    /// The answers to the test set of what was learned.
+    fn asked(&self, seed: u64, learned: &Learned, rate: f64, tried: Vec<Tried>) -> Result<Answered, Error> {
+        let logs = learned.model.log_probabilities(&self.samples[2].items(), self.hooks.stop)?;
+        let scores = answers::probabilities(&logs, self.dataset.classes.len());
+        self.answered(seed, scores, Some(rate), tried, Some((learned.epoch, learned.loss)))
+    }
+}
+
+/// Embeddings of some examples: of both strands, where both are asked, and their classes.
+struct Table<'a> {
+    strands: [Cow<'a, [f32]>; 2],
+    classes: Cow<'a, [u32]>,
+}
+
+impl<'a> Table<'a> {
+    fn whole(strands: &'a [Vec<f32>; 2], classes: &'a [u32]) -> Self {
+        let [forward, turned] = strands;
+        Self { strands: [forward.into(), turned.into()], classes: classes.into() }
+    }
+
+    /// Those at some places, of `width` values each.
+    fn only(&self, places: &[usize], width: usize) -> Self {
+        let strand = |values: &Cow<'_, [f32]>| {
+            let rows = places.iter().filter_map(|at| values.get(at * width..(at + 1) * width));
+            rows.flatten().copied().collect::<Vec<_>>().into()
+        };
+        let classes = places.iter().map(|at| self.classes[*at]).collect::<Vec<_>>();
+        Self { strands: self.strands.each_ref().map(strand), classes: classes.into() }
+    }
+
+    fn embedded(&self) -> Embedded<'_> {
+        let [values, turned] = &self.strands;
+        let turned = Some(&turned[..]).filter(|turned| !turned.is_empty());
+        Embedded { values, turned, classes: &self.classes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::super::encoder::tests::open;
+    use super::super::protocol::{Inputs, Training};
+    use super::*;
+    use crate::observer::{Silent, Stop};
+    use crate::task::{Csv, Task};
+
+    /// Sequences of 60 bases with a word or without one; of the last `rare` of the test set the label is one that nothing is learned of.
+    fn dataset(folder: &Path, name: &str, with_validation: bool, rare: usize) -> Dataset {
+        let file = |name: &str, from: u64, count: u64, rare: usize| {
+            let row = |i: u64| {
+                let mut bases: String =
+                    (0..60).map(|j| b"ACGT"[(spread(i << 8 | j) % 4) as usize] as char).collect();
+                if i % 2 == 1 {
+                    let at = (spread(i) % 40) as usize;
+                    bases.replace_range(at..at + 16, "GATTACAGGATTACAG");
+                }
+                let label = if i + rare as u64 >= from + count { 2 } else { i % 2 };
+                format!("{bases},{label}\n")
+            };
+            let text = format!("sequence,label\n{}", (from..from + count).map(row).collect::<String>());
+            std::fs::write(folder.join(name), text).unwrap();
+        };
+        file("train.csv", 0, 160, 0);
+        file("dev.csv", 1 << 20, 40, 0);
+        file("test.csv", 1 << 21, 60, rare);
+        let csv = Csv {
+            train: "train.csv".into(),
+            validation: with_validation.then(|| "dev.csv".into()),
+            test: "test.csv".into(),
+            sequence: "sequence".into(),
+            label: "label".into(),
+        };
+        Task { version: 1, csv: Some(csv), ..Task::default() }.read(name, folder).unwrap()
+    }
+
+    fn config(protocol: Protocol) -> Config {
+        let training = Training { epochs: 2, learning_rates: vec![1e-3, 1e-2], ..Training::default() };
+        Config { seeds: 3, training, ..Config::new(protocol) }
+    }
+
+    fn ask(
+        dataset: &Dataset,
+        config: &Config,
+        out: &Path,
+        again: bool,
+        threads: usize,
+    ) -> Result<Outcome, Error> {
+        let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
+        let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads };
+        let again = if again { Again::Always } else { Again::Refuse };
+        let place = Place { out, earlier: None, cache: Some(&out.join("cache")), again };
+        evaluate(&encoder, dataset, config, place, hooks)
+    }
+
+    #[test]
+    fn every_protocol_scores_the_test_set_the_same_on_any_number_of_threads() {
+        let data = tempfile::tempdir().unwrap();
+        for (protocol, with_validation) in Protocol::ALL
+            .into_iter()
+            .zip([false, true, true, false, true, true])
+            .chain([(Protocol::LinearProbe, true)])
+        {
+            let dataset = dataset(data.path(), "words", with_validation, 0);
+            let of = |threads| {
+                let out = tempfile::tempdir().unwrap();
+                let outcome = ask(&dataset, &config(protocol), out.path(), false, threads).unwrap();
+                let folder = folder(out.path(), "words", protocol, "olmo2_gqa/hf");
+                let predictions =
+                    outcome.runs.iter().map(|run| Predictions::read(&folder.join(&run.predictions)).unwrap());
+                let predictions = predictions.collect::<Vec<_>>();
+                let mut left: Vec<_> =
+                    std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+                left.sort();
+                assert_eq!(left.len(), 2 + outcome.runs.len(), "{left:?}");
+                (outcome, predictions)
+            };
+            let (outcome, predictions) = of(1);
+            let matters = protocol.is_trained() || (protocol == Protocol::LinearProbe && !with_validation);
+            assert_eq!(outcome.runs.len(), if matters { 3 } else { 1 }, "{protocol}");
+            assert_eq!(
+                (outcome.looks, outcome.given.sequences),
+                (1, if with_validation { 260 } else { 220 })
+            );
+            for (run, predictions) in outcome.runs.iter().zip(&predictions) {
+                let right =
+                    predictions.predicted.iter().zip(&predictions.labels).filter(|(a, b)| a == b).count();
+                let accuracy = run.scores.shown(Metric::Accuracy).unwrap();
+                assert!((accuracy - right as f64 / 60.0).abs() < 1e-12 && predictions.labels.len() == 60);
+            }
+            if matches!(protocol, Protocol::LinearProbe | Protocol::CnnHead) {
+                let (other, others) = of(3);
+                assert_eq!((&outcome, &predictions), (&other, &others), "{protocol}");
+            }
+            if protocol == Protocol::LinearProbe && !with_validation {
+                let auroc = outcome.runs[0].scores.shown(Metric::Auroc).unwrap();
+                assert!(auroc > 0.75, "{auroc}");
+                assert!(
+                    outcome.runs.iter().any(|run| run.scores != outcome.runs[0].scores),
+                    "seeds make no difference"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_look_is_asked_for_and_counted() {
+        let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dataset = dataset(data.path(), "words", true, 0);
+        let config = config(Protocol::LinearProbe);
+        let ask = |config: &Config, again| ask(&dataset, config, out.path(), again, 1);
+        let first = ask(&config, false).unwrap();
+        // The same again is no look: what is there is taken.
+        let file = folder(out.path(), "words", config.protocol, "olmo2_gqa/hf").join(FILE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("\"looks\": 1", "\"looks\": 1 ")).unwrap();
+        assert_eq!(ask(&config, false).unwrap(), first);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("1 "));
+        let mut other = config.clone();
+        other.training.strengths = vec![1.0];
+        let error = ask(&other, false).unwrap_err();
+        assert!(matches!(error, Error::Looked { looks: 1, .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap().matches("1 ").count(), 1, "nothing is touched");
+        let second = ask(&other, true).unwrap();
+        assert_eq!(second.looks, 2);
+        assert!(second.notes.iter().any(|note| note.starts_with("look 2 ")), "{:?}", second.notes);
+        // The first configuration is another one now.
+        assert!(matches!(ask(&config, false), Err(Error::Looked { looks: 2, .. })));
+        let third = ask(&config, true).unwrap();
+        assert_eq!((third.looks, &third.runs), (3, &first.runs));
+        // And the same may be asked for once more.
+        assert_eq!(ask(&config, true).unwrap().looks, 4);
+
+        // Results that take the place of others count on, and look again at what is another.
+        let next = tempfile::tempdir().unwrap();
+        let instead = |config: &Config| {
+            let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
+            let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+            let (out, earlier) = (next.path(), Some(out.path()));
+            let place = Place { out, earlier, cache: None, again: Again::IfOther };
+            evaluate(&encoder, &dataset, config, place, hooks).unwrap().looks
+        };
+        assert_eq!([instead(&config), instead(&config), instead(&other), instead(&other)], [4, 4, 5, 5]);
+    }
+
+    /// Asks to stop after some progress, and keeps how far it went.
+    struct After<'a>(u64, &'a Stop, std::sync::Mutex<RefCell<u64>>);
+    impl crate::observer::Observer for After<'_> {
+        fn event(&self, event: &Event) {
+            let Event::Progress { done, .. } = event else { return };
+            if *done >= self.0 {
+                self.1.request();
+            }
+            self.2.lock().unwrap().replace(*done);
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_goes_on_seed_by_seed() {
+        let (data, whole, out) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dataset = dataset(data.path(), "words", true, 0);
+        let config = config(Protocol::FineTune);
+        let expected = ask(&dataset, &config, whole.path(), false, 1).unwrap();
+        let (encoder, stop) = (open("olmo2_gqa/hf"), Stop::new());
+        let observer = After(25 * 32, &stop, std::sync::Mutex::default());
+        let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
+        let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
+        let error = evaluate(&encoder, &dataset, &config, place, hooks).unwrap_err();
+        assert!(error.is_stop(), "{error}");
+        let folder = folder(out.path(), "words", Protocol::FineTune, "olmo2_gqa/hf");
+        assert!(folder.join("seed-0.json").is_file() && !folder.join("seed-2.json").is_file());
+        let stop = Stop::new();
+        let observer = After(u64::MAX, &stop, std::sync::Mutex::default());
+        let hooks = Hooks { observer: &observer, stage: "evaluate", stop: &stop, threads: 1 };
+        let found = evaluate(&encoder, &dataset, &config, place, hooks).unwrap();
+        assert_eq!(found, expected);
+        assert_eq!(observer.2.lock().unwrap().take(), 40 * 32, "4 runs of 10 steps");
+    }
+
+    /// Two test examples are copies of training examples.
+    #[test]
+    fn clean_test_examples_are_scored_beside_all() {
+        let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let whole = ask(
+            &dataset(data.path(), "words", true, 0),
+            &config(Protocol::LinearProbe),
+            out.path(),
+            false,
+            1,
+        );
+        let whole = whole.unwrap();
+        assert_eq!((whole.task.clean, &whole.clean, &whole.runs[0].clean), (60, &None, &None));
+        let read = |name: &str| std::fs::read_to_string(data.path().join(name)).unwrap();
+        let copies =
+            read("train.csv").lines().skip(1).take(2).fold(String::new(), |all, line| all + line + "\n");
+        std::fs::write(data.path().join("test.csv"), read("test.csv") + &copies).unwrap();
+        let csv = Csv {
+            train: "train.csv".into(),
+            validation: Some("dev.csv".into()),
+            test: "test.csv".into(),
+            sequence: "sequence".into(),
+            label: "label".into(),
+        };
+        let copied =
+            Task { version: 1, csv: Some(csv), ..Task::default() }.read("words", data.path()).unwrap();
+        let found = ask(&copied, &config(Protocol::LinearProbe), out.path(), true, 1).unwrap();
+        assert_eq!((found.task.clean, found.task.examples[2], found.runs[0].scores.examples), (60, 62, 62));
+        assert_eq!(found.runs[0].clean.as_ref(), Some(&whole.runs[0].scores));
+        assert_eq!(found.clean.unwrap().all, whole.summary.all);
+    }
+
+    #[test]
+    fn kept_embeddings_are_used_and_damaged_ones_made_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let dataset = dataset(data.path(), "words", true, 0);
+        let out = tempfile::tempdir().unwrap();
+        let config = Config {
+            inputs: Inputs { strands: Strands::Both, ..Inputs::default() },
+            ..config(Protocol::LinearProbe)
+        };
+        let first = ask(&dataset, &config, out.path(), false, 1).unwrap();
+        let kept: Vec<_> =
+            std::fs::read_dir(out.path().join("cache")).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(kept.len(), 6);
+        let times = || {
+            kept.iter().map(|path| std::fs::metadata(path).unwrap().modified().unwrap()).collect::<Vec<_>>()
+        };
+        let before = times();
+        std::fs::write(&kept[0], "damaged").unwrap();
+        let again = ask(&dataset, &config, out.path(), true, 1).unwrap();
+        assert_eq!(again.runs, first.runs);
+        assert_eq!(times()[1..], before[1..]);
+        assert!(std::fs::metadata(&kept[0]).unwrap().len() > 1000);
+        let forward = Config { inputs: Inputs::default(), ..config };
+        assert_ne!(
+            ask(&dataset, &forward, out.path(), true, 1).unwrap().runs[0].scores,
+            first.runs[0].scores
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_scored_is_said_before_anything_is_looked_at() {
+        let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let of = |dataset: &Dataset, config: &Config, expected: &str| {
+            let error = ask(dataset, config, out.path(), false, 1).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!out.path().join("words").exists());
+        };
+        let mut unseen = dataset(data.path(), "words", true, 2);
+        of(
+            &unseen,
+            &config(Protocol::LinearProbe),
+            "the class `2` has 2 examples in test and none to learn from",
+        );
+        of(&unseen, &config(Protocol::ZeroShot), "the class `2`");
+        unseen.forget_bases();
+        of(&unseen, &config(Protocol::LinearProbe), "has no bases to show a model");
+        let known = dataset(data.path(), "words", true, 0);
+        let mut wrong = config(Protocol::Lora);
+        wrong.training.lora_rank = 0;
+        of(&known, &wrong, "`training.lora_rank` is 0, expected at least 1");
+        let cls = Inputs { pooling: super::super::protocol::Pooling::Cls, ..Inputs::default() };
+        of(&known, &Config { inputs: cls, ..config(Protocol::LinearProbe) }, "puts no token in front");
+        let long =
+            Inputs { long: super::super::protocol::Long::Refuse, max_tokens: Some(9), ..Inputs::default() };
+        of(
+            &known,
+            &Config { inputs: long, ..config(Protocol::LinearProbe) },
+            "the model takes 9: let it be cut",
+        );
+        let (encoder, stop) = (open("dnabert2"), Stop::new());
+        let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+        let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
+        let error =
+            evaluate(&encoder, &known, &config(Protocol::ZeroShot), place, hooks).unwrap_err().to_string();
+        assert!(error.contains("`dnabert2` is a masked model, which has no likelihood"), "{error}");
+    }
+}
