@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Preset};
 use super::dnabert2::{self, Heads};
+use super::hf;
 use super::hyena;
 use super::layout::{Parameter, Role};
+use crate::fs;
 
 /// What stands before the names of HyenaDNA's presets.
 const HYENA: &str = "hyenadna-";
@@ -131,6 +134,38 @@ impl Shape {
             Self::Olmo(_) => "OLMo",
             Self::Hyena { .. } => "HyenaDNA",
             Self::Dnabert2 { .. } => "DNABERT-2",
+        }
+    }
+
+    /// The model of a folder, by its `config.json`.
+    pub fn read(folder: &Path) -> Result<Self, hf::Error> {
+        let path = folder.join(hf::CONFIG);
+        let bytes = fs::read(&path)?;
+        let config = serde_json::from_slice(&bytes).map_err(|source| hf::Error::Json { path, source })?;
+        if hyena::config::is_hyena(&config) {
+            return Ok(Self::Hyena { hyenadna: hyena::Config::read(folder)? });
+        }
+        if dnabert2::is_dnabert2(&config) {
+            return Ok(Self::Dnabert2 { dnabert2: dnabert2::read_config(folder)? });
+        }
+        hf::read_config(folder).map(Self::Olmo)
+    }
+
+    /// Number of token ids.
+    pub const fn vocabulary(&self) -> u32 {
+        match self {
+            Self::Olmo(config) => config.vocabulary,
+            Self::Hyena { hyenadna } => hyenadna.vocabulary,
+            Self::Dnabert2 { dnabert2 } => dnabert2.vocabulary,
+        }
+    }
+
+    /// The same model for a tokenizer of `vocabulary` ids, at most its own: of an OLMo the others are never predicted.
+    #[must_use]
+    pub fn of_ids(self, vocabulary: u32) -> Self {
+        match self {
+            Self::Olmo(config) => Self::Olmo(Config { vocabulary, ..config }),
+            other => other,
         }
     }
 

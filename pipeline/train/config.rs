@@ -142,7 +142,8 @@ pub struct ContextWarmup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Initialize {
-    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`.
+    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`, or one
+    /// of a HyenaDNA or DNABERT-2 that `genomill model import` or `export` wrote.
     pub hf: PathBuf,
 }
 
@@ -226,12 +227,12 @@ pub enum Error {
     #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
     TwoShapes,
     /// A key for which a family has no use.
-    #[error("`{key}` does not go with `{preset}`: leave it out")]
+    #[error("`{key}` does not go with {model}: leave it out")]
     Foreign {
         /// The key.
         key: &'static str,
-        /// The model.
-        preset: String,
+        /// The preset or the family.
+        model: String,
     },
     /// Rows that are longer than the positions of a HyenaDNA.
     #[error(
@@ -379,7 +380,9 @@ impl Config {
             {
                 Err(Error::TwoShapes)
             }
-            None if let Some((key, preset)) = self.foreign() => Err(Error::Foreign { key, preset }),
+            None if let Some((key, model)) = self.preset.and_then(|preset| self.foreign_to(preset)) => {
+                Err(Error::Foreign { key, model })
+            }
             None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
             Some((name, found, _, expected)) => Err(Error::Range { name, found, expected }),
@@ -393,6 +396,9 @@ impl Config {
             return Err(Error::NoRows);
         }
         let model = self.shape(vocabulary, context)?;
+        if let Some((key, model)) = self.foreign(&model) {
+            return Err(Error::Foreign { key, model });
+        }
         let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
         Ok(Resolved {
             mask_rate: model.is_masked().then(|| self.mask_rate.unwrap_or(MASK_RATE)),
@@ -424,18 +430,26 @@ impl Config {
         })
     }
 
-    /// The first key that does not go with the preset, and the preset.
-    fn foreign(&self) -> Option<(&'static str, String)> {
-        let is_olmo = matches!(self.preset, None | Some(Named::Olmo(_)));
-        let is_masked = matches!(self.preset, Some(Named::Dnabert2(_)));
+    /// The first key that does not go with a preset, and the preset.
+    fn foreign_to(&self, preset: Named) -> Option<(&'static str, String)> {
+        let (olmo, masked) = (matches!(preset, Named::Olmo(_)), matches!(preset, Named::Dnabert2(_)));
+        Some((self.foreign_key(olmo, masked)?, preset.to_string()))
+    }
+
+    /// The first key that does not go with a model, and its family.
+    fn foreign(&self, model: &Shape) -> Option<(&'static str, String)> {
+        let olmo = matches!(model, Shape::Olmo(_));
+        Some((self.foreign_key(olmo, model.is_masked())?, model.family().to_owned()))
+    }
+
+    fn foreign_key(&self, olmo: bool, masked: bool) -> Option<&'static str> {
         let keys = [
-            ("model", !is_olmo && self.model != Overrides::default()),
-            ("document_mask", !is_olmo && self.document_mask),
-            ("activation_checkpointing", !is_olmo && self.activation_checkpointing),
-            ("mask_rate", !is_masked && self.mask_rate.is_some()),
+            ("model", !olmo && self.model != Overrides::default()),
+            ("document_mask", !olmo && self.document_mask),
+            ("activation_checkpointing", !olmo && self.activation_checkpointing),
+            ("mask_rate", !masked && self.mask_rate.is_some()),
         ];
-        let (key, _) = keys.into_iter().find(|(_, foreign)| *foreign)?;
-        Some((key, self.preset.map_or_else(|| "an OLMo".to_owned(), |preset| preset.to_string())))
+        keys.into_iter().find_map(|(key, foreign)| foreign.then_some(key))
     }
 
     /// The model: that of the folder to start from, or of preset and overrides.
@@ -486,17 +500,18 @@ impl Config {
     }
 }
 
-/// The OLMo of `folder`, if it can take such rows.
+/// The model of `folder`, if it can take such rows.
 fn started_from(folder: &Path, vocabulary: u32, context: u32) -> Result<Shape, Error> {
-    let found = hf::read_config(folder)?;
+    let found = Shape::read(folder)?;
     let folder = folder.to_owned();
-    if vocabulary > found.vocabulary {
-        return Err(Error::Vocabulary { folder, found: vocabulary, rows: found.vocabulary });
+    let rows = found.vocabulary();
+    if vocabulary > rows {
+        return Err(Error::Vocabulary { folder, found: vocabulary, rows });
     }
-    if context > found.context {
-        return Err(Error::Context { folder, found: context, limit: found.context });
+    match found.longest() {
+        Some(limit) if context > limit => Err(Error::Context { folder, found: context, limit }),
+        _ => Ok(found.of_ids(vocabulary)),
     }
-    Ok(Shape::Olmo(model::Config { vocabulary, ..found }))
 }
 
 impl ContextWarmup {
@@ -593,6 +608,10 @@ mod tests {
             let written = serde_json::to_string(&resolved).unwrap();
             assert_eq!(serde_json::from_str::<Resolved>(&written).unwrap(), resolved, "{written}");
         }
+        let overrides = Overrides { layers: Some(1), width: Some(8), heads: Some(1), ..Overrides::default() };
+        let olmo = Config { model: overrides, mask_rate: Some(0.3), ..Config::default() };
+        let error = olmo.resolve(1, 8, 8).unwrap_err().to_string();
+        assert_eq!(error, "`mask_rate` does not go with OLMo: leave it out");
         let error = resolve(hyena::Preset::Tiny1k.into(), 1027).unwrap_err().to_string();
         assert!(
             error.starts_with(
@@ -631,15 +650,14 @@ mod tests {
             (r#"{"keep_checkpoints": 0}"#, "`keep_checkpoints` is 0: expected a number above 0"),
             (r#"{"cooldown": "5 steps"}"#, "`cooldown` goes with `decay: wsd` only"),
             (r#"{"preset": "dnabert2-1m", "mask_rate": 0}"#, "`mask_rate` is 0: expected a number above 0"),
-            (r#"{"preset": "olmo-1m", "mask_rate": 0.3}"#, "`mask_rate` does not go with `olmo-1m`"),
-            (r#"{"model": {"layers": 1}, "mask_rate": 0.3}"#, "`mask_rate` does not go with `an OLMo`"),
+            (r#"{"preset": "olmo-1m", "mask_rate": 0.3}"#, "`mask_rate` does not go with olmo-1m"),
             (
                 r#"{"preset": "hyenadna-tiny-1k", "document_mask": true}"#,
-                "`document_mask` does not go with `hyenadna-tiny-1k`: leave it out",
+                "`document_mask` does not go with hyenadna-tiny-1k: leave it out",
             ),
             (
                 r#"{"preset": "dnabert2-117m", "activation_checkpointing": true}"#,
-                "`activation_checkpointing` does not go with `dnabert2-117m`",
+                "`activation_checkpointing` does not go with dnabert2-117m",
             ),
             (r#"{"preset": "dnabert2-117m", "model": {"layers": 2}}"#, "`model` does not go with"),
         ];

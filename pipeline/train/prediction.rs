@@ -2,7 +2,6 @@
 
 use super::config::Resolved;
 use crate::loader::{Ids, Masking, MaskingError, Prediction, Vocabulary};
-use crate::model::{Named, hyena};
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self, Tokenizer, hf_json};
 
@@ -20,12 +19,10 @@ pub enum Error {
     Tokenizer(#[from] tokenizer::Error),
     /// Another tokenizer than the model's.
     #[error(
-        "the shards' tokenizer has {found} for id {id}, `{preset}` expects `{expected}`: take the stage `tokenizer` with \
-         `model: nucleotide`, whose first ids are HyenaDNA's"
+        "the shards' tokenizer has {found} for id {id}, HyenaDNA expects `{expected}`: take the stage `tokenizer` with \
+         `model: nucleotide`, whose first ids are HyenaDNA's, or `model: hyenadna`, which has no others"
     )]
     Ids {
-        /// The model.
-        preset: String,
         /// The first id that differs.
         id: u32,
         /// Its text in the shards' tokenizer, quoted; or that there is none.
@@ -45,13 +42,13 @@ pub enum Error {
 }
 
 /// Refuses a tokenizer whose first ids are not HyenaDNA's.
-pub(super) fn check_ids(vocabulary: &Vocabulary, preset: hyena::Preset) -> Result<(), Error> {
+pub(super) fn check_ids(vocabulary: &Vocabulary) -> Result<(), Error> {
     let (found, published) = (hf_json::read(&vocabulary.tokenizer)?, Nucleotide::hyena());
     let differs = |id: &u32| found.text(*id) != published.text(*id);
     let Some(id) = (0..published.vocabulary_size()).find(differs) else { return Ok(()) };
     let expected = published.text(id).unwrap_or_default().to_owned();
     let found = found.text(id).map_or_else(|| "nothing".to_owned(), |text| format!("`{text}`"));
-    Err(Error::Ids { preset: Named::Hyena(preset).to_string(), id, found, expected })
+    Err(Error::Ids { id, found, expected })
 }
 
 /// What the model of `config` is asked of `rows` training rows, and of validation rows.
@@ -80,11 +77,11 @@ mod tests {
     #[test]
     fn tokenizers_of_other_ids_are_refused_by_name() {
         for tokenizer in [Nucleotide::hyena(), Nucleotide::new()] {
-            check_ids(&vocabulary(&tokenizer), hyena::Preset::Tiny1k).unwrap();
+            check_ids(&vocabulary(&tokenizer)).unwrap();
         }
         let words = Kmer::new(kmer::Config { k: 2, overlapping: false }).unwrap();
-        let error = check_ids(&vocabulary(&words), hyena::Preset::Tiny1k).unwrap_err().to_string();
-        let expected = "for id 0, `hyenadna-tiny-1k` expects `[CLS]`: take the stage `tokenizer`";
+        let error = check_ids(&vocabulary(&words)).unwrap_err().to_string();
+        let expected = "for id 0, HyenaDNA expects `[CLS]`: take the stage `tokenizer`";
         assert!(error.starts_with("the shards' tokenizer has `") && error.contains(expected), "{error}");
     }
 

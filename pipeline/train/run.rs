@@ -17,7 +17,7 @@ use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
 use crate::model::network::Network;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
-use crate::model::{Named, Shape};
+use crate::model::{Shape, hf};
 use crate::observer::{Event, Observer, Stop, Unit};
 
 /// Threads that read rows ahead: one fills batches far faster than they are used.
@@ -167,13 +167,12 @@ fn resolve(config: &Config, data: Data<'_>) -> Result<Resolved, Error> {
         }
     }
     let context = u32::try_from(expected).map_err(|_| Error::TooLong(expected))?;
-    if let Some(Named::Hyena(preset)) = config.preset {
-        prediction::check_ids(data.vocabulary, preset)?;
-    }
     let vocabulary = u32::try_from(data.vocabulary.size()).unwrap_or(u32::MAX);
     let mut resolved = config.resolve(data.rows.rows(), context, vocabulary)?;
-    if let Shape::Dnabert2 { dnabert2 } = &mut resolved.model {
-        dnabert2.pad = data.vocabulary.pad;
+    match &mut resolved.model {
+        Shape::Olmo(_) => {}
+        Shape::Hyena { .. } => prediction::check_ids(data.vocabulary)?,
+        Shape::Dnabert2 { dnabert2 } => dnabert2.pad = data.vocabulary.pad,
     }
     Ok(resolved)
 }
@@ -422,7 +421,10 @@ fn fresh(
 ) -> Result<(State, Network, AdamW, Option<Saved>), Error> {
     let weights = match (&state.config.model, initial) {
         (Shape::Olmo(config), Some(Initialize { hf: folder })) => Weights::read_hf(config, folder, device)?,
-        (shape, _) => Weights::fresh(shape.layout(), state.config.seed, device)?,
+        (shape, Some(Initialize { hf: folder })) => {
+            Weights::read(shape.layout(), &folder.join(hf::WEIGHTS), "", device)?
+        }
+        (shape, None) => Weights::fresh(shape.layout(), state.config.seed, device)?,
     };
     let model = Network::new(&state.config.model, weights, device)?;
     let optimizer = AdamW::new(&state.config, device)?;
@@ -537,7 +539,7 @@ fn values(record: &Record, tokens_per_second: f64, work_per_token: f64) -> Vec<(
 mod tests {
     use super::*;
     use crate::loader::tests_support::Rows;
-    use crate::model::{self, Preset};
+    use crate::model::{self, Named, Preset};
     use crate::observer::Silent;
     use crate::tokenizer::Tokenizer;
     use crate::tokenizer::nucleotide::Nucleotide;
@@ -1025,7 +1027,7 @@ mod tests {
         let kmer = crate::tokenizer::kmer::Config { k: 2, overlapping: false };
         let tokenizer = crate::tokenizer::kmer::Kmer::new(kmer).unwrap().to_json();
         let error = run_with(hyena, &rows, &Vocabulary { tokenizer, ..vocabulary.clone() });
-        assert!(error.contains("for id 0, `hyenadna-tiny-1k` expects `[CLS]`: take"), "{error}");
+        assert!(error.contains("for id 0, HyenaDNA expects `[CLS]`: take"), "{error}");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/data/dnabert2_tokenizer.json");
         let tokenizer = std::fs::read_to_string(path).unwrap().replace("[MASK]", "[HIDE]");
         let error = run_with(masked, &rows, &Vocabulary { tokenizer, ..vocabulary });

@@ -131,7 +131,7 @@ fn published_weights_of_a_masked_model_are_taken_over_or_refused_by_name() {
 fn peers_are_trained_scored_and_exported() {
     let scratch = trained("");
     let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
-    let yaml = yaml.replace("model: {bpe: {vocabulary_size: \"${params.vocabulary}\"}}", "model: nucleotide");
+    let yaml = yaml.replace("model: {bpe: {vocabulary_size: \"${params.vocabulary}\"}}", "model: hyenadna");
     let scores = "  scores:  {uses: evaluate, from: shards, model: model, markov_order: 2}\n";
     let ask = |arguments: &[&str]| {
         let mut command = genomill();
@@ -149,7 +149,19 @@ fn peers_are_trained_scored_and_exported() {
     stdout(&ask(&["model", "export", "work/flow/model", "hyena"]));
     let file = "hyena/model.safetensors";
     let text = stdout(&ask(&["model", "import", "--from", "hyenadna", "-o", "again", file]));
-    assert!(text.contains("2 layers of width 128 for at most 1026 tokens"), "{text}");
+    assert!(
+        text.contains("2 layers of width 128 for at most 1026 tokens (tiny-1k), 436,096 parameters"),
+        "{text}"
+    );
+    let from_it = |folder: &str| yaml.replace("preset: olmo-300k", &format!("initialize: {{hf: {folder}}}"));
+    scratch.write(&from_it("again"));
+    assert_eq!(scratch.ran(&[]), ["model"]);
+    scratch.write(&from_it("again").replace("model: hyenadna", "model: nucleotide"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("vocabulary of 23 ids is larger than the embedding of"), "{message}");
+    scratch.write(&from_it("again").replace("6 steps", "6 steps, document_mask: true"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("`document_mask` does not go with HyenaDNA: leave it out"), "{message}");
     let error = stderr(&ask(&["generate", "work/flow/model", "--prompt", "ACGT"]));
     assert!(error.contains("this is a HyenaDNA, expected an OLMo"), "{error}");
 
@@ -161,6 +173,8 @@ fn peers_are_trained_scored_and_exported() {
     assert!(error.contains("a masked model guesses hidden tokens from both sides"), "{error}");
     stdout(&ask(&["model", "export", "work/flow/model", "bert"]));
     stdout(&ask(&["model", "import", "--from", "dnabert2", "-o", "bert2", "bert/model.safetensors"]));
+    scratch.write(&from_it("bert2"));
+    assert_eq!(scratch.ran(&[]), ["model"]);
 }
 
 /// The files of an encoder lie in the folder itself.
