@@ -120,6 +120,7 @@ impl<'a> Published<'a> {
     }
 
     /// The file, and the name in it of the tensor of a published name.
+    #[cfg(feature = "train")]
     pub(super) fn stored<'b>(&'b self, name: &'b str) -> (&'b SafeTensors<'a>, &'b str) {
         (&self.file, self.names.get(name).map_or(name, String::as_str))
     }

@@ -4,6 +4,7 @@ use super::Config;
 use crate::model::layout::{Parameter, Part, Role, Start};
 
 /// The embedding, which is the last matrix of the masked head too.
+#[cfg(feature = "train")]
 pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 /// The name of that matrix.
 const DECODER: &str = "cls.predictions.decoder.weight";

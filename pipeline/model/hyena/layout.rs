@@ -27,14 +27,14 @@ impl Config {
     /// The trainable tensors: embedding, then layer by layer, then the last norm, and the head for classes.
     pub fn layout(&self, classes: Option<u32>) -> Vec<Parameter> {
         let width = self.width;
-        let normal = self.normal(self.padded_vocabulary);
-        let mut embedding = tensor(Role::Embedding, EMBEDDING, &[self.padded_vocabulary, width], normal);
+        let (rows, start) = (self.padded_vocabulary, normal(self.padded_vocabulary));
+        let mut embedding = tensor(Role::Embedding, EMBEDDING, &[rows, width], start);
         embedding.parts[0].copies.push(HEAD.to_owned());
         let mut all = vec![embedding];
         all.extend((0..self.layers).flat_map(|layer| self.layer(layer)));
         all.extend(norm("backbone.ln_f", width));
         if let Some(classes) = classes {
-            all.push(tensor(Role::Head, CLASSES[0], &[classes, width], self.normal(classes)));
+            all.push(tensor(Role::Head, CLASSES[0], &[classes, width], normal(classes)));
             all.push(tensor(Role::Norm, CLASSES[1], &[classes], Start::Zeros));
         }
         all
@@ -61,7 +61,7 @@ impl Config {
         let (width, inner) = (self.width, self.feed_forward);
         let mut all = self.operator(layer);
         all.extend(norm(&name("norm1"), width));
-        all.push(tensor(Role::FeedForward, &name("mlp.fc1.weight"), &[inner, width], self.normal(inner)));
+        all.push(tensor(Role::FeedForward, &name("mlp.fc1.weight"), &[inner, width], normal(inner)));
         all.push(tensor(Role::Norm, &name("mlp.fc1.bias"), &[inner], Start::Zeros));
         all.push(tensor(Role::FeedForward, &name("mlp.fc2.weight"), &[width, inner], self.adding()));
         all.push(tensor(Role::Norm, &name("mlp.fc2.bias"), &[width], Start::Zeros));
@@ -83,26 +83,22 @@ impl Config {
         let copies = ["3.freq", "5.freq"].map(|part| name(&format!("filter_fn.implicit_filter.{part}")));
         frequency.parts[0].copies.extend(copies);
         vec![
-            mixing("in_proj.weight", &[3 * width, width], self.normal(3 * width)),
+            mixing("in_proj.weight", &[3 * width, width], normal(3 * width)),
             bias("in_proj.bias", &[3 * width], Start::Zeros),
             mixing("out_proj.weight", &[width, width], self.adding()),
             bias("out_proj.bias", &[width], Start::Zeros),
             mixing("short_filter.weight", &[3 * width, 1, self.short_filter], short),
             bias("short_filter.bias", &[3 * width], short),
             bias("filter_fn.bias", &[width], Start::Normal { deviation: 1.0, used_rows: width.into() }),
-            network("0.weight", &[filter, self.features], self.normal(filter)),
+            network("0.weight", &[filter, self.features], normal(filter)),
             network("0.bias", &[filter], Start::Zeros),
             frequency,
-            network("2.weight", &[filter, filter], self.normal(filter)),
+            network("2.weight", &[filter, filter], normal(filter)),
             network("2.bias", &[filter], Start::Zeros),
-            network("4.weight", &[filter, filter], self.normal(filter)),
+            network("4.weight", &[filter, filter], normal(filter)),
             network("4.bias", &[filter], Start::Zeros),
-            network("6.weight", &[width, filter], self.normal(width)),
+            network("6.weight", &[width, filter], normal(width)),
         ]
-    }
-
-    fn normal(&self, rows: u32) -> Start {
-        Start::Normal { deviation: DEVIATION, used_rows: rows.into() }
     }
 
     /// The start of a matrix that adds to the residual stream.
@@ -110,6 +106,10 @@ impl Config {
         let deviation = DEVIATION / f64::from(2 * self.layers).sqrt();
         Start::Normal { deviation, used_rows: self.width.into() }
     }
+}
+
+fn normal(rows: u32) -> Start {
+    Start::Normal { deviation: DEVIATION, used_rows: rows.into() }
 }
 
 fn tensor(role: Role, name: &str, shape: &[u32], start: Start) -> Parameter {

@@ -143,10 +143,7 @@ impl Hyena {
     /// Scores of classes, by the mean over all positions, padding included: `[B, L, d]` to `[B, classes]`. None
     /// without a head for classes.
     pub fn class_scores(&self, hidden: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let [weight, bias] = match &self.weights.tensors()[self.layers_end() + 2..] {
-            [weight, bias] => [weight, bias],
-            _ => return Ok(None),
-        };
+        let [weight, bias] = &self.weights.tensors()[self.layers_end() + 2..] else { return Ok(None) };
         affine(&hidden.f_mean_dim(1, false, Kind::Float)?, [weight, bias]).map(Some)
     }
 
