@@ -1,7 +1,7 @@
 //! From rows on disk to batches: what a trainer reads. No tensors here.
 //!
 //! A [`Sampler`] or a [`Stream`] says which row comes at which position, [`Batches`] reads rows ahead on threads, and
-//! [`Vocabulary::targets`] says what is to be predicted, [`Masking`] what a masked-language model would have to guess.
+//! [`Prediction`] says what is to be predicted: each next token, or those that [`Masking`] hides.
 //! Memory: a few batches per thread.
 
 mod batches;
@@ -20,7 +20,7 @@ pub use sampler::Sampler;
 pub use shards::WithDocuments;
 pub use shuffle::{Blocks, Shuffle};
 pub use stream::Stream;
-pub use targets::{Error, IGNORED, Targets, Vocabulary};
+pub use targets::{Error, IGNORED, Prediction, Targets, Vocabulary};
 
 /// Rows of tokens of one length, by index: a split of a shard set, or plain vectors in a test.
 pub trait TokenRows: Send + Sync {

@@ -11,15 +11,21 @@ pub mod dnabert2;
 pub mod generate;
 pub mod hf;
 pub mod hyena;
+#[cfg(feature = "train")]
+pub mod import;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod likelihood;
 #[cfg(feature = "train")]
-pub mod olmo;
+mod loss;
 #[cfg(feature = "train")]
+pub mod network;
+#[cfg(feature = "train")]
+pub mod olmo;
 pub mod published;
 #[cfg(feature = "train")]
 mod rotary;
+pub mod shape;
 #[cfg(feature = "train")]
 pub mod weights;
 #[cfg(feature = "train")]
@@ -28,3 +34,6 @@ pub mod workers;
 pub use config::{Config, Family, Overrides, Preset};
 #[cfg(feature = "train")]
 pub use likelihood::Likelihood;
+#[cfg(feature = "train")]
+pub use network::Network;
+pub use shape::{Named, Shape};

@@ -18,6 +18,8 @@ pub mod export;
 mod golden;
 mod history;
 #[cfg(feature = "train")]
+mod prediction;
+#[cfg(feature = "train")]
 mod run;
 mod schedule;
 

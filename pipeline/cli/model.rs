@@ -8,7 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Error, print_json};
-use crate::model::{Config, Overrides, Preset, hyena};
+use crate::model::{Config, Overrides, Preset};
+#[cfg(feature = "train")]
+use crate::model::{dnabert2, hyena};
 use crate::report::count;
 
 #[derive(Debug, Subcommand)]
@@ -96,15 +98,18 @@ pub struct ImportArguments {
     /// The new folder; it must not exist
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// The preset that the weights must be of; by default the tensors' shapes say what they are
+    /// The preset that the weights must be of, such as tiny-1k or dnabert2-117m; by default the tensors' shapes say what
+    /// a HyenaDNA is, and the config.json beside the file what a DNABERT-2 is
     #[arg(long)]
-    preset: Option<hyena::Preset>,
+    preset: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Peer {
     /// HyenaDNA
     Hyenadna,
+    /// DNABERT-2
+    Dnabert2,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -246,12 +251,23 @@ fn import(_: &ImportArguments) -> Result<(), Error> {
 
 #[cfg(feature = "train")]
 fn import(arguments: &ImportArguments) -> Result<(), Error> {
-    let Peer::Hyenadna = arguments.from;
-    let found = hyena::import::import(&arguments.file, arguments.preset, &arguments.output);
-    let config = found.map_err(|error| Error::Other(error.to_string()))?;
-    let (from, to) = (arguments.file.display(), arguments.output.display());
-    let parameters = count(config.parameters());
-    Ok(writeln!(io::stdout(), "`{from}` is in {to}: {config}, {parameters} parameters")?)
+    let (file, out) = (&arguments.file, &arguments.output);
+    let found = match arguments.from {
+        Peer::Hyenadna => hyena::import::import(file, preset(arguments)?, out)
+            .map(|config| format!("{config}, {} parameters", count(config.parameters()))),
+        Peer::Dnabert2 => {
+            dnabert2::import::import(file, preset(arguments)?, out).map(|config| config.to_string())
+        }
+    };
+    let found = found.map_err(|error| Error::Other(error.to_string()))?;
+    Ok(writeln!(io::stdout(), "`{}` is in {}: {found}", file.display(), out.display())?)
+}
+
+/// The preset asked for, as the peer calls its own.
+#[cfg(feature = "train")]
+fn preset<P: std::str::FromStr<Err = String>>(arguments: &ImportArguments) -> Result<Option<P>, Error> {
+    let parsed = arguments.preset.as_deref().map(str::parse).transpose();
+    parsed.map_err(|expected: String| Error::Other(format!("--preset: {expected}")))
 }
 
 #[cfg(feature = "train")]

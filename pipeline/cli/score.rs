@@ -64,11 +64,17 @@ struct Scored {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let other = |error: checkpoint::Error| Error::Other(error.to_string());
     let folder = checkpoint::find(&arguments.checkpoint).map_err(other)?;
-    let (state, model) = checkpoint::load(&folder, Device::Cpu).map_err(other)?;
+    let (state, model) = checkpoint::network(&folder, Device::Cpu).map_err(other)?;
+    if state.config.model.is_masked() {
+        let text =
+            "a masked model guesses hidden tokens from both sides: it does not say how likely a sequence is";
+        return Err(Error::Other(text.to_owned()));
+    }
     let tokenizer = checkpoint::tokenizer(&folder, &state).map_err(other)?;
     let workers = Workers::start(run::threads(arguments.jobs)).map_err(|e| Error::Other(e.to_string()))?;
     let scorer = Scorer {
         model: &model,
+        context: state.window(),
         tokenizer: tokenizer.as_ref(),
         begin: state.vocabulary.begin,
         batch_rows: arguments.rows as usize,

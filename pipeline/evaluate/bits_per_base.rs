@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::Device;
 
 use super::config::{Config, Score};
-use crate::loader::{TokenRows, Vocabulary};
+use crate::loader::{Prediction, TokenRows, Vocabulary};
 use crate::metric::interval::{Bootstrap, Row};
 use crate::model::likelihood::{self, Likelihood, Scorer};
 use crate::model::workers::Workers;
@@ -33,6 +33,12 @@ pub enum Error {
     /// A batch of no rows.
     #[error("`batch_rows` is 0: expected at least 1")]
     BatchRows,
+    /// A model that does not guess the next token.
+    #[error(
+        "a masked model guesses hidden tokens from both sides: it has no bits per base; its validation loss is in the \
+         training stage's history"
+    )]
+    Masked,
     /// Nothing to divide by.
     #[error("there is no base to predict in {rows} rows")]
     NoBases {
@@ -50,14 +56,18 @@ pub fn bits_per_base(
     hooks: Hooks<'_>,
 ) -> Result<Score, Error> {
     let workers = Workers::start(hooks.threads).map_err(likelihood::Error::from)?;
-    let (state, model) = checkpoint::load(folder, Device::Cpu)?;
+    let (state, model) = checkpoint::network(folder, Device::Cpu)?;
+    if state.config.model.is_masked() {
+        return Err(Error::Masked);
+    }
     checkpoint::check_vocabulary(&state, vocabulary, folder)?;
-    check_sizes(rows.context(), model.config().context, config.batch_rows)?;
+    check_sizes(rows.context(), state.config.model.longest().unwrap_or(u32::MAX), config.batch_rows)?;
     let total = config.max_rows.unwrap_or(u64::MAX).min(rows.rows());
     let mut scored = Vec::new();
     let scorer = Scorer {
         model: &model,
         vocabulary,
+        prediction: &Prediction::Next,
         batch_rows: config.batch_rows as usize,
         workers: &workers,
         stop: hooks.stop,
@@ -108,8 +118,10 @@ fn summarize(rows: &[Likelihood], config: &Config) -> Option<Score> {
 mod tests {
     use super::*;
     use crate::loader::tests_support::Rows;
-    use crate::model::Preset;
+    use crate::model::{Named, Preset, dnabert2, hyena};
     use crate::observer::{Silent, Stop};
+    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::nucleotide::Nucleotide;
     use crate::train::{self, Data, Duration};
 
     fn vocabulary(fingerprint: &str) -> Vocabulary {
@@ -121,7 +133,7 @@ mod tests {
         let (rows, vocabulary) = (Rows::random(8, 16, 5, 1), vocabulary("a"));
         let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
         let config = train::Config {
-            preset: Some(Preset::Olmo300k),
+            preset: Some(Preset::Olmo300k.into()),
             duration: Duration::Steps(2),
             ..train::Config::default()
         };
@@ -154,5 +166,28 @@ mod tests {
         assert_eq!(error, "rows of 17 tokens are longer than the model's context of 16");
         let error = score(&Rows(vec![vec![1; 16]]), "a", &small).unwrap_err();
         assert_eq!(error, "there is no base to predict in 1 rows");
+    }
+
+    /// HyenaDNA has bits per base as an OLMo does; a masked model has none, and says so.
+    #[test]
+    fn peers_are_scored_or_refused() {
+        let (stop, tokenizer) = (Stop::new(), Nucleotide::hyena());
+        let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+        let bases = (0..tokenizer.vocabulary_size()).map(|id| tokenizer.bases(id)).collect();
+        let (pad, tokenizer) = (tokenizer.special("[PAD]"), tokenizer.to_json());
+        let vocabulary = Vocabulary { bases, pad, tokenizer, ..Vocabulary::default() };
+        let rows = Rows((0..8).map(|row| (0..16).map(|i| 7 + (i + row) % 4).collect()).collect());
+        let score = |preset: Named| {
+            let out = tempfile::tempdir().unwrap();
+            let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+            let (preset, duration) = (Some(preset), Duration::Steps(30));
+            let config = train::Config { preset, duration, batch_rows: 8, ..train::Config::default() };
+            train::run(&config, data, out.path(), hooks).unwrap();
+            bits_per_base(out.path(), &rows, &vocabulary, &Config::default(), hooks)
+        };
+        let found = score(hyena::Preset::Tiny1k.into()).unwrap();
+        assert!(found.bases == 8 * 15 && found.bits_per_base < 1.5, "{}", found.bits_per_base);
+        let error = score(dnabert2::Preset::Small300k.into()).unwrap_err().to_string();
+        assert!(error.contains("has no bits per base"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tch::{Device, TchError, Tensor};
 
-pub use network::Network;
+pub use crate::model::network::Network;
 pub use tokens::{Batch, Row};
 
 use super::protocol::{Given, Inputs, Pooling};
@@ -52,9 +52,6 @@ pub enum Error {
     /// Weights, or tensors.
     #[error(transparent)]
     Tensors(#[from] weights::Error),
-    /// A HyenaDNA.
-    #[error(transparent)]
-    Hyena(#[from] hyena::Error),
     /// A tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -135,10 +132,10 @@ impl Encoder {
             checkpoint::Error::Absent(folder) => Error::Absent(folder),
             error => error.into(),
         })?;
-        let (state, model) = checkpoint::load(&found, Device::Cpu)?;
+        let (state, network) = checkpoint::network(&found, Device::Cpu)?;
         let tokenizer = checkpoint::tokenizer(&found, &state)?.into();
         let before = state.vocabulary.begin.into_iter().collect();
-        Self::new(name, folder, Network::Olmo(model), tokenizer, before, Vec::new())
+        Self::new(name, folder, network, tokenizer, before, Vec::new())
     }
 
     fn new(
@@ -217,7 +214,7 @@ impl Encoder {
     ) -> Result<Vec<f32>, Error> {
         self.check(pooling)?;
         let one = |network: &Network, batch: &Batch| {
-            Ok(batch.pool(&network.hidden(&batch.ids, &batch.valid)?, pooling)?)
+            Ok(batch.pool(&network.encode(&batch.ids, &batch.valid)?, pooling)?)
         };
         self.each(rows, self.identity.width as usize, &one, workers, stop, told)
     }
@@ -277,7 +274,7 @@ impl Encoder {
 
 /// The sum of `ln p` over the tokens of each row that stand for bases, but for its first token: `[B]`.
 fn likelihood(network: &Network, batch: &Batch) -> Result<Tensor, Error> {
-    let hidden = network.hidden(&batch.ids, &batch.valid)?;
+    let hidden = network.encode(&batch.ids, &batch.valid)?;
     let tokens = batch.ids.size()[1];
     let Some(expected) = network.expectations(&hidden.f_narrow(1, 0, tokens - 1)?)? else {
         return Ok(Tensor::f_full([batch.ids.size()[0]], f64::NAN, (tch::Kind::Float, Device::Cpu))?);
@@ -371,7 +368,7 @@ pub(super) mod tests {
             let read = |tensor: &str| read_tensor(&golden(name).join("forward.safetensors"), tensor).unwrap();
             let ids = read(ids);
             let valid = valid.map_or_else(|| ids.ones_like(), read).ne(0);
-            let found = open(name).network().hidden(&ids, &valid).unwrap();
+            let found = open(name).network().encode(&ids, &valid).unwrap();
             (found - read(hidden)).abs().max().double_value(&[])
         };
         let hyena = off("hyenadna", "input_ids_L100", None, "hidden_L100");
@@ -409,9 +406,9 @@ pub(super) mod tests {
         let workers = Workers::start(2).unwrap();
         let (rows, _) = encoder.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
         let found = encoder.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap();
-        let Network::Olmo(model) = encoder.network() else { panic!() };
         let scorer = Scorer {
-            model,
+            model: encoder.network(),
+            context: encoder.network().context().unwrap() as usize,
             tokenizer: encoder.tokenizer.as_ref(),
             begin: None,
             batch_rows: 1,

@@ -163,7 +163,7 @@ impl Model {
     pub(super) fn hidden(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
         let network = match &self.adaptation {
             Adaptation::Frozen => {
-                return tch::no_grad(|| self.base.hidden(&batch.ids, &batch.valid));
+                return tch::no_grad(|| self.base.encode(&batch.ids, &batch.valid));
             }
             Adaptation::Full => self
                 .base
@@ -178,7 +178,7 @@ impl Model {
                 self.base.with_tensors(tensors)
             }
         };
-        network.hidden(&batch.ids, &batch.valid)
+        network.encode(&batch.ids, &batch.valid)
     }
 
     /// Scores of the classes: `[B, C]`.
@@ -330,7 +330,7 @@ mod tests {
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
             let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
-            let expected = encoder.network().hidden(&batch.ids, &batch.valid).unwrap();
+            let expected = encoder.network().encode(&batch.ids, &batch.valid).unwrap();
             for (protocol, same) in [
                 (Protocol::FineTune, true),
                 (Protocol::Lora, true),

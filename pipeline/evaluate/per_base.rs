@@ -4,10 +4,11 @@
 //! that overlap by half: but for the first window, only the second half of each counts, so that every token has at least
 //! half a context before it (where there are so many).
 
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-use crate::loader::IGNORED;
-use crate::model::olmo::Olmo;
+use crate::loader::{Batch, IGNORED, Targets};
+use crate::model::likelihood::Prepared;
+use crate::model::network::Network;
 use crate::model::weights;
 use crate::model::workers::Workers;
 use crate::sequence::complement::reverse_complement;
@@ -38,7 +39,9 @@ pub enum Error {
 #[derive(Clone, Copy)]
 pub struct Scorer<'a> {
     /// The model.
-    pub model: &'a Olmo,
+    pub model: &'a Network,
+    /// Tokens that it sees together.
+    pub context: usize,
     /// Its tokenizer.
     pub tokenizer: &'a dyn Tokenizer,
     /// The id before every window of its training rows, where there is one.
@@ -89,7 +92,7 @@ impl Scorer<'_> {
     /// `ln p` of every token; none of the first without a token that begins rows.
     fn tokens(&self, ids: &[u32]) -> Result<Vec<Option<f64>>, Error> {
         let begin = self.begin;
-        let length = self.model.config().context as usize - usize::from(begin.is_some());
+        let length = self.context - usize::from(begin.is_some());
         let windows = windows(ids.len(), length.max(1));
         let batches =
             windows.chunks(self.batch_rows.max(1)).map(|batch| (self.model.share(), batch.to_vec()));
@@ -108,7 +111,7 @@ impl Scorer<'_> {
 
 /// `ln p` of every token of some windows, all of one length.
 fn batch(
-    model: &Olmo,
+    model: &Network,
     begin: Option<u32>,
     ids: &[u32],
     windows: &[Window],
@@ -128,13 +131,14 @@ fn batch(
 }
 
 /// Losses of the ids that follow, row after row; the last of each row is 0.
-fn nats(model: &Olmo, rows: &[Vec<i64>]) -> Result<Vec<f64>, tch::TchError> {
-    let targets = rows.iter().flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect::<Vec<_>>();
-    let shape = [i64::try_from(rows.len()).unwrap_or(i64::MAX), -1];
-    let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(model.device())?.f_view(shape);
-    let (ids, targets) = (place(&rows.concat())?, place(&targets)?);
-    let nats = tch::no_grad(|| model.nats(&ids, &targets))?;
-    Vec::try_from(nats.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)
+fn nats(model: &Network, rows: &[Vec<i64>]) -> Result<Vec<f64>, weights::Error> {
+    let ids = rows.iter().flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect::<Vec<_>>();
+    let context = rows.first().map_or(1, Vec::len);
+    let batch = Batch { context, tokens: rows.concat(), ..Batch::default() };
+    let targets = Targets { counted: vec![1.0; ids.len()], ids, ..Targets::default() };
+    let batch = Prepared::new(model.device(), &batch, &targets)?;
+    let nats = tch::no_grad(|| model.nats_of(&model.hidden(&batch)?, &batch.targets))?;
+    Ok(Vec::try_from(nats.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?)
 }
 
 /// Windows of `length` tokens over `tokens` tokens; the last one ends with the last token.
@@ -151,9 +155,10 @@ fn windows(tokens: usize, length: usize) -> Vec<Window> {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
+    use tch::{Device, Tensor};
 
     use super::*;
+    use crate::model::olmo::Olmo;
     use crate::model::weights::Weights;
     use crate::model::{Config, Overrides, Preset};
     use crate::tokenizer::kmer::{self, Kmer};
@@ -189,8 +194,15 @@ mod tests {
         let bases = b"ACGTTGCANACGGTCATTGACCATTGACNTTACGATCAGGCATCAGTTAGCAGCATTAGCAGCATTTACGACGA";
         for (tokenizer, begin) in tokenizers.iter().flat_map(|t| [(t, None), (t, Some(2))]) {
             let (model, workers) = (model(*tokenizer), Workers::start(2).unwrap());
-            let scorer =
-                Scorer { model: &model, tokenizer: *tokenizer, begin, batch_rows: 2, workers: &workers };
+            let network = Network::Olmo(model.share());
+            let scorer = Scorer {
+                model: &network,
+                context: 16,
+                tokenizer: *tokenizer,
+                begin,
+                batch_rows: 2,
+                workers: &workers,
+            };
             let found = scorer.forward("x", bases).unwrap();
             let mut ids = Vec::new();
             tokenizer.encode_into(bases, &mut ids);
@@ -228,9 +240,15 @@ mod tests {
     #[test]
     fn what_a_tokenizer_loses_is_told() {
         let tokenizer = Nucleotide::hyena();
-        let (model, workers) = (model(&tokenizer), Workers::start(1).unwrap());
-        let scorer =
-            Scorer { model: &model, tokenizer: &tokenizer, begin: None, batch_rows: 2, workers: &workers };
+        let (network, workers) = (Network::Olmo(model(&tokenizer)), Workers::start(1).unwrap());
+        let scorer = Scorer {
+            model: &network,
+            context: 16,
+            tokenizer: &tokenizer,
+            begin: None,
+            batch_rows: 2,
+            workers: &workers,
+        };
         let error = scorer.forward("chr1", b"ACRT").unwrap_err().to_string();
         assert!(error.starts_with("the tokens of `chr1` stand for 3 of its 4 bases"), "{error}");
         assert_eq!(scorer.forward("chr1", b"").unwrap(), []);

@@ -1,6 +1,6 @@
-//! What is to be predicted: each token's successor, and how many bases that stands for.
+//! What is to be predicted: each token's successor, and how many bases that stands for; or tokens that are hidden.
 
-use super::Batch;
+use super::{Batch, Masking, MaskingError};
 use crate::shard::LossWeights;
 
 /// The target id of a position that predicts nothing; torch's loss leaves it out.
@@ -23,7 +23,7 @@ pub struct Vocabulary {
 }
 
 /// The targets of a batch, position by position. The last position of a row has none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Targets {
     /// The id that follows, or [`IGNORED`].
     pub ids: Vec<i64>,
@@ -35,6 +35,39 @@ pub struct Targets {
     pub tokens: u64,
     /// Bases that the targets stand for.
     pub bases: u64,
+}
+
+/// What a model is asked of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prediction {
+    /// Each token's successor.
+    Next,
+    /// Tokens that are hidden, otherwise in every epoch.
+    Masked {
+        /// Which.
+        masking: Masking,
+        /// Rows per epoch.
+        rows: u64,
+    },
+}
+
+impl Prediction {
+    /// The batch as the model sees it, and its targets. Hidden tokens stand for no bases.
+    pub fn ask(&self, vocabulary: &Vocabulary, mut batch: Batch) -> Result<(Batch, Targets), Error> {
+        let targets = match self {
+            Self::Next => vocabulary.targets(&batch)?,
+            Self::Masked { masking, rows } => vocabulary.hidden(masking, *rows, &mut batch)?,
+        };
+        Ok((batch, targets))
+    }
+
+    /// Targets in one row, and the bases that they stand for.
+    pub fn in_row(&self, vocabulary: &Vocabulary, row: &[i64], targets: &[i64]) -> (u64, u64) {
+        match self {
+            Self::Next => vocabulary.targets_in_row(row),
+            Self::Masked { .. } => (targets.iter().filter(|id| **id != IGNORED).count() as u64, 0),
+        }
+    }
 }
 
 /// Why rows and vocabulary do not fit each other.
@@ -55,6 +88,9 @@ pub enum Error {
         /// Number of ids.
         size: usize,
     },
+    /// Rows that cannot be masked.
+    #[error(transparent)]
+    Masking(#[from] MaskingError),
     /// A loss weight above 1.
     #[error(
         "row at position {row} of the order: the loss weight at index {index} is the byte {found}, \
@@ -85,7 +121,20 @@ impl Vocabulary {
             tokens.iter().skip(1).for_each(|token| self.push(*token, &mut targets));
             targets.push(IGNORED, None);
         }
-        targets.weights = weights(batch, &targets.ids)?;
+        targets.weights = weights(batch, &targets.ids, 1)?;
+        Ok(targets)
+    }
+
+    /// Hides tokens of `batch`, whose epochs have `rows` rows; the targets are what they were.
+    fn hidden(&self, masking: &Masking, rows: u64, batch: &mut Batch) -> Result<Targets, Error> {
+        let mut targets = Targets::with_capacity(batch.tokens.len());
+        for (position, tokens) in (batch.position..).zip(batch.tokens.chunks_mut(batch.context)) {
+            self.check(tokens, position)?;
+            for label in masking.hide(tokens, position / rows.max(1), position % rows.max(1))? {
+                targets.push(label, (label != IGNORED).then_some(0));
+            }
+        }
+        targets.weights = weights(batch, &targets.ids, 0)?;
         Ok(targets)
     }
 
@@ -117,15 +166,16 @@ impl Vocabulary {
     }
 }
 
-/// The weights of the targets `ids`, each that of its token.
-fn weights(batch: &Batch, ids: &[i64]) -> Result<Vec<f32>, Error> {
+/// The weights of the targets `ids`, each that of its token, `ahead` places further.
+fn weights(batch: &Batch, ids: &[i64], ahead: usize) -> Result<Vec<f32>, Error> {
     if let Some(at) = batch.weights.iter().position(|byte| *byte > LossWeights::ONE) {
         let row = batch.position + (at / batch.context) as u64;
         return Err(Error::Weight { row, index: at % batch.context, found: batch.weights[at] });
     }
     let weight =
         |byte: u8, id: i64| if id == IGNORED { 0.0 } else { f32::from(byte) / f32::from(LossWeights::ONE) };
-    let next = batch.weights.iter().skip(1).copied().chain((!batch.weights.is_empty()).then_some(0));
+    let next = batch.weights.iter().skip(ahead).copied();
+    let next = next.chain((!batch.weights.is_empty()).then_some(0));
     Ok(next.zip(ids).map(|(byte, id)| weight(byte, *id)).collect())
 }
 
@@ -196,5 +246,36 @@ mod tests {
             );
             assert_eq!(error, expected);
         }
+    }
+
+    #[test]
+    fn hidden_tokens_are_asked_for_where_they_stood() {
+        let ids = super::super::Ids { vocabulary: 4, special: &[0, 1], mask: 1 };
+        let masking = Masking::new(3, 0.5, ids).unwrap();
+        let prediction = Prediction::Masked { masking: masking.clone(), rows: 3 };
+        let tokens = vec![2, 3, 0, 0, 3, 2, 2, 3];
+        let weights = vec![250, 25, 0, 0, 125, 250, 50, 0];
+        let batch = Batch { position: 2, context: 4, tokens: tokens.clone(), weights, ..Batch::default() };
+        let (seen, targets) = prediction.ask(&vocabulary(), batch.clone()).unwrap();
+        // Rows 2 of the first epoch and 0 of the second.
+        let mut expected = tokens.clone();
+        let (first, second) = expected.split_at_mut(4);
+        let labels = [masking.hide(first, 0, 2).unwrap(), masking.hide(second, 1, 0).unwrap()].concat();
+        assert_eq!((&seen.tokens, &targets.ids), (&expected, &labels));
+        let asked = labels.iter().filter(|label| **label != IGNORED).count();
+        assert!(asked > 0 && targets.tokens == asked as u64 && targets.bases == 0);
+        for (place, label) in labels.iter().enumerate() {
+            let weight = f32::from(batch.weights[place]) / 250.0;
+            let expected = if *label == IGNORED { 0.0 } else { weight };
+            assert!((targets.weights[place] - expected).abs() < 1e-6, "place {place}");
+        }
+        let of_row = |row: usize| prediction.in_row(&vocabulary(), &[], &labels[row * 4..][..4]).0;
+        assert_eq!(of_row(0) + of_row(1), asked as u64);
+        let wild = Batch { tokens: vec![2, 2, 2, 9, 2, 2, 2, 2], ..batch };
+        let error = prediction.ask(&vocabulary(), wild).unwrap_err().to_string();
+        assert!(
+            error.starts_with("row at position 2 of the order: token 9 at index 3 is outside"),
+            "{error}"
+        );
     }
 }

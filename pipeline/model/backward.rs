@@ -17,12 +17,12 @@ pub struct Input<'a> {
 /// The gradients, in the order of the weights, of the loss that `loss` makes of the last layer's values `[B, T, d]`; and
 /// what else it gives back. Memory: every activation, or with `checkpointing` `B T d` values per layer and the
 /// activations of one.
-pub fn gradients<R>(
+pub fn gradients<R, E: From<TchError>>(
     model: &Olmo,
     input: Input<'_>,
     checkpointing: bool,
-    loss: impl Fn(&Tensor) -> Result<(Tensor, R), TchError>,
-) -> Result<(Vec<Tensor>, R), TchError> {
+    loss: impl Fn(&Tensor) -> Result<(Tensor, R), E>,
+) -> Result<(Vec<Tensor>, R), E> {
     if checkpointing {
         return layer_by_layer(model, input, loss);
     }
@@ -30,11 +30,11 @@ pub fn gradients<R>(
     Ok((Tensor::f_run_backward(&[loss], model.weights().tensors(), false, false)?, result))
 }
 
-fn layer_by_layer<R>(
+fn layer_by_layer<R, E: From<TchError>>(
     model: &Olmo,
     input: Input<'_>,
-    loss: impl Fn(&Tensor) -> Result<(Tensor, R), TchError>,
-) -> Result<(Vec<Tensor>, R), TchError> {
+    loss: impl Fn(&Tensor) -> Result<(Tensor, R), E>,
+) -> Result<(Vec<Tensor>, R), E> {
     let weights = model.weights().tensors();
     let mut inputs = forward(model, input)?;
     let last = leaf(inputs.pop())?;
@@ -58,7 +58,7 @@ fn layer_by_layer<R>(
         flowing = only(found.pop())?;
     }
     let embedding = only(back(&model.embedded(input.ids)?, &flowing, &[&weights[0]])?.pop())?;
-    let embedding = of_head.map_or(Ok(embedding.shallow_clone()), |head| embedding.f_add(&head))?;
+    let embedding = of_head.map_or_else(|| Ok(embedding.shallow_clone()), |head| embedding.f_add(&head))?;
     let layers = layers.into_iter().rev().flatten();
     Ok((std::iter::once(embedding).chain(layers).chain(after).collect(), result))
 }
@@ -118,7 +118,9 @@ mod tests {
             let ids = Tensor::from_slice(&(0..32).map(|i| i * 37 % 100).collect::<Vec<i64>>()).view([2, 16]);
             let mask = Tensor::ones([16, 16], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 16, 16]);
             for mask in [None, Some(&mask)] {
-                let loss = |hidden: &Tensor| Ok((model.nats_of(hidden, &ids)?.f_mean(Kind::Float)?, ()));
+                let loss = |hidden: &Tensor| {
+                    Ok::<_, TchError>((model.nats_of(hidden, &ids)?.f_mean(Kind::Float)?, ()))
+                };
                 let compute = |checkpointing| {
                     gradients(&model, Input { ids: &ids, mask }, checkpointing, loss).unwrap().0
                 };

@@ -47,9 +47,6 @@ pub enum Error {
     /// The model, or tensors.
     #[error(transparent)]
     Tensors(#[from] weights::Error),
-    /// A HyenaDNA.
-    #[error(transparent)]
-    Hyena(#[from] hyena::Error),
     /// Inputs or results that this model cannot have.
     #[error("`{}`: `{name}` is {found}, expected {expected}", path.display())]
     Inputs {

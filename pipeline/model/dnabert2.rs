@@ -1,7 +1,7 @@
 //! DNABERT-2: `MosaicBERT` on DNA. An encoder whose attention prefers what is near (`ALiBi`, no positions), with a gated
 //! feed-forward branch and a norm after each branch; a head for masked tokens, and one for classes.
 //!
-//! What it computes without dropout; it is not trained here yet.
+//! What it computes and trains is without dropout (the published pretraining has 0.1).
 
 #[cfg(feature = "train")]
 mod check;
@@ -9,6 +9,8 @@ mod config;
 #[cfg(feature = "train")]
 #[cfg(test)]
 mod golden;
+#[cfg(feature = "train")]
+pub mod import;
 mod layout;
 #[cfg(feature = "train")]
 mod network;

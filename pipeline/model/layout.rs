@@ -12,12 +12,14 @@ use super::config::{Config, Family, Init};
 pub enum Role {
     /// The embedding (and the head, where they are tied).
     Embedding,
-    /// A matrix of a layer's attention.
+    /// A matrix of a layer's attention, or of what stands in its place.
     Attention,
     /// A matrix of a layer's feed-forward branch.
     FeedForward,
     /// The weights of a norm, or a bias.
     Norm,
+    /// What makes HyenaDNA's long filters; never decays.
+    Filter,
     /// A head of its own.
     Head,
 }
@@ -29,8 +31,8 @@ pub struct Parameter {
     pub role: Role,
     /// Its parts on disk, in the order of its rows.
     pub parts: Vec<Part>,
-    /// Columns of a matrix; none for a vector.
-    pub columns: Option<u64>,
+    /// Sizes behind the rows: none of a vector, the columns of a matrix.
+    pub columns: Vec<u64>,
     /// How it starts.
     pub start: Start,
 }
@@ -42,6 +44,8 @@ pub struct Part {
     pub name: String,
     /// Number of rows.
     pub rows: u64,
+    /// Names under which it may be stored again.
+    pub copies: Vec<String>,
 }
 
 /// How a tensor starts.
@@ -52,7 +56,9 @@ pub enum Start {
     /// Every value 0.
     Zeros,
     /// Every value this.
-    Filled(f64),
+    All(f64),
+    /// Evenly between minus this and this.
+    Uniform(f64),
     /// Normal around 0, cut at 3 standard deviations; rows from `used_rows` on are 0.
     Normal {
         /// Standard deviation before the cut.
@@ -85,12 +91,29 @@ impl Parameter {
 
     /// Number of values.
     pub fn len(&self) -> u64 {
-        self.rows() * self.columns.unwrap_or(1)
+        self.rows() * self.columns.iter().product::<u64>()
     }
 
     /// Whether it holds no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Part {
+    /// `rows` rows under one name.
+    pub fn new(name: String, rows: u32) -> Self {
+        Self { name, rows: rows.into(), copies: Vec::new() }
+    }
+
+    /// Its shape, with these sizes behind the rows.
+    pub fn shape(&self, columns: &[u64]) -> Vec<u64> {
+        std::iter::once(self.rows).chain(columns.iter().copied()).collect()
+    }
+
+    /// Every name under which it may be stored.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.copies)
     }
 }
 
@@ -121,7 +144,7 @@ impl Config {
         self.parameters().iter().fold(Count::default(), |mut count, parameter| {
             *match parameter.role {
                 Role::Embedding => &mut count.embedding,
-                Role::Attention => &mut count.attention,
+                Role::Attention | Role::Filter => &mut count.attention,
                 Role::FeedForward => &mut count.feed_forward,
                 Role::Norm => &mut count.norms,
                 Role::Head => &mut count.head,
@@ -163,8 +186,8 @@ impl Config {
         let deviation = self.deviation(self.width, None);
         Parameter {
             role,
-            parts: vec![Part { name: name.to_owned(), rows: self.padded_vocabulary.into() }],
-            columns: Some(self.width.into()),
+            parts: vec![Part::new(name.to_owned(), self.padded_vocabulary)],
+            columns: vec![self.width.into()],
             start: Start::Normal { deviation, used_rows: self.vocabulary.into() },
         }
     }
@@ -181,15 +204,15 @@ impl Config {
 }
 
 fn matrix<const N: usize>(role: Role, parts: [(String, u32); N], columns: u32, deviation: f64) -> Parameter {
-    let parts = parts.into_iter().map(|(name, rows)| Part { name, rows: rows.into() }).collect::<Vec<_>>();
+    let parts = parts.into_iter().map(|(name, rows)| Part::new(name, rows)).collect::<Vec<_>>();
     let used_rows = parts.iter().map(|part| part.rows).sum();
     let start = Start::Normal { deviation, used_rows };
-    Parameter { role, parts, columns: Some(columns.into()), start }
+    Parameter { role, parts, columns: vec![columns.into()], start }
 }
 
 fn norm(name: String, width: u32) -> Parameter {
-    let parts = vec![Part { name, rows: width.into() }];
-    Parameter { role: Role::Norm, parts, columns: None, start: Start::Ones }
+    let parts = vec![Part::new(name, width)];
+    Parameter { role: Role::Norm, parts, columns: Vec::new(), start: Start::Ones }
 }
 
 #[cfg(test)]
@@ -246,7 +269,7 @@ mod tests {
         let parameters = preset(Preset::Olmo1b, 100).parameters();
         let deviation = |index: usize| match parameters[index].start {
             Start::Normal { deviation, .. } => deviation,
-            Start::Ones | Start::Zeros | Start::Filled(_) => 0.0,
+            _ => 0.0,
         };
         let expected = [2048.0, 2048.0, 2048.0 * 2.0, 2048.0, 8192.0 * 2.0, 2048.0, 2048.0 * 4.0];
         for (index, variance) in expected.into_iter().enumerate() {

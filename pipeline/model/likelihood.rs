@@ -2,12 +2,12 @@
 //! per thread.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::olmo::Olmo;
+use super::network::Network;
 use super::weights;
 use super::workers::Workers;
-use crate::loader::{self, Batch, Batches, Order, Targets, TokenRows, Vocabulary};
+use crate::loader::{self, Batch, Batches, Order, Prediction, Targets, TokenRows, Vocabulary};
 use crate::observer::Stop;
 
 /// Sums over the targets of one row, or of many.
@@ -90,10 +90,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Moves a batch and its targets to where `model` computes.
-    pub fn new(model: &Olmo, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
+    /// Moves a batch and its targets to `device`.
+    pub fn new(device: Device, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
         let context = i64::try_from(batch.context).unwrap_or(i64::MAX);
-        let place = |tensor: Tensor| tensor.f_to_device(model.device())?.f_view([-1, context]);
+        let place = |tensor: Tensor| tensor.f_to_device(device)?.f_view([-1, context]);
         let weights = &targets.weights;
         let weights = (!weights.is_empty()).then(|| place(Tensor::f_from_slice(weights)?)).transpose()?;
         let several = batch.documents.chunks(batch.context).any(|row| row.first() != row.last());
@@ -119,9 +119,11 @@ fn within(documents: &Tensor) -> Result<Tensor, tch::TchError> {
 #[derive(Clone, Copy)]
 pub struct Scorer<'a> {
     /// The model.
-    pub model: &'a Olmo,
+    pub model: &'a Network,
     /// What the ids mean.
     pub vocabulary: &'a Vocabulary,
+    /// What it is asked.
+    pub prediction: &'a Prediction,
     /// Rows that a worker computes at once, at least one.
     pub batch_rows: usize,
     /// Who computes.
@@ -157,27 +159,34 @@ impl Scorer<'_> {
             return Err(Error::Stopped);
         }
         let parts = batches.into_iter().map(|batch| (self.model.share(), batch)).collect();
-        let vocabulary = self.vocabulary;
-        let scored = self.workers.map(parts, |(model, batch)| score_batch(&model, vocabulary, &batch))?;
+        let (vocabulary, prediction) = (self.vocabulary, self.prediction);
+        let score = |(model, batch): (Network, Batch)| score_batch(&model, vocabulary, prediction, batch);
+        let scored = self.workers.map(parts, score)?;
         Ok(scored.into_iter().flatten().collect())
     }
 }
 
 /// The sums of each row.
-fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<Vec<Likelihood>, Error> {
-    let targets = vocabulary.targets(batch)?;
-    let prepared = Prepared::new(model, batch, &targets)?;
-    let hidden = tch::no_grad(|| model.hidden_where(&prepared.ids, prepared.mask.as_ref()))?;
+fn score_batch(
+    model: &Network,
+    vocabulary: &Vocabulary,
+    prediction: &Prediction,
+    batch: Batch,
+) -> Result<Vec<Likelihood>, Error> {
+    let (batch, targets) = prediction.ask(vocabulary, batch)?;
+    let prepared = Prepared::new(model.device(), &batch, &targets)?;
+    let hidden = tch::no_grad(|| model.hidden(&prepared))?;
     let nats = tch::no_grad(|| model.nats_of(&hidden, &prepared.targets))?;
     let nats = nats.f_to_kind(Kind::Double)?;
     let all = Vec::<f64>::try_from(nats.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?)?;
     let counted =
         nats.f_mul(&prepared.counted)?.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?;
     let counted = Vec::<f64>::try_from(counted)?;
-    let rows = batch.tokens.chunks(batch.context).zip(all.into_iter().zip(counted));
+    let rows = batch.tokens.chunks(batch.context).zip(targets.ids.chunks(batch.context));
+    let rows = rows.zip(all.into_iter().zip(counted));
     Ok(rows
-        .map(|(row, (nats, base_nats))| {
-            let (tokens, bases) = vocabulary.targets_in_row(row);
+        .map(|((row, targets), (nats, base_nats))| {
+            let (tokens, bases) = prediction.in_row(vocabulary, row, targets);
             Likelihood { nats, tokens, base_nats, bases }
         })
         .collect())
@@ -185,9 +194,8 @@ fn score_batch(model: &Olmo, vocabulary: &Vocabulary, batch: &Batch) -> Result<V
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
+    use crate::model::olmo::Olmo;
     use crate::model::weights::Weights;
     use crate::model::{Config, Family, Overrides, Preset};
 
@@ -204,7 +212,7 @@ mod tests {
                 let batch =
                     Batch { context: tokens.len(), tokens: tokens.to_vec(), documents, ..Batch::default() };
                 let targets = vocabulary.targets(&batch).unwrap();
-                Prepared::new(&model, &batch, &targets).unwrap()
+                Prepared::new(Device::Cpu, &batch, &targets).unwrap()
             };
             let tokens = (0..12).map(|i| i * 37 % 100).collect::<Vec<i64>>();
             let row = batch(&tokens, vec![0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2]);

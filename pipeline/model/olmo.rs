@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 
-use tch::{Device, Kind, Reduction, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::{Config, Family};
+use super::loss;
 use super::rotary::Rotary;
 use super::weights::{Error, Weights};
-use crate::loader::IGNORED;
 
 /// No class weights, no mask: tch wants a type for what is absent.
 const NONE: Option<&Tensor> = None;
@@ -154,21 +154,13 @@ impl Olmo {
 
     /// The same given the last layer's values, `[B, T, d]`.
     pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
-        let logits = self.logits(hidden)?.f_to_kind(Kind::Float)?.f_flatten(0, 1)?;
-        logits
-            .f_cross_entropy_loss(&targets.f_flatten(0, 1)?, NONE, Reduction::None, IGNORED, 0.0)?
-            .f_view_as(targets)
+        loss::nats(&self.logits(hidden)?, targets)
     }
 
     /// The losses in nats, and the squares of the logarithms of what the scores of each position add up to (the z-loss
     /// before its coefficient): both `[B, T]`, 0 where nothing is predicted.
-    pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let logits = self.logits(hidden)?.f_to_kind(Kind::Float)?;
-        let predicted = targets.f_ne(IGNORED)?;
-        let sum = logits.f_logsumexp([-1_i64].as_slice(), false)?;
-        let ids = targets.f_clamp_min(0)?.f_unsqueeze(-1)?;
-        let nats = sum.f_sub(&logits.f_gather(-1, &ids, false)?.f_squeeze_dim(-1)?)?;
-        Ok((nats.f_mul(&predicted)?, sum.f_square()?.f_mul(&predicted)?))
+    pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<[Tensor; 2], TchError> {
+        loss::nats_and_z(&self.logits(hidden)?, targets)
     }
 
     /// Places of the layers' tensors among all.
@@ -292,6 +284,7 @@ fn feed_forward(layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loader::IGNORED;
     use crate::model::config::Init;
     use crate::model::{Overrides, Preset};
 
@@ -382,7 +375,7 @@ mod tests {
         let hidden = model.hidden(&ids()).unwrap();
         let targets = ids();
         let _targets = targets.narrow(1, 10, 5).fill_(IGNORED);
-        let (nats, z) = model.nats_and_z(&hidden, &targets).unwrap();
+        let [nats, z] = model.nats_and_z(&hidden, &targets).unwrap();
         let off = (nats - model.nats_of(&hidden, &targets).unwrap()).abs().max().double_value(&[]);
         assert!(off < 1e-5, "losses differ by {off}");
         let logits = model.logits(&hidden).unwrap();

@@ -15,7 +15,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::config::Config;
 use super::hf;
 use super::layout::{Parameter, Start};
-use super::published::Fault;
+use super::published::{Fault, Published, Table, describe};
 use crate::fs;
 use crate::loader::{fraction, mix};
 
@@ -83,15 +83,36 @@ pub enum Error {
     },
     /// Tensors that do not fit the model, each of them.
     #[error(
-        "`{}` does not hold this model, expected the weights and the config.json of one preset:{}",
+        "`{}` does not hold the weights of a {model}, expected those of one preset, whole:{}{hint}",
         path.display(),
         lines(faults)
     )]
     Faults {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The model that was expected.
+        model: String,
+        /// What is wrong with the file.
         faults: Vec<Fault>,
+        /// What the file seems to hold, on a line of its own; nothing where it does not tell.
+        hint: String,
+    },
+    /// An input that is longer than the model's positions.
+    #[error(
+        "an input of {found} tokens, expected 1 to {longest} (`l_max`, which belongs to the weights): cut it, or take \
+         a model for longer inputs"
+    )]
+    Length {
+        /// Its tokens.
+        found: i64,
+        /// The most that the model takes.
+        longest: u32,
+    },
+    /// A model of another family than a command is for.
+    #[error("this is a {found}, expected an OLMo: there is no code to do this with other models")]
+    Family {
+        /// Its family.
+        found: &'static str,
     },
     /// Weights for another vocabulary.
     #[error(
@@ -134,24 +155,27 @@ fn failed(error: &TchError) -> String {
 impl Weights {
     /// Fresh weights, a function of the layout and `seed` alone.
     pub fn random(config: &Config, seed: u64, device: Device) -> Result<Self, Error> {
-        Self::build(config.parameters(), |index, parameter| started(index, parameter, seed, device))
+        Self::fresh(config.parameters(), seed, device)
+    }
+
+    /// The same of any layout.
+    pub fn fresh(layout: Vec<Parameter>, seed: u64, device: Device) -> Result<Self, Error> {
+        Self::build(layout, |index, parameter| started(index, parameter, seed, device))
     }
 
     /// Zeros.
-    pub fn zeros(config: &Config, device: Device) -> Result<Self, Error> {
-        Self::build(config.parameters(), |_, parameter| {
-            Ok(Tensor::f_zeros(shape(parameter), (Kind::Float, device))?)
-        })
+    pub fn zeros(layout: Vec<Parameter>, device: Device) -> Result<Self, Error> {
+        Self::build(layout, |_, parameter| Ok(Tensor::f_zeros(shape(parameter), (Kind::Float, device))?))
     }
 
-    /// Reads every tensor of `config` from the safetensors file `path`; names carry `prefix`.
-    pub fn read(config: &Config, path: &Path, prefix: &str, device: Device) -> Result<Self, Error> {
+    /// Reads every tensor of `layout` from the safetensors file `path`; names carry `prefix`.
+    pub fn read(layout: Vec<Parameter>, path: &Path, prefix: &str, device: Device) -> Result<Self, Error> {
         let bytes = fs::read(path)?;
         let file = parse(path, &bytes)?;
-        Self::build(config.parameters(), |_, parameter| {
+        Self::build(layout, |_, parameter| {
             let parts = parameter.parts.iter().map(|part| {
                 let name = format!("{prefix}{}", part.name);
-                read_part(&file, path, &name, (part.rows, parameter.columns), Types::F32)
+                read_part(&file, path, &name, &part.shape(&parameter.columns), Types::F32)
             });
             Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
         })
@@ -172,9 +196,31 @@ impl Weights {
                     .zip(&files)
                     .find(there)
                     .ok_or_else(|| Error::Missing { path: folder.to_owned(), name: part.name.clone() })?;
-                read_part(file, path, &part.name, (part.rows, parameter.columns), Types::AnyFloat)
+                read_part(file, path, &part.name, &part.shape(&parameter.columns), Types::AnyFloat)
             });
             Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
+        })
+    }
+
+    /// Every tensor of `layout` from a file with published names, which holds nothing else but copies of them, and
+    /// `tables`; values of 16 bits become f32.
+    pub(super) fn of_published(
+        file: &Published<'_>,
+        layout: Vec<Parameter>,
+        tables: &[Table],
+        model: &Described<'_>,
+    ) -> Result<Self, Error> {
+        let faults = file.faults(&layout, tables);
+        if !faults.is_empty() {
+            let (path, model, hint) = (model.path.to_owned(), model.name.clone(), model.hint.clone());
+            return Err(Error::Faults { path, model, faults, hint });
+        }
+        Self::build(layout, |_, parameter| {
+            let parts = parameter.parts.iter().map(|part| {
+                let (file, name) = file.stored(&part.name);
+                read_part(file, model.path, name, &part.shape(&parameter.columns), Types::AnyFloat)
+            });
+            Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(model.device)?)
         })
     }
 
@@ -221,6 +267,15 @@ impl Weights {
             *tensor = tensor.f_set_requires_grad(true)?;
         }
         Ok(self)
+    }
+
+    /// The tensors under every name that a published class stores them with, as views.
+    pub(super) fn stored(&self) -> Result<Vec<(String, Tensor)>, Error> {
+        let parts = self.layout.iter().flat_map(|parameter| &parameter.parts);
+        let all = self.named()?.into_iter().zip(parts).flat_map(|((_, tensor), part)| {
+            part.names().map(|name| (name.clone(), tensor.shallow_clone())).collect::<Vec<_>>()
+        });
+        Ok(all.collect())
     }
 
     /// The tensors under their names on disk, as views.
@@ -311,7 +366,19 @@ pub(super) enum Types {
     AnyFloat,
 }
 
-pub(super) const fn kind(stored: Dtype) -> Option<Kind> {
+/// A file that should hold a model, and where the model is to be.
+pub(super) struct Described<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What it should hold.
+    pub name: String,
+    /// See [`Error::Faults`].
+    pub hint: String,
+    /// Where.
+    pub device: Device,
+}
+
+const fn kind(stored: Dtype) -> Option<Kind> {
     match stored {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),
@@ -354,16 +421,15 @@ impl View for Stored {
     }
 }
 
-pub(super) fn read_part(
+fn read_part(
     file: &SafeTensors<'_>,
     path: &Path,
     name: &str,
-    (rows, columns): (u64, Option<u64>),
+    expected: &[u64],
     types: Types,
 ) -> Result<Tensor, Error> {
     let missing = |_| Error::Missing { path: path.into(), name: name.to_owned() };
     let view = file.tensor(name).map_err(missing)?;
-    let expected = [rows].into_iter().chain(columns).collect::<Vec<_>>();
     let allowed = match types {
         Types::F32 => view.dtype() == Dtype::F32,
         Types::AnyFloat => view.dtype() != Dtype::I64,
@@ -376,16 +442,12 @@ pub(super) fn read_part(
         let expected = format!("{types} {expected:?}");
         return Err(Error::Shape { path: path.into(), name: name.to_owned(), found, expected });
     };
-    let shape = expected.into_iter().map(signed).collect::<Vec<_>>();
+    let shape = expected.iter().copied().map(signed).collect::<Vec<_>>();
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?.f_to_kind(Kind::Float)?)
 }
 
-pub(super) fn describe(view: &TensorView<'_>) -> String {
-    format!("{:?} {:?}", view.dtype(), view.shape())
-}
-
 fn shape(parameter: &Parameter) -> Vec<i64> {
-    [parameter.rows()].into_iter().chain(parameter.columns).map(signed).collect()
+    [parameter.rows()].into_iter().chain(parameter.columns.iter().copied()).map(signed).collect()
 }
 
 /// A size as torch counts it.
@@ -399,9 +461,13 @@ fn start_values(parameter: &Parameter, key: u64) -> Vec<f32> {
     match parameter.start {
         Start::Ones => (0..parameter.len()).map(|_| 1.0).collect(),
         Start::Zeros => (0..parameter.len()).map(|_| 0.0).collect(),
-        Start::Filled(value) => (0..parameter.len()).map(|_| to_f32(value)).collect(),
+        Start::All(value) => (0..parameter.len()).map(|_| to_f32(value)).collect(),
+        Start::Uniform(bound) => {
+            let value = |i| bound * (2.0 * fraction(mix(key ^ mix(i))) - 1.0);
+            (0..parameter.len()).into_par_iter().map(|i| to_f32(value(i))).collect()
+        }
         Start::Normal { deviation, used_rows } => {
-            let used = used_rows * parameter.columns.unwrap_or(1);
+            let used = used_rows * parameter.columns.iter().product::<u64>();
             let value = |i| if i < used { deviation * cut_normal(key, i) } else { 0.0 };
             (0..parameter.len()).into_par_iter().map(|i| to_f32(value(i))).collect()
         }
@@ -467,16 +533,16 @@ mod tests {
         let path = folder.path().join("x.safetensors");
         let weights = Weights::random(&config(), 1, Device::Cpu).unwrap();
         write(&path, &[("a.", &weights)]).unwrap();
-        let read = Weights::read(&config(), &path, "a.", Device::Cpu).unwrap();
+        let read = Weights::read(config().parameters(), &path, "a.", Device::Cpu).unwrap();
         assert!(weights.tensors().iter().zip(read.tensors()).all(|(a, b)| a.equal(b)));
 
-        let error = Weights::read(&config(), &path, "b.", Device::Cpu).unwrap_err().to_string();
+        let error = Weights::read(config().parameters(), &path, "b.", Device::Cpu).unwrap_err().to_string();
         assert!(error.ends_with("has no tensor `b.model.embed_tokens.weight`"), "{error}");
         let wider = Config { padded_vocabulary: 256, ..config() };
-        let error = Weights::read(&wider, &path, "a.", Device::Cpu).unwrap_err().to_string();
+        let error = Weights::read(wider.parameters(), &path, "a.", Device::Cpu).unwrap_err().to_string();
         assert!(error.ends_with("is F32 [128, 64], expected F32 [256, 64]"), "{error}");
         std::fs::write(&path, b"nothing").unwrap();
-        let error = Weights::read(&config(), &path, "a.", Device::Cpu).unwrap_err().to_string();
+        let error = Weights::read(config().parameters(), &path, "a.", Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("is no readable safetensors file"), "{error}");
     }
 
@@ -507,7 +573,7 @@ mod tests {
         let read = Weights::read_hf(&config(), folder.path(), Device::Cpu).unwrap().named().unwrap();
         assert!(halves.iter().zip(&read).all(|((_, a), (_, b))| a.equal(b)));
 
-        let error = Weights::read(&config(), &first, "", Device::Cpu).unwrap_err().to_string();
+        let error = Weights::read(config().parameters(), &first, "", Device::Cpu).unwrap_err().to_string();
         assert!(error.ends_with("is BF16 [128, 64], expected F32 [128, 64]"), "{error}");
         std::fs::remove_file(folder.path().join("model.safetensors.index.json")).unwrap();
         let error = Weights::read_hf(&config(), folder.path(), Device::Cpu).unwrap_err().to_string();

@@ -47,8 +47,10 @@ enum Model {
     Bpe(BpeConfig),
     /// Words of k bases.
     Kmer(KmerConfig),
-    /// One token per base, `HyenaDNA`'s ids.
+    /// One token per base, `HyenaDNA`'s ids and one for each other code.
     Nucleotide,
+    /// `HyenaDNA`'s 12 ids and no more, as its published weights have them: codes other than A, C, G, T and N are lost.
+    Hyenadna,
     /// A `tokenizer.json` file, relative to the workflow file; or its address with the pin, `https://...#sha256=...`.
     File(PathBuf),
 }
@@ -111,6 +113,7 @@ impl Stage for Config {
             }
             Model::Kmer(config) => Box::new(Kmer::new(*config)?),
             Model::Nucleotide => Box::new(Nucleotide::new()),
+            Model::Hyenadna => Box::new(Nucleotide::hyena()),
             Model::File(path) => tokenizers::open(&task.file(path))?,
         };
         let path = task.out.join(TOKENIZER);

@@ -37,7 +37,7 @@ pub(super) struct Update {
 impl AdamW {
     /// Before the first step.
     pub(super) fn new(config: &Resolved, device: Device) -> Result<Self, weights::Error> {
-        let moments = || Weights::zeros(&config.model, device);
+        let moments = || Weights::zeros(config.model.layout(), device);
         Ok(Self::with_moments(config, moments()?, moments()?))
     }
 
@@ -73,13 +73,13 @@ impl AdamW {
     }
 }
 
-/// Matrices decay; embedding and norms where it is asked.
+/// Matrices decay; embedding and norms where it is asked; what makes long filters never.
 const fn decay(config: &Resolved, role: Role) -> f64 {
     match role {
         Role::Attention | Role::FeedForward | Role::Head => config.weight_decay,
         Role::Embedding if config.decay_embedding => config.weight_decay,
         Role::Norm if config.decay_norms => config.weight_decay,
-        Role::Embedding | Role::Norm => 0.0,
+        Role::Embedding | Role::Norm | Role::Filter => 0.0,
     }
 }
 
@@ -112,8 +112,9 @@ mod tests {
     fn what_decays_is_what_olmo_lets_decay() {
         use crate::model::Preset;
         use crate::train::Config;
-        let resolve =
-            |config: Config| Config { preset: Some(Preset::Olmo2With1b), ..config }.resolve(1, 8, 8).unwrap();
+        let resolve = |config: Config| {
+            Config { preset: Some(Preset::Olmo2With1b.into()), ..config }.resolve(1, 8, 8).unwrap()
+        };
         let roles = [Role::Attention, Role::FeedForward, Role::Head, Role::Norm, Role::Embedding];
         let decays = |config: Config| {
             let config = resolve(config);

@@ -14,7 +14,9 @@ use super::adamw::AdamW;
 use super::config::Resolved;
 use crate::fs;
 use crate::loader::Vocabulary;
+use crate::model::Shape;
 use crate::model::likelihood::Likelihood;
+use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
 use crate::tokenizer::{self, Tokenizer};
@@ -106,7 +108,7 @@ pub struct DataRef {
 /// A run as its checkpoint left it.
 pub(super) struct Resumed {
     pub(super) state: State,
-    pub(super) model: Olmo,
+    pub(super) model: Network,
     pub(super) optimizer: AdamW,
     /// The checkpoint.
     pub(super) folder: PathBuf,
@@ -191,12 +193,17 @@ pub fn verify(folder: &Path) -> Result<State, Error> {
     Ok(state)
 }
 
-/// The state and the model of the newest checkpoint at or under `folder`.
+/// The state and the model, which must be an OLMo, of the newest checkpoint at or under `folder`.
 pub fn load(folder: &Path, device: Device) -> Result<(State, Olmo), Error> {
+    let (state, model) = network(folder, device)?;
+    Ok((state, model.olmo()?))
+}
+
+/// The state and the model of the newest checkpoint at or under `folder`.
+pub fn network(folder: &Path, device: Device) -> Result<(State, Network), Error> {
     let folder = find(folder)?;
     let state = read_state(&folder)?;
-    let weights = Weights::read(&state.config.model, &checked(&folder, &state, MODEL)?, "", device)?;
-    let model = Olmo::new(state.config.model.clone(), weights, device)?;
+    let model = Network::read(&state.config.model, &checked(&folder, &state, MODEL)?, device)?;
     Ok((state, model))
 }
 
@@ -220,6 +227,14 @@ impl VocabularyRef {
 }
 
 impl State {
+    /// Tokens that the model sees together: an OLMo's context; of other models as many as it was trained on.
+    pub fn window(&self) -> usize {
+        match &self.config.model {
+            Shape::Olmo(config) => config.context as usize,
+            _ => self.data.context,
+        }
+    }
+
     pub(super) fn new(config: &Resolved, vocabulary: VocabularyRef, data: DataRef) -> Self {
         let (progress, files) = (Progress::default(), BTreeMap::new());
         Self { format: FORMAT.to_owned(), progress, config: config.clone(), vocabulary, data, files }
@@ -308,9 +323,9 @@ pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option
     let Some(folder) = latest(out) else { return Ok(None) };
     let found = read_state(&folder)?;
     found.check_same_run(state, &folder)?;
-    let (state, model) = load(&folder, device)?;
+    let (state, model) = network(&folder, device)?;
     let path = checked(&folder, &state, OPTIMIZER)?;
-    let moments = |prefix| Weights::read(&state.config.model, &path, prefix, device);
+    let moments = |prefix| Weights::read(state.config.model.layout(), &path, prefix, device);
     let optimizer = AdamW::with_moments(&state.config, moments(MEAN)?, moments(SQUARE)?);
     Ok(Some(Resumed { state, model, optimizer, folder }))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::{Duration, Pace};
 use super::schedule::{self, Decay, Schedule};
-use crate::model::{self, Overrides, Preset, hf};
+use crate::model::{self, Named, Overrides, Shape, hf};
 
 /// Share of the steps that warm up when nothing is said.
 const WARMUP_SHARE: u64 = 20;
@@ -18,15 +18,19 @@ const COOLDOWN_SHARE: u64 = 10;
 /// Micro-batches per step when nothing is said: as many threads find work.
 const MICRO_BATCHES: u32 = 8;
 
+/// Share of the tokens that a masked model is asked for when nothing is said.
+const MASK_RATE: f64 = 0.15;
+
 /// How to train a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Config {
-    /// The model's shape by name, such as `olmo-1m`.
+    /// The model's shape by name, such as `olmo-1m`, `hyenadna-tiny-1k` or `dnabert2-117m`. HyenaDNA wants shards of the
+    /// tokenizer `nucleotide`; DNABERT-2 guesses hidden tokens, of any tokenizer that knows `[MASK]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preset: Option<Preset>,
-    /// The model's shape field by field; replaces what the preset says.
+    pub preset: Option<Named>,
+    /// The shape of an OLMo field by field; replaces what the preset says.
     #[serde(default)]
     pub model: Overrides,
     /// A model to start from instead of random weights; it brings its shape, so `preset` and `model` are left out.
@@ -79,6 +83,10 @@ pub struct Config {
     /// OLMo-2 has 1e-5. Default: 0, none.
     #[serde(default)]
     pub z_loss: f64,
+    /// Share of the tokens that a masked model (DNABERT-2) must guess: of these 80 % are hidden, 10 % are another token
+    /// and 10 % stay. Default: 0.15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_rate: Option<f64>,
     /// Whether tokens count in the loss as the shards' `weights` say, where they say it. Default: true.
     #[serde(default = "default_true")]
     pub loss_weights: bool,
@@ -134,7 +142,8 @@ pub struct ContextWarmup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Initialize {
-    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`.
+    /// A folder with `config.json` and `model.safetensors` of Hugging Face's `OlmoForCausalLM` or `Olmo2ForCausalLM`, or one
+    /// of a HyenaDNA or DNABERT-2 that `genomill model import` or `export` wrote.
     pub hf: PathBuf,
 }
 
@@ -144,7 +153,7 @@ pub struct Initialize {
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Resolved {
     /// The model.
-    pub model: model::Config,
+    pub model: Shape,
     /// The learning rate, step by step.
     pub schedule: Schedule,
     /// Rows per optimizer step.
@@ -165,6 +174,9 @@ pub struct Resolved {
     pub grad_clip: Option<f64>,
     /// Coefficient of the z-loss.
     pub z_loss: f64,
+    /// Share of the tokens that a masked model must guess; none of other models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_rate: Option<f64>,
     /// Whether tokens count in the loss as the shards say.
     pub loss_weights: bool,
     /// Whether tokens see only their own document.
@@ -214,6 +226,27 @@ pub enum Error {
     /// Two shapes.
     #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
     TwoShapes,
+    /// A key for which a family has no use.
+    #[error("`{key}` does not go with {model}: leave it out")]
+    Foreign {
+        /// The key.
+        key: &'static str,
+        /// The preset or the family.
+        model: String,
+    },
+    /// Rows that are longer than the positions of a HyenaDNA.
+    #[error(
+        "the shards' rows of {found} tokens are longer than what `{preset}` takes, {longest} (its `l_max`): pack them with \
+         a shorter `context`, or take a preset for longer rows"
+    )]
+    Longest {
+        /// The model.
+        preset: String,
+        /// Tokens per row.
+        found: u32,
+        /// Tokens that the model sees at most.
+        longest: u32,
+    },
     /// A vocabulary that the embedding has no rows for.
     #[error(
         "the shards' vocabulary of {found} ids is larger than the embedding of `{}`, which has {rows} rows",
@@ -331,6 +364,12 @@ impl Config {
                 "numbers from 0 to below 1",
             ),
             ("keep_checkpoints", 0.0, self.keep_checkpoints > 0, positive),
+            (
+                "mask_rate",
+                self.mask_rate.unwrap_or(MASK_RATE),
+                self.mask_rate.is_none_or(|rate| is_share(rate) && rate > 0.0),
+                "a number above 0, at most 1",
+            ),
             ("z_loss", self.z_loss, self.z_loss.is_finite() && self.z_loss >= 0.0, "a number from 0 up"),
             ("epsilon", self.epsilon, is_positive(self.epsilon), positive),
             ("grad_clip", self.grad_clip.unwrap_or(1.0), self.grad_clip.is_none_or(is_positive), positive),
@@ -340,6 +379,9 @@ impl Config {
                 && (self.preset.is_some() || self.model != Overrides::default()) =>
             {
                 Err(Error::TwoShapes)
+            }
+            None if let Some((key, model)) = self.preset.and_then(|preset| self.foreign_to(preset)) => {
+                Err(Error::Foreign { key, model })
             }
             None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
@@ -353,9 +395,14 @@ impl Config {
         if rows == 0 {
             return Err(Error::NoRows);
         }
+        let model = self.shape(vocabulary, context)?;
+        if let Some((key, model)) = self.foreign(&model) {
+            return Err(Error::Foreign { key, model });
+        }
         let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
         Ok(Resolved {
-            model: self.shape(vocabulary, context)?,
+            mask_rate: model.is_masked().then(|| self.mask_rate.unwrap_or(MASK_RATE)),
+            model,
             schedule: self.schedule(pace),
             batch_rows: self.batch_rows,
             micro_batch_rows: self
@@ -383,20 +430,50 @@ impl Config {
         })
     }
 
+    /// The first key that does not go with a preset, and the preset.
+    fn foreign_to(&self, preset: Named) -> Option<(&'static str, String)> {
+        let (olmo, masked) = (matches!(preset, Named::Olmo(_)), matches!(preset, Named::Dnabert2(_)));
+        Some((self.foreign_key(olmo, masked)?, preset.to_string()))
+    }
+
+    /// The first key that does not go with a model, and its family.
+    fn foreign(&self, model: &Shape) -> Option<(&'static str, String)> {
+        let olmo = matches!(model, Shape::Olmo(_));
+        Some((self.foreign_key(olmo, model.is_masked())?, model.family().to_owned()))
+    }
+
+    fn foreign_key(&self, olmo: bool, masked: bool) -> Option<&'static str> {
+        let keys = [
+            ("model", !olmo && self.model != Overrides::default()),
+            ("document_mask", !olmo && self.document_mask),
+            ("activation_checkpointing", !olmo && self.activation_checkpointing),
+            ("mask_rate", !masked && self.mask_rate.is_some()),
+        ];
+        keys.into_iter().find_map(|(key, foreign)| foreign.then_some(key))
+    }
+
     /// The model: that of the folder to start from, or of preset and overrides.
-    fn shape(&self, vocabulary: u32, context: u32) -> Result<model::Config, Error> {
-        let Some(Initialize { hf: folder }) = &self.initialize else {
-            return Ok(model::Config::resolve(self.preset, &self.model, vocabulary, context)?);
-        };
-        let found = hf::read_config(folder)?;
-        let folder = folder.clone();
-        if vocabulary > found.vocabulary {
-            return Err(Error::Vocabulary { folder, found: vocabulary, rows: found.vocabulary });
+    fn shape(&self, vocabulary: u32, context: u32) -> Result<Shape, Error> {
+        match (&self.initialize, self.preset) {
+            (Some(Initialize { hf: folder }), _) => started_from(folder, vocabulary, context),
+            (None, Some(Named::Hyena(preset))) => {
+                let hyenadna = preset.config().with_vocabulary(vocabulary);
+                let (preset, longest) = (Named::Hyena(preset).to_string(), hyenadna.longest);
+                if context > longest {
+                    return Err(Error::Longest { preset, found: context, longest });
+                }
+                Ok(Shape::Hyena { hyenadna })
+            }
+            (None, Some(Named::Dnabert2(preset))) => {
+                Ok(Shape::Dnabert2 { dnabert2: preset.config(vocabulary, None)? })
+            }
+            (None, Some(Named::Olmo(preset))) => self.olmo(Some(preset), vocabulary, context),
+            (None, None) => self.olmo(None, vocabulary, context),
         }
-        if context > found.context {
-            return Err(Error::Context { folder, found: context, limit: found.context });
-        }
-        Ok(model::Config { vocabulary, ..found })
+    }
+
+    fn olmo(&self, preset: Option<model::Preset>, vocabulary: u32, context: u32) -> Result<Shape, Error> {
+        Ok(Shape::Olmo(model::Config::resolve(preset, &self.model, vocabulary, context)?))
     }
 
     /// The same run, with `place` of every path.
@@ -420,6 +497,20 @@ impl Config {
             warmup_steps: warmup.min(steps),
             steps,
         }
+    }
+}
+
+/// The model of `folder`, if it can take such rows.
+fn started_from(folder: &Path, vocabulary: u32, context: u32) -> Result<Shape, Error> {
+    let found = Shape::read(folder)?;
+    let folder = folder.to_owned();
+    let rows = found.vocabulary();
+    if vocabulary > rows {
+        return Err(Error::Vocabulary { folder, found: vocabulary, rows });
+    }
+    match found.longest() {
+        Some(limit) if context > limit => Err(Error::Context { folder, found: context, limit }),
+        _ => Ok(found.of_ids(vocabulary)),
     }
 }
 
@@ -454,6 +545,7 @@ impl Default for Config {
             epsilon: default_epsilon(),
             grad_clip: default_grad_clip(),
             z_loss: 0.0,
+            mask_rate: None,
             loss_weights: true,
             document_mask: false,
             context_warmup: None,
@@ -481,13 +573,17 @@ fn is_share(number: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Preset, dnabert2, hyena};
 
     #[test]
     fn what_is_not_written_has_a_default() {
         let config: Config =
             serde_json::from_str(r#"{"preset": "olmo-1m", "duration": "200 steps"}"#).unwrap();
-        let expected =
-            Config { preset: Some(Preset::Olmo1m), duration: Duration::Steps(200), ..Config::default() };
+        let expected = Config {
+            preset: Some(Preset::Olmo1m.into()),
+            duration: Duration::Steps(200),
+            ..Config::default()
+        };
         assert_eq!(config, expected);
         let resolved = config.resolve(1000, 256, 1024).unwrap();
         assert_eq!(
@@ -499,10 +595,37 @@ mod tests {
     }
 
     #[test]
+    fn peers_are_resolved_by_their_names() {
+        let resolve = |preset: Named, context| {
+            Config { preset: Some(preset), ..Config::default() }.resolve(100, context, 12)
+        };
+        let hyena = resolve(hyena::Preset::Tiny1k.into(), 1026).unwrap();
+        assert_eq!(hyena.model, Shape::Hyena { hyenadna: hyena::Preset::Tiny1k.config() });
+        assert_eq!(hyena.mask_rate, None);
+        let masked = resolve(dnabert2::Preset::Small300k.into(), 4096).unwrap();
+        assert_eq!((masked.mask_rate, masked.model.longest()), (Some(0.15), None));
+        for resolved in [hyena, masked] {
+            let written = serde_json::to_string(&resolved).unwrap();
+            assert_eq!(serde_json::from_str::<Resolved>(&written).unwrap(), resolved, "{written}");
+        }
+        let overrides = Overrides { layers: Some(1), width: Some(8), heads: Some(1), ..Overrides::default() };
+        let olmo = Config { model: overrides, mask_rate: Some(0.3), ..Config::default() };
+        let error = olmo.resolve(1, 8, 8).unwrap_err().to_string();
+        assert_eq!(error, "`mask_rate` does not go with OLMo: leave it out");
+        let error = resolve(hyena::Preset::Tiny1k.into(), 1027).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "the shards' rows of 1027 tokens are longer than what `hyenadna-tiny-1k` takes, 1026 (its `l_max`): pack"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 30);
+        assert_eq!(properties.len(), 31);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),
@@ -526,6 +649,17 @@ mod tests {
             (r#"{"z_loss": -1e-5}"#, "`z_loss` is -0.00001: expected a number from 0 up"),
             (r#"{"keep_checkpoints": 0}"#, "`keep_checkpoints` is 0: expected a number above 0"),
             (r#"{"cooldown": "5 steps"}"#, "`cooldown` goes with `decay: wsd` only"),
+            (r#"{"preset": "dnabert2-1m", "mask_rate": 0}"#, "`mask_rate` is 0: expected a number above 0"),
+            (r#"{"preset": "olmo-1m", "mask_rate": 0.3}"#, "`mask_rate` does not go with olmo-1m"),
+            (
+                r#"{"preset": "hyenadna-tiny-1k", "document_mask": true}"#,
+                "`document_mask` does not go with hyenadna-tiny-1k: leave it out",
+            ),
+            (
+                r#"{"preset": "dnabert2-117m", "activation_checkpointing": true}"#,
+                "`activation_checkpointing` does not go with dnabert2-117m",
+            ),
+            (r#"{"preset": "dnabert2-117m", "model": {"layers": 2}}"#, "`model` does not go with"),
         ];
         for (text, expected) in cases {
             let error = match serde_json::from_str::<Config>(text) {
@@ -537,7 +671,7 @@ mod tests {
         for from in [0, 24, 48, 512] {
             let over = Duration::Steps(3);
             let context_warmup = Some(ContextWarmup { from, over });
-            let config = Config { preset: Some(Preset::Olmo1m), context_warmup, ..Config::default() };
+            let config = Config { preset: Some(Preset::Olmo1m.into()), context_warmup, ..Config::default() };
             let error = config.resolve(10, 256, 100).unwrap_err().to_string();
             assert_eq!(
                 error,

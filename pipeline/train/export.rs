@@ -12,9 +12,11 @@ use super::checkpoint::{self, State};
 use super::history::{self, Record};
 use crate::artifact::SourceFile;
 use crate::fs;
+use crate::model::Shape;
 use crate::model::config::Family;
 use crate::model::hf::{self, SpecialIds};
 use crate::model::layout::Role;
+use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights;
 use crate::tokenizer::{self, Tokenizer};
@@ -71,7 +73,7 @@ pub fn to_hf(folder: &Path, out: &Path, provenance: &Provenance) -> Result<PathB
         return Err(Error::Exists(out.to_owned()));
     }
     let checkpoint = checkpoint::find(folder)?;
-    let (state, model) = checkpoint::load(&checkpoint, Device::Cpu)?;
+    let (state, model) = checkpoint::network(&checkpoint, Device::Cpu)?;
     let tokenizer = checkpoint::tokenizer(&checkpoint, &state)?;
     let record = last_record(&checkpoint, state.progress.step);
     fs::write_folder(out, |part| {
@@ -81,11 +83,15 @@ pub fn to_hf(folder: &Path, out: &Path, provenance: &Provenance) -> Result<PathB
     Ok(checkpoint)
 }
 
-fn write(out: &Path, state: &State, model: &Olmo, tokenizer: &dyn Tokenizer) -> Result<(), Error> {
+fn write(out: &Path, state: &State, model: &Network, tokenizer: &dyn Tokenizer) -> Result<(), Error> {
     let ids = special_ids(tokenizer);
-    let config = model.config();
-    json_file(&out.join(hf::CONFIG), &hf::write_config(config, ids))?;
-    weights::write_named(&out.join(hf::WEIGHTS), used(model)?)?;
+    let (config, tensors) = match model {
+        Network::Olmo(model) => (hf::write_config(model.config(), ids), used(model)?),
+        Network::Hyena(model) => model.published()?,
+        Network::Dnabert2(model) => model.published()?,
+    };
+    json_file(&out.join(hf::CONFIG), &config)?;
+    weights::write_named(&out.join(hf::WEIGHTS), tensors)?;
     text(&out.join(TOKENIZER), &tokenizer.to_json())?;
     json_file(&out.join("tokenizer_config.json"), &tokenizer_config(tokenizer, state))?;
     let ids = json!({"bos_token_id": ids.begin, "eos_token_id": ids.end, "pad_token_id": ids.pad});
@@ -114,7 +120,7 @@ fn special_ids(tokenizer: &dyn Tokenizer) -> SpecialIds {
 fn tokenizer_config(tokenizer: &dyn Tokenizer, state: &State) -> Value {
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": state.config.model.context,
+        "model_max_length": state.window(),
         "clean_up_tokenization_spaces": false,
     });
     let names = [
@@ -143,8 +149,12 @@ fn last_record(checkpoint: &Path, step: u64) -> Option<Record> {
 }
 
 fn card(state: &State, record: Option<&Record>, provenance: &Provenance) -> String {
-    let mut card = String::from("---\nlibrary_name: transformers\npipeline_tag: text-generation\n");
-    card += "tags: [dna, genomics, olmo]\n";
+    let mut card = String::from("---\nlibrary_name: transformers\n");
+    card += match &state.config.model {
+        Shape::Olmo(_) => "pipeline_tag: text-generation\ntags: [dna, genomics, olmo]\n",
+        Shape::Hyena { .. } => "pipeline_tag: text-generation\ntags: [dna, genomics, hyenadna]\n",
+        Shape::Dnabert2 { .. } => "pipeline_tag: fill-mask\ntags: [dna, genomics, dnabert2]\n",
+    };
     if let Some(license) = &provenance.license {
         card += &["license: ", license, "\n"].concat();
     }
@@ -154,14 +164,14 @@ fn card(state: &State, record: Option<&Record>, provenance: &Provenance) -> Stri
         training_section(state),
         metrics_section(record, provenance),
         data_section(state, provenance),
-        license_section(provenance),
+        license_section(provenance, &state.config.model),
     ]
     .join("\n");
     card
 }
 
 fn model_section(state: &State) -> String {
-    let model = &state.config.model;
+    let Shape::Olmo(model) = &state.config.model else { return peer_section(state) };
     let family = if model.family == Family::Olmo { "OLMo" } else { "OLMo-2" };
     let parameters = model.count();
     let used = u64::from(model.vocabulary) * u64::from(model.width);
@@ -178,6 +188,24 @@ fn model_section(state: &State) -> String {
         model.layers,
         model.width,
         model.vocabulary,
+        state.data.context,
+    )
+}
+
+/// A model that the class of its authors reads.
+fn peer_section(state: &State) -> String {
+    let shape = &state.config.model;
+    let (asked, source) = if shape.is_masked() {
+        ("hidden tokens", "`bert_layers.py` of mosaicml/examples")
+    } else {
+        ("each next token", "`standalone_hyenadna.py` of HazyResearch/hyena-dna")
+    };
+    format!(
+        "A {}: {} parameters, trained to guess {asked} on rows of {} tokens, without dropout. `model.safetensors` and \
+         `config.json` have the names that its authors published: {source} takes them (embedding and head are one \
+         tensor), and so do `genomill model check` and `genomill model import`.\n",
+        shape.family(),
+        shape.count(),
         state.data.context,
     )
 }
@@ -232,15 +260,32 @@ fn data_section(state: &State, provenance: &Provenance) -> String {
     text + "| made from | bytes | blake3 |\n|---|---|---|\n" + &rows
 }
 
-fn license_section(provenance: &Provenance) -> String {
+/// Whose idea the model is.
+const fn architecture(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Olmo(_) => {
+            "The architecture is Ai2's OLMo (Apache-2.0); no weights of Ai2's are in this folder unless training began from \
+             them."
+        }
+        Shape::Hyena { .. } => {
+            "The architecture is HyenaDNA (its code is Apache-2.0); none of its authors' weights are in this folder."
+        }
+        Shape::Dnabert2 { .. } => {
+            "The architecture is DNABERT-2's, MosaicBERT (its code is Apache-2.0); none of its authors' weights are in this \
+             folder."
+        }
+    }
+}
+
+fn license_section(provenance: &Provenance, shape: &Shape) -> String {
     let given = match &provenance.license {
         Some(license) => format!("The model is given under `{license}`."),
         None => "No licence was named for the model.".to_owned(),
     };
     format!(
         "## Licences\n\n{given} What the licences of the files above ask for (attribution, share-alike, limits of use) was not \
-         checked: ask their publishers before you pass the model on. The architecture is Ai2's OLMo (Apache-2.0); no \
-         weights of Ai2's are in this folder unless training began from them.\n"
+         checked: ask their publishers before you pass the model on. {}\n",
+        architecture(shape)
     )
 }
 
@@ -296,9 +341,9 @@ mod tests {
     #[test]
     fn an_export_computes_the_same_and_training_goes_on_from_it() {
         let families = [
-            Config { preset: Some(Preset::Olmo300k), ..Config::default() },
+            Config { preset: Some(Preset::Olmo300k.into()), ..Config::default() },
             Config {
-                preset: Some(Preset::Olmo300k),
+                preset: Some(Preset::Olmo300k.into()),
                 model: Overrides {
                     family: Some(Family::Olmo2),
                     tied_head: Some(false),
@@ -337,6 +382,33 @@ mod tests {
         }
     }
 
+    /// What is exported is read by its own class, and by the import.
+    #[test]
+    fn exports_of_peers_are_read_under_their_published_names() {
+        use crate::model::{Named, dnabert2, hyena};
+        let rows = Rows((0..8).map(|row| (0..16).map(|i| 7 + (i * row) % 5).collect()).collect());
+        let peers: [Named; 2] = [hyena::Preset::Tiny1k.into(), dnabert2::Preset::Small300k.into()];
+        for preset in peers {
+            let (run, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let config = Config { preset: Some(preset), ..Config::default() };
+            trained(config, &rows, run.path()).unwrap();
+            let (out, again) = (folder.path().join("a"), folder.path().join("b"));
+            to_hf(run.path(), &out, &Provenance::default()).unwrap();
+            let file = out.join(hf::WEIGHTS);
+            match preset {
+                Named::Hyena(preset) => drop(hyena::import::import(&file, Some(preset), &again).unwrap()),
+                _ => drop(dnabert2::import::import(&file, None, &again).unwrap()),
+            }
+            let (ours, theirs) =
+                (std::fs::read(&file).unwrap(), std::fs::read(again.join(hf::WEIGHTS)).unwrap());
+            assert!(ours == theirs, "{preset}");
+            let card = std::fs::read_to_string(out.join(CARD)).unwrap();
+            assert!(card.contains("without dropout") && card.contains("The architecture is"), "{card}");
+            let error = checkpoint::load(run.path(), Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains("expected an OLMo: there is no code"), "{error}");
+        }
+    }
+
     #[test]
     fn folders_that_do_not_fit_the_rows_are_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -365,14 +437,14 @@ mod tests {
         write(12, 64);
         let error = refused(config.clone());
         assert!(error.contains("cannot open") || error.contains("cannot read"), "{error}");
-        let error = refused(Config { preset: Some(Preset::Olmo1m), ..config });
+        let error = refused(Config { preset: Some(Preset::Olmo1m.into()), ..config });
         assert!(error.contains("leave out `preset` and `model`"), "{error}");
     }
 
     #[test]
     fn the_card_tells_what_is_known() {
         let run = tempfile::tempdir().unwrap();
-        let config = Config { preset: Some(Preset::Olmo300k), ..Config::default() };
+        let config = Config { preset: Some(Preset::Olmo300k.into()), ..Config::default() };
         trained(config, &rows(CONTEXT), run.path()).unwrap();
         let source = SourceFile { path: "genome.fa".into(), bytes: 12, blake3: "abcd".into(), sha256: None };
         let baseline = Some(("Markov order 2".to_owned(), 1.9));

@@ -1,4 +1,4 @@
-//! Equality with transformers and torch on the models of `tests/golden`; its README explains the limits.
+//! Equality with transformers, the peers' classes and torch on the models of `tests/golden`; its README explains the limits.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,12 @@ use super::adamw::{self, AdamW, Update};
 use super::config::{Config, Resolved};
 use super::schedule::Decay;
 use crate::loader::IGNORED;
+use crate::model::likelihood::Prepared;
+use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::{Weights, name_parts, read_tensor};
 use crate::model::workers::Workers;
-use crate::model::{self, Overrides, Preset, hf};
+use crate::model::{self, Overrides, Preset, Shape, dnabert2, hf, hyena};
 
 const MODELS: [&str; 4] = ["olmo1_tied", "olmo1_untied_clip", "olmo2", "olmo2_gqa"];
 
@@ -33,7 +35,7 @@ impl Golden {
     }
 
     fn weights(&self, file: &str) -> Weights {
-        Weights::read(&self.config, &self.folder.join(file), "", Device::Cpu).unwrap()
+        Weights::read(self.config.parameters(), &self.folder.join(file), "", Device::Cpu).unwrap()
     }
 
     fn forward(&self, name: &str) -> Tensor {
@@ -97,7 +99,7 @@ fn logits_loss_and_gradients_equal_transformers() {
 fn ten_steps_equal_torch() {
     for name in MODELS {
         let golden = Golden::new(name);
-        let (config, workers) = (settings(&golden.config), Workers::start(1).unwrap());
+        let (config, workers) = (settings(golden.config.clone().into()), Workers::start(1).unwrap());
         let (mut model, batch, train) = (golden.model(), batch(&golden), golden.train_json());
         let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
         for step in 1..=10 {
@@ -128,9 +130,63 @@ fn ten_steps_equal_torch() {
     }
 }
 
-fn settings(model: &model::Config) -> Resolved {
+/// A peer in the folder `name`: its shape, the ids of the file `forward` under `ids`, and what is asked of them.
+fn peer(name: &str) -> (PathBuf, Shape, Prepared) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let stored = |name: &str| read_tensor(&folder.join("forward.safetensors"), name).unwrap();
+    let (shape, ids, targets) = if name == "hyenadna" {
+        let ids = stored("input_ids_L258");
+        let last = Tensor::full([2, 1], IGNORED, (Kind::Int64, Device::Cpu));
+        let targets = Tensor::cat(&[ids.narrow(1, 1, 257), last], 1);
+        (Shape::Hyena { hyenadna: hyena::Config::read(&folder).unwrap() }, ids, targets)
+    } else {
+        let dnabert2 = dnabert2::read_config(&folder).unwrap();
+        (Shape::Dnabert2 { dnabert2 }, stored("input_ids"), stored("mlm_labels"))
+    };
+    let counted = targets.zeros_like();
+    (folder, shape, Prepared { ids, targets, counted, weights: None, mask: None })
+}
+
+/// The published classes, and torch's `AdamW` with the groups that decay.
+#[test]
+fn three_steps_of_peers_equal_their_classes_and_torch() {
+    for name in ["hyenadna", "dnabert2"] {
+        let (folder, shape, batch) = peer(name);
+        let config = Resolved { decay_embedding: false, ..settings(shape.clone()) };
+        let model = Network::read(&shape, &folder.join(hf::WEIGHTS), Device::Cpu).unwrap();
+        let (mut model, workers) = (model.require_gradients().unwrap(), Workers::start(1).unwrap());
+        let train: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("train.json")).unwrap()).unwrap();
+        let expected = |key: &str, step: usize| train["steps"][key][step - 1].as_f64().unwrap();
+        let count = batch.targets.not_equal(IGNORED).sum(Kind::Int64).int64_value(&[]);
+        let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
+        for step in 1..=3 {
+            let mean = |hidden: &Tensor| {
+                let loss = model.nats_of(hidden, &batch.targets)?.f_sum(Kind::Float)?.f_div_scalar(count)?;
+                Ok((loss.shallow_clone(), loss))
+            };
+            let (gradients, loss) = model.gradients(&batch, false, mean).unwrap();
+            let off = (loss.double_value(&[]) / expected("losses", step) - 1.0).abs();
+            assert!(off < 1e-4, "{name}, step {step}: the loss differs by {off} of it");
+            let (norm, scale) = adamw::clip(&gradients, config.grad_clip).unwrap();
+            let off = (norm / expected("norms", step) - 1.0).abs();
+            assert!(off < 1e-3, "{name}, step {step}: the gradients' norm differs by {off} of it");
+            let update = Update { scale, rate: 1e-3, step: step as u64 };
+            optimizer.update(model.weights_mut(), gradients, update, &workers).unwrap();
+        }
+        let after = &train["steps"]["parameters"];
+        let named = model.weights().named().unwrap();
+        assert_eq!(named.len(), after.as_object().unwrap().len(), "{name}");
+        for (part, tensor) in named {
+            let off = (tensor.norm().double_value(&[]) / after[&part]["l2"].as_f64().unwrap() - 1.0).abs();
+            assert!(off < 5e-5, "{name}: {part} differs by {off} of its norm");
+        }
+    }
+}
+
+fn settings(model: Shape) -> Resolved {
     let config = Config {
-        preset: Some(Preset::Olmo300k),
+        preset: Some(Preset::Olmo300k.into()),
         model: Overrides::default(),
         decay: Decay::Constant,
         warmup: None,
@@ -138,5 +194,5 @@ fn settings(model: &model::Config) -> Resolved {
         decay_norms: false,
         ..Config::default()
     };
-    Resolved { model: model.clone(), ..config.resolve(16, 96, 128).unwrap() }
+    Resolved { model, ..config.resolve(16, 96, 128).unwrap() }
 }

@@ -10,14 +10,14 @@ use super::checkpoint::{self, Best, DataRef, State, VocabularyRef};
 use super::config::{self, Config, Initialize, Resolved};
 use super::events::Events;
 use super::history::{self, FILE as HISTORY, Record, read_history};
+use super::prediction;
 use crate::fs;
-use crate::loader::{self, Batch, Batches, Order, Sampler, Targets, TokenRows, Vocabulary};
-use crate::model;
-use crate::model::backward::{Input, gradients};
+use crate::loader::{self, Batch, Batches, Order, Prediction, Sampler, Targets, TokenRows, Vocabulary};
 use crate::model::likelihood::{self, Likelihood, Prepared, Scorer};
-use crate::model::olmo::Olmo;
+use crate::model::network::Network;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
+use crate::model::{Shape, hf};
 use crate::observer::{Event, Observer, Stop, Unit};
 
 /// Threads that read rows ahead: one fills batches far faster than they are used.
@@ -78,6 +78,9 @@ pub enum Error {
     /// Tensors.
     #[error(transparent)]
     Tensors(#[from] weights::Error),
+    /// A tokenizer that the model cannot be trained with.
+    #[error(transparent)]
+    Vocabulary(#[from] prediction::Error),
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
@@ -165,7 +168,13 @@ fn resolve(config: &Config, data: Data<'_>) -> Result<Resolved, Error> {
     }
     let context = u32::try_from(expected).map_err(|_| Error::TooLong(expected))?;
     let vocabulary = u32::try_from(data.vocabulary.size()).unwrap_or(u32::MAX);
-    Ok(config.resolve(data.rows.rows(), context, vocabulary)?)
+    let mut resolved = config.resolve(data.rows.rows(), context, vocabulary)?;
+    match &mut resolved.model {
+        Shape::Olmo(_) => {}
+        Shape::Hyena { .. } => prediction::check_ids(data.vocabulary)?,
+        Shape::Dnabert2 { dnabert2 } => dnabert2.pad = data.vocabulary.pad,
+    }
+    Ok(resolved)
 }
 
 /// A run under way.
@@ -174,7 +183,9 @@ struct Trainer<'a> {
     hooks: Hooks<'a>,
     out: &'a Path,
     state: State,
-    model: Olmo,
+    model: Network,
+    /// What the model is asked of training and of validation rows.
+    asked: [Prediction; 2],
     optimizer: AdamW,
     workers: Workers,
     history: Vec<Record>,
@@ -218,7 +229,8 @@ impl<'a> Trainer<'a> {
         history.retain(|record| record.step <= state.progress.step);
         let events = Events::begin(out, &history, state.progress.seconds)?;
         let model = model.require_gradients()?;
-        Ok(Self { data, hooks, out, state, model, optimizer, workers, history, events, saved })
+        let asked = prediction::of(&state.config, data.vocabulary, data.rows.rows())?;
+        Ok(Self { data, hooks, out, state, model, asked, optimizer, workers, history, events, saved })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
@@ -293,13 +305,14 @@ impl<'a> Trainer<'a> {
                 part.weights.clear();
             }
         }
-        let targets = parts.iter().map(|part| self.data.vocabulary.targets(part));
-        let targets = targets.collect::<Result<Vec<_>, _>>()?;
-        let weight = targets.iter().map(Targets::weight).sum::<f64>();
+        let parts = parts.into_iter().map(|part| self.asked[0].ask(self.data.vocabulary, part));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let weight = parts.iter().map(|(_, targets)| targets.weight()).sum::<f64>();
         let objective = self.objective(step, if weight > 0.0 { weight } else { 1.0 });
-        let parts = parts.into_iter().zip(targets).map(|(part, targets)| (self.model.share(), part, targets));
-        let compute =
-            |(model, part, targets): (Olmo, Batch, Targets)| micro_batch(&model, part, &targets, objective);
+        let parts = parts.into_iter().map(|(part, targets)| (self.model.share(), part, targets));
+        let compute = |(model, part, targets): (Network, Batch, Targets)| {
+            micro_batch(&model, part, &targets, objective)
+        };
         // As many at once as there are threads, so that only so many gradients are held beside their sum.
         let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Likelihood::default());
         while parts.peek().is_some() {
@@ -332,7 +345,8 @@ impl<'a> Trainer<'a> {
         let validation = if evaluate { self.validate()? } else { None };
         let record = record(&self.state, measured, validation.as_ref());
         let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
-        let values = values(&record, tokens / measured.seconds, &self.state.config.model);
+        let work = self.state.config.model.work_per_token(self.state.data.context);
+        let values = values(&record, tokens / measured.seconds, work);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
         self.events.add(self.out, &record)?;
         self.history.push(record);
@@ -361,6 +375,7 @@ impl<'a> Trainer<'a> {
         let scorer = Scorer {
             model: &self.model,
             vocabulary: self.data.vocabulary,
+            prediction: &self.asked[1],
             batch_rows: config.micro_batch_rows as usize,
             workers: &self.workers,
             stop: &Stop::new(),
@@ -390,7 +405,7 @@ impl<'a> Trainer<'a> {
     fn finish(mut self) -> Result<Summary, Error> {
         let checkpoint = self.save()?;
         Ok(Summary {
-            parameters: self.state.config.model.count().total(),
+            parameters: self.state.config.model.count(),
             last: self.history.last().cloned().unwrap_or_default(),
             history: self.history,
             checkpoint,
@@ -403,12 +418,15 @@ fn fresh(
     state: State,
     initial: Option<&Initialize>,
     device: Device,
-) -> Result<(State, Olmo, AdamW, Option<Saved>), Error> {
-    let weights = match initial {
-        None => Weights::random(&state.config.model, state.config.seed, device)?,
-        Some(Initialize { hf: folder }) => Weights::read_hf(&state.config.model, folder, device)?,
+) -> Result<(State, Network, AdamW, Option<Saved>), Error> {
+    let weights = match (&state.config.model, initial) {
+        (Shape::Olmo(config), Some(Initialize { hf: folder })) => Weights::read_hf(config, folder, device)?,
+        (shape, Some(Initialize { hf: folder })) => {
+            Weights::read(shape.layout(), &folder.join(hf::WEIGHTS), "", device)?
+        }
+        (shape, None) => Weights::fresh(shape.layout(), state.config.seed, device)?,
     };
-    let model = Olmo::new(state.config.model.clone(), weights, device)?;
+    let model = Network::new(&state.config.model, weights, device)?;
     let optimizer = AdamW::new(&state.config, device)?;
     Ok((state, model, optimizer, None))
 }
@@ -428,9 +446,14 @@ struct Objective {
 
 impl Objective {
     /// The losses of a micro-batch in nats, and its part of the objective.
-    fn of(self, model: &Olmo, hidden: &Tensor, batch: &Prepared) -> Result<(Tensor, Tensor), TchError> {
+    fn of(
+        self,
+        model: &Network,
+        hidden: &Tensor,
+        batch: &Prepared,
+    ) -> Result<(Tensor, Tensor), weights::Error> {
         let (nats, losses) = if self.z_loss > 0.0 {
-            let (nats, z) = model.nats_and_z(hidden, &batch.targets)?;
+            let [nats, z] = model.nats_and_z(hidden, &batch.targets)?;
             let losses = nats.f_add(&z.f_mul_scalar(self.z_loss)?)?;
             (nats, losses)
         } else {
@@ -444,16 +467,15 @@ impl Objective {
 
 /// A micro-batch's part of the gradients of the objective.
 fn micro_batch(
-    model: &Olmo,
+    model: &Network,
     batch: Batch,
     targets: &Targets,
     objective: Objective,
-) -> Result<(Vec<Tensor>, Likelihood), TchError> {
+) -> Result<(Vec<Tensor>, Likelihood), weights::Error> {
     // Targets are those of whole rows: the first token of a part is predicted by the part before it.
-    let prepared = Prepared::new(model, &Batch { context: objective.context, ..batch }, targets)?;
-    let input = Input { ids: &prepared.ids, mask: prepared.mask.as_ref() };
-    let (gradients, nats) =
-        gradients(model, input, objective.checkpointing, |hidden| objective.of(model, hidden, &prepared))?;
+    let prepared = Prepared::new(model.device(), &Batch { context: objective.context, ..batch }, targets)?;
+    let (gradients, nats) = model
+        .gradients(&prepared, objective.checkpointing, |hidden| objective.of(model, hidden, &prepared))?;
     let nats = nats.f_detach()?;
     let counted = nats.f_mul(&prepared.counted)?;
     let measured = Likelihood {
@@ -498,8 +520,8 @@ fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Re
 }
 
 /// The figures to show, in order.
-fn values(record: &Record, tokens_per_second: f64, model: &model::Config) -> Vec<(String, f64)> {
-    let operations = tokens_per_second * model.work().per_token as f64;
+fn values(record: &Record, tokens_per_second: f64, work_per_token: f64) -> Vec<(String, f64)> {
+    let operations = tokens_per_second * work_per_token;
     let values = [
         ("loss", Some(record.loss)),
         ("bits per base", record.bits_per_base),
@@ -517,7 +539,7 @@ fn values(record: &Record, tokens_per_second: f64, model: &model::Config) -> Vec
 mod tests {
     use super::*;
     use crate::loader::tests_support::Rows;
-    use crate::model::Preset;
+    use crate::model::{self, Named, Preset};
     use crate::observer::Silent;
     use crate::tokenizer::Tokenizer;
     use crate::tokenizer::nucleotide::Nucleotide;
@@ -533,7 +555,7 @@ mod tests {
 
     fn config(steps: u64) -> Config {
         Config {
-            preset: Some(Preset::Olmo300k),
+            preset: Some(Preset::Olmo300k.into()),
             duration: Duration::Steps(steps),
             batch_rows: 4,
             log_every: Duration::Steps(1),
@@ -787,8 +809,7 @@ mod tests {
         assert!(same(parts[0], parts[1]) && same(parts[2], parts[3]) && same(parts[4], whole[4]));
 
         let resolved = warmup(6).resolve(8, 24, 32).unwrap();
-        let weights = Weights::random(&resolved.model, 0, Device::Cpu).unwrap();
-        let model = Olmo::new(resolved.model, weights, Device::Cpu).unwrap();
+        let model = Network::random(&resolved.model, 0, Device::Cpu).unwrap().olmo().unwrap();
         let ids = Tensor::from_slice(&rows.0.concat()).view([-1, 24]);
         let last = Tensor::full([8, 1], crate::loader::IGNORED, (Kind::Int64, Device::Cpu));
         let targets = Tensor::cat(&[ids.narrow(1, 1, 23), last], 1);
@@ -930,5 +951,100 @@ mod tests {
         let hooks = Hooks { observer: &Silent, stage: "train", stop: &stop, threads: 1 };
         let summary = run(&config(1), data, out.path(), hooks).unwrap();
         assert_eq!((summary.last.validation_loss, summary.last.tokens), (None, 4 * CONTEXT));
+    }
+
+    /// HyenaDNA's vocabulary, and rows in which much is to be learnt: each repeats a few bases of its own.
+    fn bases() -> (Vocabulary, Rows) {
+        let tokenizer = Nucleotide::hyena();
+        let bases = (0..tokenizer.vocabulary_size()).map(|id| tokenizer.bases(id)).collect();
+        let (pad, tokenizer) = (tokenizer.special("[PAD]"), tokenizer.to_json());
+        let vocabulary = Vocabulary { bases, pad, begin: None, fingerprint: "bases".to_owned(), tokenizer };
+        let mut rows = Rows::random(12, CONTEXT, 4, 5);
+        for row in &mut rows.0 {
+            (0..row.len()).for_each(|i| row[i] = if i < 4 { row[i] + 7 } else { row[i - 4] });
+        }
+        rows.0[0][20..].fill(4);
+        (vocabulary, rows)
+    }
+
+    fn peers() -> [Named; 2] {
+        [model::hyena::Preset::Tiny1k.into(), model::dnabert2::Preset::Small300k.into()]
+    }
+
+    fn train_peer(config: &Config, out: &Path, threads: usize, step: u64) -> Result<Summary, Error> {
+        let ((vocabulary, rows), stop) = (bases(), Stop::new());
+        let observer = StopAt(step, &stop);
+        let data =
+            Data { rows: &rows, validation: Some(&rows), vocabulary: &vocabulary, fingerprint: "rows" };
+        run(config, data, out, Hooks { observer: &observer, stage: "train", stop: &stop, threads })
+    }
+
+    /// Hidden tokens are the same again after a stop, and the same in every validation.
+    #[test]
+    fn peers_learn_and_stopped_runs_go_on_bit_for_bit() {
+        for preset in peers() {
+            let config = Config {
+                preset: Some(preset),
+                evaluate_every: Some(Duration::Steps(1)),
+                mask_rate: matches!(preset, Named::Dnabert2(_)).then_some(0.3),
+                ..config(8)
+            };
+            let mut bytes = Vec::new();
+            for threads in [1, 2] {
+                let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                let expected = train_peer(&config, whole.path(), threads, u64::MAX).unwrap();
+                let stopped = train_peer(&config, parts.path(), threads, 3).unwrap_err();
+                assert!(matches!(stopped, Error::Stopped { step: 3, .. }), "{stopped}");
+                let found = train_peer(&config, parts.path(), threads, u64::MAX).unwrap();
+                assert_eq!(losses(&found.history), losses(&expected.history), "{preset}");
+                bytes.push(tensors(&found.checkpoint));
+                assert!(bytes[0] == tensors(&expected.checkpoint) && bytes[0] == *bytes.last().unwrap());
+                let loss = |record: &Record| record.validation_loss.unwrap();
+                let (first, last) = (loss(&found.history[0]), loss(&found.last));
+                assert!(last < 0.9 * first, "{preset}: from {first} to {last}");
+                assert_eq!(found.last.validation_bits_per_base.is_some(), config.mask_rate.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn what_peers_cannot_be_trained_on_is_refused() {
+        let [hyena, masked] = peers();
+        let run_with = |preset, rows: &Rows, vocabulary: &Vocabulary| {
+            let out = tempfile::tempdir().unwrap();
+            let data = Data { rows, validation: None, vocabulary, fingerprint: "" };
+            let hooks = Hooks { observer: &Silent, stage: "train", stop: &Stop::new(), threads: 1 };
+            let config = Config { preset: Some(preset), ..config(1) };
+            run(&config, data, out.path(), hooks).unwrap_err().to_string()
+        };
+        let (vocabulary, rows) = bases();
+        let long = Rows::random(2, 1027, 12, 1);
+        let error = run_with(hyena, &long, &vocabulary);
+        assert!(
+            error.contains("rows of 1027 tokens are longer than what `hyenadna-tiny-1k` takes, 1026"),
+            "{error}"
+        );
+        let kmer = crate::tokenizer::kmer::Config { k: 2, overlapping: false };
+        let tokenizer = crate::tokenizer::kmer::Kmer::new(kmer).unwrap().to_json();
+        let error = run_with(hyena, &rows, &Vocabulary { tokenizer, ..vocabulary.clone() });
+        assert!(error.contains("for id 0, HyenaDNA expects `[CLS]`: take"), "{error}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/data/dnabert2_tokenizer.json");
+        let tokenizer = std::fs::read_to_string(path).unwrap().replace("[MASK]", "[HIDE]");
+        let error = run_with(masked, &rows, &Vocabulary { tokenizer, ..vocabulary });
+        assert!(error.starts_with("the shards' tokenizer has no `[MASK]`"), "{error}");
+    }
+
+    #[test]
+    fn a_peer_with_nothing_to_guess_stays_as_it_is_but_for_decay() {
+        let (vocabulary, mut rows) = bases();
+        rows.0.iter_mut().for_each(|row| row[..].fill(4));
+        for preset in peers() {
+            let out = tempfile::tempdir().unwrap();
+            let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "" };
+            let hooks = Hooks { observer: &Silent, stage: "train", stop: &Stop::new(), threads: 1 };
+            let config = Config { preset: Some(preset), z_loss: 1e-4, ..config(1) };
+            let summary = run(&config, data, out.path(), hooks).unwrap();
+            assert!(summary.last.gradient_norm == 0.0 && summary.last.loss == 0.0, "{preset}: {summary:?}");
+        }
     }
 }

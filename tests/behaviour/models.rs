@@ -82,7 +82,7 @@ fn published_weights_are_taken_over_or_refused_by_name() {
         std::fs::write(&damaged, bytes).unwrap();
         refused(import(&damaged, &[]), "damaged` is no readable safetensors file");
     }
-    let other = "\n  `backbone.layers.1.norm2.bias` is [64], expected [256]\n";
+    let other = "\n  `backbone.layers.1.norm2.bias` is F32 [64], expected F32, F16 or BF16 [256]\n";
     refused(import(&weights, &["--preset", "tiny-1k-d256"]), other);
     assert!(!scratch.path().join("hyena").exists());
 
@@ -96,6 +96,85 @@ fn published_weights_are_taken_over_or_refused_by_name() {
         .unwrap();
     let check = genomill().args(["model", "check"]).arg(scratch.path().join("hyena")).output().unwrap();
     assert!(stdout(&check).contains("\nlm_logits_L7 "));
+}
+
+#[test]
+fn published_weights_of_a_masked_model_are_taken_over_or_refused_by_name() {
+    let (golden, scratch) = (root().join("tests/golden/dnabert2"), tempfile::tempdir().unwrap());
+    let import = |file: &std::path::Path, more: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path()).args(["model", "import", "--from", "dnabert2", "-o", "bert"]);
+        command.args(more).arg(file).output().unwrap()
+    };
+    let refused = |output: Output, expected: &str| {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "no {expected} in {}", stderr(&output));
+    };
+    let (weights, damaged) = (golden.join("model.safetensors"), scratch.path().join("damaged"));
+    std::fs::write(&damaged, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
+    refused(
+        import(&damaged, &[]),
+        "damaged` does not tell which DNABERT-2 it holds (no config.json beside it",
+    );
+    refused(import(&damaged, &["--preset", "dnabert2-117m"]), "damaged` is no readable safetensors file");
+    refused(
+        import(&weights, &["--preset", "dnabert2-117m"]),
+        "`bert.encoder.layer.11.mlp.wo.bias` is missing",
+    );
+    refused(import(&weights, &["--preset", "tiny-1k"]), "--preset: expected one of dnabert2-300k, ");
+    let text = stdout(&import(&weights, &[]));
+    assert!(text.ends_with("bert: DNABERT-2 of 2 layers of width 72 with 6 heads for 128 ids\n"), "{text}");
+}
+
+/// Training, the score of held-out bases, the score of a sequence, the export, and what is not there.
+#[test]
+fn peers_are_trained_scored_and_exported() {
+    let scratch = trained("");
+    let yaml = std::fs::read_to_string(scratch.path("flow.yaml")).unwrap();
+    let yaml = yaml.replace("model: {bpe: {vocabulary_size: \"${params.vocabulary}\"}}", "model: hyenadna");
+    let scores = "  scores:  {uses: evaluate, from: shards, model: model, markov_order: 2}\n";
+    let ask = |arguments: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(arguments).output().unwrap()
+    };
+    scratch.file("x.fa", ">a\nACGTTGCAACGT\n");
+
+    scratch.write(&[yaml.replace("olmo-300k", "hyenadna-tiny-1k").as_str(), scores].concat());
+    assert!(scratch.run(&[]).status.success());
+    let manifest = std::fs::read(scratch.artifact("scores/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let bits = manifest["details"]["evaluations"][0]["model"]["bits_per_base"].as_f64().unwrap();
+    assert!((1.5..3.0).contains(&bits), "{bits} bits per base");
+    assert!(stdout(&ask(&["score", "work/flow/model", "x.fa"])).lines().count() == 13);
+    stdout(&ask(&["model", "export", "work/flow/model", "hyena"]));
+    let file = "hyena/model.safetensors";
+    let text = stdout(&ask(&["model", "import", "--from", "hyenadna", "-o", "again", file]));
+    assert!(
+        text.contains("2 layers of width 128 for at most 1026 tokens (tiny-1k), 436,096 parameters"),
+        "{text}"
+    );
+    let from_it = |folder: &str| yaml.replace("preset: olmo-300k", &format!("initialize: {{hf: {folder}}}"));
+    scratch.write(&from_it("again"));
+    assert_eq!(scratch.ran(&[]), ["model"]);
+    scratch.write(&from_it("again").replace("model: hyenadna", "model: nucleotide"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("vocabulary of 23 ids is larger than the embedding of"), "{message}");
+    scratch.write(&from_it("again").replace("6 steps", "6 steps, document_mask: true"));
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("`document_mask` does not go with HyenaDNA: leave it out"), "{message}");
+    let error = stderr(&ask(&["generate", "work/flow/model", "--prompt", "ACGT"]));
+    assert!(error.contains("this is a HyenaDNA, expected an OLMo"), "{error}");
+
+    scratch.write(&[yaml.replace("olmo-300k", "dnabert2-300k").as_str(), scores].concat());
+    let output = scratch.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("it has no bits per base"), "{}", stderr(&output));
+    let error = stderr(&ask(&["score", "work/flow/model", "x.fa"]));
+    assert!(error.contains("a masked model guesses hidden tokens from both sides"), "{error}");
+    stdout(&ask(&["model", "export", "work/flow/model", "bert"]));
+    stdout(&ask(&["model", "import", "--from", "dnabert2", "-o", "bert2", "bert/model.safetensors"]));
+    scratch.write(&from_it("bert2"));
+    assert_eq!(scratch.ran(&[]), ["model"]);
 }
 
 /// The files of an encoder lie in the folder itself.

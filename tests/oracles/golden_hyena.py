@@ -22,6 +22,9 @@ LENGTHS = (258, 100, 7)
 # What rounding may do; tests/golden/README.md has the same limits. Filters are compared for the first layer.
 LIMITS = {"hidden": 1e-4, "lm_logits": 3e-4, "classifier_logits": 1e-5, "layer0_filter_kernel": 1e-5}
 LOSS_LIMIT, NORM_LIMIT = 1e-4, 1e-3
+# Steps of AdamW: matrices decay, but not the embedding and what makes the filters.
+STEPS, RATE, DECAY, CLIP = 3, 1e-3, 0.1, 1.0
+STEP_LIMIT = 1e-3
 
 
 def stand_in(package, module, **members):
@@ -86,17 +89,47 @@ def gradients(model, loss):
     }
 
 
-def training(model, ids, labels):
-    """Losses and gradients: of the next token at all positions, padding included, and of the classes."""
+def next_token_loss(model, ids):
+    """Of the next token at all positions, padding included."""
     scores = model.backbone(ids) @ model.backbone.embeddings.word_embeddings.weight.T
-    next_token = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    return torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def decays(name):
+    return name.endswith("weight") and not any(part in name for part in ("norm", "ln_f", "embeddings", "implicit_filter"))
+
+
+def steps(model, ids):
+    """Losses and gradients' norms of some steps on one batch, and the parameters after them."""
+    named = [(name, p) for name, p in model.named_parameters() if not name.startswith("head.")]
+    groups = [
+        {"params": [p for name, p in named if decays(name)], "weight_decay": DECAY},
+        {"params": [p for name, p in named if not decays(name)], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8)
+    losses, norms = [], []
+    for _ in range(STEPS):
+        optimizer.zero_grad(set_to_none=True)
+        loss = next_token_loss(model, ids)
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_([p for _, p in named], CLIP).item())
+        losses.append(loss.item())
+        optimizer.step()
+    after = {name: {"l2": p.norm().item(), "first": p.flatten()[:8].tolist()} for name, p in named}
+    return {"losses": losses, "norms": norms, "parameters": after}
+
+
+def training(model, ids, labels):
+    """Losses and gradients: of the next token at all positions, padding included, and of the classes; and some steps."""
+    next_token = next_token_loss(model, ids)
     classes = torch.nn.functional.cross_entropy(model(ids), torch.tensor(labels))
-    return {
+    found = {
         "lm_loss_all_positions": next_token.item(),
         "lm_gradients": gradients(model, next_token),
         "classifier_loss": classes.item(),
         "classifier_gradients": gradients(model, classes),
     }
+    return found | {"steps": steps(model, ids)}
 
 
 def too_far(found, stored, train, kept):
@@ -110,6 +143,7 @@ def too_far(found, stored, train, kept):
     for key in ("lm_loss_all_positions", "classifier_loss"):
         if not abs(train[key] - kept[key]) <= LOSS_LIMIT:
             yield f"{key} is {train[key]}, expected {kept[key]}"
+    yield from steps_too_far(train["steps"], kept.get("steps"))
     for key in ("lm_gradients", "classifier_gradients"):
         if set(train[key]) != set(kept[key]):
             yield f"{key}: other parameters: {sorted(set(train[key]) ^ set(kept[key]))}"
@@ -118,6 +152,22 @@ def too_far(found, stored, train, kept):
         print(f"{key:<24} {worst:.1e}")
         if not worst <= NORM_LIMIT:
             yield f"{key}: a norm differs by {worst:.1e} of it, expected at most {NORM_LIMIT:.1e}"
+
+
+def steps_too_far(found, kept):
+    if kept is None:
+        yield "no steps are stored"
+        return
+    for key in ("losses", "norms"):
+        worst = max(abs(a / b - 1) for a, b in zip(found[key], kept[key], strict=True))
+        print(f"{key + ' of steps':<24} {worst:.1e}")
+        if not worst <= STEP_LIMIT:
+            yield f"{key} of steps: {found[key]}, expected {kept[key]}"
+    pairs = [(found["parameters"][name]["l2"], stored["l2"]) for name, stored in kept["parameters"].items()]
+    worst = max(abs(a / b - 1) for a, b in pairs if b > 0)
+    print(f"{'after the steps':<24} {worst:.1e}")
+    if not worst <= STEP_LIMIT:
+        yield f"parameters after the steps: a norm differs by {worst:.1e} of it"
 
 
 def main():
@@ -130,13 +180,13 @@ def main():
     model = model_of(class_of(arguments.checkout))
     found = results(model, stored)
     train = training(model, stored[f"input_ids_L{kept['length']}"], kept["classifier_labels"])
-    wrong = list(too_far(found, stored, train, kept))
     if arguments.write:
         save_file(found, GOLDEN / "forward.safetensors")
         kept.update(train)
         kept["versions"]["torch"] = torch.__version__
         (GOLDEN / "train.json").write_text(json.dumps(kept, indent=1) + "\n")
         return
+    wrong = list(too_far(found, stored, train, kept))
     print(*wrong, sep="\n", file=sys.stderr)
     sys.exit(bool(wrong))
 

@@ -1,4 +1,4 @@
-//! The networks that can be asked, behind one face: token ids go in, hidden values come out.
+//! Networks as encoders: token ids go in, hidden values come out.
 //!
 //! Shapes in comments: B rows, T tokens, d width, V rows of the embedding.
 
@@ -7,20 +7,10 @@ use tch::{Device, Kind, Tensor};
 use super::Error;
 use crate::model::dnabert2::{Dnabert2, Input};
 use crate::model::hyena::Hyena;
-use crate::model::layout::Role;
+use crate::model::layout::{Parameter, Role};
+use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::Weights;
-
-/// A model and its weights, on the CPU.
-#[derive(Debug)]
-pub enum Network {
-    /// OLMo-1 or OLMo-2.
-    Olmo(Olmo),
-    /// HyenaDNA.
-    Hyena(Hyena),
-    /// DNABERT-2.
-    Dnabert2(Dnabert2),
-}
 
 impl Network {
     /// The family's name.
@@ -66,7 +56,7 @@ impl Network {
 
     /// The last layer's values: `[B, T]` to `[B, T, d]`. What is not `valid`, `[B, T]`, stands at the end of rows and
     /// changes nothing before it.
-    pub fn hidden(&self, ids: &Tensor, valid: &Tensor) -> Result<Tensor, Error> {
+    pub fn encode(&self, ids: &Tensor, valid: &Tensor) -> Result<Tensor, Error> {
         Ok(match self {
             Self::Olmo(model) => model.hidden(ids)?,
             Self::Hyena(model) => model.hidden(ids)?,
@@ -86,11 +76,7 @@ impl Network {
 
     /// Its weights.
     pub fn tensors(&self) -> &[Tensor] {
-        match self {
-            Self::Olmo(model) => model.weights().tensors(),
-            Self::Hyena(model) => model.weights().tensors(),
-            Self::Dnabert2(model) => model.weights().tensors(),
-        }
+        self.weights().tensors()
     }
 
     /// The same network with other weights, one for each of these.
@@ -101,12 +87,6 @@ impl Network {
             Self::Hyena(model) => Self::Hyena(model.with_tensors(tensors)),
             Self::Dnabert2(model) => Self::Dnabert2(model.with_tensors(tensors)),
         }
-    }
-
-    /// The same network again, for another thread: the weights are shared.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        self.with_tensors(self.tensors().iter().map(Tensor::shallow_clone).collect())
     }
 
     /// The same shape with fresh weights, a function of `seed` alone.
@@ -124,25 +104,17 @@ impl Network {
         })
     }
 
-    /// Places of the matrices that `lora` stands beside: the projections of attention, or of the operator.
+    /// Places of the matrices that `lora` stands beside: the projections of attention, or of HyenaDNA's operator.
     pub fn projections(&self) -> Vec<usize> {
-        let attention = |weights: &Weights| {
-            let places = weights.layout().iter().enumerate();
-            places
-                .filter(|(_, parameter)| parameter.role == Role::Attention)
-                .map(|(place, _)| place)
-                .collect()
-        };
+        let places = self.weights().layout().iter().enumerate();
+        places.filter(|(_, parameter)| self.is_projection(parameter)).map(|(place, _)| place).collect()
+    }
+
+    fn is_projection(&self, parameter: &Parameter) -> bool {
+        let ends = |ending: &str| parameter.parts.iter().any(|part| part.name.ends_with(ending));
         match self {
-            Self::Olmo(model) => attention(model.weights()),
-            Self::Dnabert2(model) => attention(model.weights()),
-            Self::Hyena(model) => {
-                let slots = model.weights().slots().iter().enumerate();
-                let is_projection = |name: &str| {
-                    name.ends_with("mixer.in_proj.weight") || name.ends_with("mixer.out_proj.weight")
-                };
-                slots.filter(|(_, slot)| is_projection(&slot.name)).map(|(place, _)| place).collect()
-            }
+            Self::Hyena(_) => ends("mixer.in_proj.weight") || ends("mixer.out_proj.weight"),
+            Self::Olmo(_) | Self::Dnabert2(_) => parameter.role == Role::Attention,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fs;
 use crate::model::config::{Error, divides};
@@ -97,6 +97,51 @@ impl Config {
         let power = 1 << self.heads.ilog2();
         let series = |heads: u32| (1..=heads).map(move |i| (-8.0 * f64::from(i) / f64::from(heads)).exp2());
         series(power).chain(series(2 * power).step_by(2)).take(self.heads as usize).collect()
+    }
+}
+
+impl Config {
+    /// `config.json`, with the published keys.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "architectures": ["BertForMaskedLM"],
+            "model_type": "bert",
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.feed_forward,
+            "type_vocab_size": self.token_types,
+            "layer_norm_eps": self.norm_epsilon,
+            "pad_token_id": self.pad,
+            "hidden_act": "gelu",
+            "tie_word_embeddings": true,
+            "alibi_starting_size": 512,
+            "attention_probs_dropout_prob": 0.0,
+            "hidden_dropout_prob": 0.1,
+            "max_position_embeddings": 512,
+        })
+    }
+}
+
+impl std::fmt::Display for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { layers, width, heads, vocabulary, .. } = self;
+        write!(f, "DNABERT-2 of {layers} layers of width {width} with {heads} heads for {vocabulary} ids")
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::model::config::by_name(&Self::ALL, text)
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -232,6 +277,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(hf::CONFIG), format!("{{{text}}}")).unwrap();
         read_config(folder.path())
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for preset in Preset::ALL {
+            let config = preset.config(4096, Some(3)).unwrap();
+            let written = config.to_json().to_string();
+            assert!(is_dnabert2(&config.to_json()));
+            assert_eq!(read(written.trim_matches(['{', '}'])).unwrap(), config, "{preset}");
+            assert_eq!(preset.to_string().parse(), Ok(preset));
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::model::check::{Difference, check};
 use crate::model::hf::{CONFIG, WEIGHTS};
 use crate::model::weights::read_tensor;
 
-fn golden() -> PathBuf {
+/// The model, and what the published classes compute with it.
+pub(super) fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dnabert2")
 }
 
@@ -140,10 +141,10 @@ fn every_name_that_does_not_fit_is_named() {
     let error = read(&path).unwrap_err();
     let lines = error.lines().skip(1).map(str::trim).collect::<Vec<_>>();
     let expected = [
+        "`cls.predictions.decoder.weight` differs from `bert.embeddings.word_embeddings.weight`, of which it must be a copy",
         "`bert.encoder.layer.1.mlp.wo.weight` is F32 [96, 72], expected F32, F16 or BF16 [72, 96]",
         "`cls.predictions.decoder.bias` is missing, expected [128]",
         "`bert.pooler.dense.bias` is missing, expected [72]",
-        "`cls.predictions.decoder.weight` differs from `bert.embeddings.word_embeddings.weight`, of which it must be a copy",
         "`bert.embeddings.position_embeddings.weight` (F32 [1, 2]) has no place in the model",
     ];
     assert_eq!(lines, expected, "{error}");

@@ -3,6 +3,12 @@
 use super::Config;
 use crate::model::layout::{Parameter, Part, Role, Start};
 
+/// The embedding, which is the last matrix of the masked head too.
+#[cfg(feature = "train")]
+pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+/// The name of that matrix.
+const DECODER: &str = "cls.predictions.decoder.weight";
+
 /// Standard deviation of every matrix at the start.
 const DEVIATION: f64 = 0.02;
 
@@ -25,6 +31,7 @@ impl Config {
             matrix(Role::Embedding, "bert.embeddings.word_embeddings", self.vocabulary, width),
             matrix(Role::Embedding, "bert.embeddings.token_type_embeddings", token_types, width),
         ];
+        all[0].parts[0].copies.push(DECODER.to_owned());
         all.extend(norm("bert.embeddings.LayerNorm", width));
         all.extend((0..self.layers).flat_map(|layer| self.layer(layer)));
         if heads.masked {
@@ -57,13 +64,13 @@ impl Config {
 }
 
 fn matrix(role: Role, name: &str, rows: u32, columns: u32) -> Parameter {
-    let parts = vec![Part { name: format!("{name}.weight"), rows: rows.into() }];
+    let parts = vec![Part::new(format!("{name}.weight"), rows)];
     let start = Start::Normal { deviation: DEVIATION, used_rows: rows.into() };
-    Parameter { role, parts, columns: Some(columns.into()), start }
+    Parameter { role, parts, columns: vec![columns.into()], start }
 }
 
 fn vector(name: String, rows: u32, start: Start) -> Parameter {
-    Parameter { role: Role::Norm, parts: vec![Part { name, rows: rows.into() }], columns: None, start }
+    Parameter { role: Role::Norm, parts: vec![Part::new(name, rows)], columns: Vec::new(), start }
 }
 
 fn linear(role: Role, name: &str, rows: u32, columns: u32) -> [Parameter; 2] {

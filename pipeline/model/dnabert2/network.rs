@@ -5,13 +5,15 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
+use super::layout::WORDS;
 use super::{Config, Heads};
 use crate::fs;
 use crate::loader::IGNORED;
-use crate::model::published::{Copied, Published};
-use crate::model::weights::{Error, Weights, started};
+use crate::model::published::Published;
+use crate::model::weights::{Described, Error, Weights, started};
 
 /// No bias, no class weights: tch wants a type for what is absent.
 const NONE: Option<&Tensor> = None;
@@ -22,8 +24,6 @@ const EMBEDDING: usize = 4;
 const LAYER: usize = 11;
 /// The epsilon of the masked head's norm, whatever the model's is.
 const HEAD_EPSILON: f64 = 1e-12;
-const WORDS: &str = "bert.embeddings.word_embeddings.weight";
-const DECODER: Copied = Copied { name: "cls.predictions.decoder.weight", of: WORDS };
 
 /// A model and its weights on one device.
 #[derive(Debug)]
@@ -54,9 +54,19 @@ impl<'a> From<&'a Tensor> for Input<'a> {
 impl Dnabert2 {
     /// A model with fresh weights, a function of its shape and `seed` alone.
     pub fn random(config: Config, heads: Heads, seed: u64, device: Device) -> Result<Self, Error> {
-        let start = |index, parameter: &_| started(index, parameter, seed, device);
-        let weights = Weights::build(config.parameters(heads), start)?;
-        Ok(Self { config, heads, weights, device })
+        let weights = Weights::fresh(config.parameters(heads), seed, device)?;
+        Ok(Self::new(config, heads, weights, device))
+    }
+
+    /// A model with these weights, which lie on `device`.
+    pub const fn new(config: Config, heads: Heads, weights: Weights, device: Device) -> Self {
+        Self { config, heads, weights, device }
+    }
+
+    /// The same model again, for another thread: the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self::new(self.config.clone(), self.heads, self.weights.share(), self.device)
     }
 
     /// The model of the safetensors file `path`, with the heads that are in there; a name that is missing, surplus or of
@@ -67,10 +77,11 @@ impl Dnabert2 {
 
     /// The same of the bytes of the file.
     pub(super) fn of_bytes(config: Config, path: &Path, bytes: &[u8], device: Device) -> Result<Self, Error> {
-        let file = Published::new(path, bytes)?;
+        let file = open(path, bytes)?;
         check_vocabulary(&config, path, &file)?;
         let heads = heads_of(&file);
-        let weights = file.weights(config.parameters(heads), &[DECODER], device)?;
+        let model = Described { path, name: config.to_string(), hint: String::new(), device };
+        let weights = Weights::of_published(&file, config.parameters(heads), &[], &model)?;
         Ok(Self { config, heads, weights, device })
     }
 
@@ -116,6 +127,21 @@ impl Dnabert2 {
         &self.weights
     }
 
+    /// Its weights, to be changed in place.
+    pub const fn weights_mut(&mut self) -> &mut Weights {
+        &mut self.weights
+    }
+
+    /// `config.json` and all tensors of a folder that the published classes read.
+    pub fn published(&self) -> Result<(Value, Vec<(String, Tensor)>), Error> {
+        Ok((self.config.to_json(), self.weights.stored()?))
+    }
+
+    /// Where it computes.
+    pub const fn device(&self) -> Device {
+        self.device
+    }
+
     /// The last layer's values: `[B, T]` to `[B, T, d]`, 0 at padding. A position sees all that are no padding.
     pub fn hidden(&self, input: Input<'_>) -> Result<Tensor, TchError> {
         let bias = self.bias(input)?;
@@ -143,12 +169,36 @@ impl Dnabert2 {
     /// The mean loss in nats of the ids `labels`, `[B, T]`, where they are not [`IGNORED`]; not a number where all are.
     /// Scores of other positions are never computed.
     pub fn masked_loss(&self, hidden: &Tensor, labels: &Tensor) -> Result<Tensor, Error> {
-        let labels = labels.f_flatten(0, 1)?;
-        let asked = labels.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)?;
-        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &asked)?;
-        let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
-        let labels = labels.f_index_select(0, &asked)?;
+        let (_, logits, labels) = self.asked(hidden, labels)?;
         Ok(logits.f_cross_entropy_loss(&labels, NONE, Reduction::Mean, IGNORED, 0.0)?)
+    }
+
+    /// What `each` makes of the scores and ids where `labels`, `[B, T]`, are not [`IGNORED`], in its place, and 0 elsewhere:
+    /// `[B, T]` each. Scores of other positions are never computed.
+    pub(in crate::model) fn where_asked<const N: usize>(
+        &self,
+        hidden: &Tensor,
+        labels: &Tensor,
+        each: impl Fn(&Tensor, &Tensor) -> Result<[Tensor; N], TchError>,
+    ) -> Result<[Tensor; N], Error> {
+        let (places, logits, ids) = self.asked(hidden, labels)?;
+        let zeros =
+            || Tensor::f_zeros([labels.numel().try_into().unwrap_or(i64::MAX)], (Kind::Float, self.device));
+        let mut all = each(&logits, &ids)?;
+        for values in &mut all {
+            *values = zeros()?.f_index_copy(0, &places, values)?.f_view_as(labels)?;
+        }
+        Ok(all)
+    }
+
+    /// Where something is asked, counted over the batch; the scores there, f32, and the ids.
+    fn asked(&self, hidden: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor, Tensor), Error> {
+        let labels = labels.f_flatten(0, 1)?;
+        let places = labels.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)?;
+        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &places)?;
+        let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
+        let ids = labels.f_index_select(0, &places)?;
+        Ok((places, logits, ids))
     }
 
     /// What the pooler makes of the first position: `[B, T, d]` to `[B, d]`.
@@ -234,9 +284,20 @@ impl Dnabert2 {
     }
 }
 
+/// A name as the published classes have it: other trainers put `model.` or `module.` before it.
+fn published(name: &str) -> String {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    name.strip_prefix("module.").unwrap_or(name).to_owned()
+}
+
+pub(super) fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<Published<'a>, Error> {
+    let format = |source| Error::Format { path: path.to_owned(), source };
+    Published::new(bytes, published).map_err(format)
+}
+
 /// The heads of which anything is in the file.
 fn heads_of(file: &Published<'_>) -> Heads {
-    let classes = file.shape("classifier.weight").and_then(|shape| u32::try_from(*shape.first()?).ok());
+    let classes = file.size("classifier.weight", 0);
     let bias = || file.has("classifier.").then_some(1);
     Heads { masked: file.has("cls."), pooler: file.has("bert.pooler."), classes: classes.or_else(bias) }
 }

@@ -31,7 +31,8 @@ pub enum Preset {
 }
 
 /// A HyenaDNA with every number known.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// Number of layers.
     pub layers: u32,
@@ -162,7 +163,16 @@ fn keys(config: &Value) -> &Value {
     config.get("model").filter(|model| model.is_object()).unwrap_or(config)
 }
 
+/// The embedding's rows are a multiple of this.
+const VOCABULARY_MULTIPLE: u32 = 8;
+
 impl Config {
+    /// The same for `vocabulary` token ids.
+    #[must_use]
+    pub const fn with_vocabulary(self, vocabulary: u32) -> Self {
+        Self { vocabulary, padded_vocabulary: vocabulary.next_multiple_of(VOCABULARY_MULTIPLE), ..self }
+    }
+
     /// The model of `folder`, by its `config.json`.
     pub fn read(folder: &Path) -> Result<Self, hf::Error> {
         let path = folder.join(CONFIG);
@@ -172,7 +182,6 @@ impl Config {
     }
 
     /// Itself, unless its sizes are such that [`Config::read`] refuses them.
-    #[cfg(feature = "train")]
     pub(super) fn possible(self) -> Option<Self> {
         let written = Written::deserialize(self.to_json()).ok()?;
         written.config(Path::new(CONFIG)).ok().filter(|config| *config == self)
@@ -185,7 +194,7 @@ impl Config {
             "n_layer": self.layers,
             "d_inner": self.feed_forward,
             "vocab_size": self.vocabulary,
-            "pad_vocab_size_multiple": if self.padded_vocabulary == self.vocabulary { 1 } else { 8 },
+            "pad_vocab_size_multiple": if self.padded_vocabulary == self.vocabulary { 1 } else { VOCABULARY_MULTIPLE },
             "layer_norm_epsilon": self.norm_epsilon,
             "max_position_embeddings": 0,
             "residual_in_fp32": true,

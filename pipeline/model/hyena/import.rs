@@ -1,61 +1,36 @@
 //! Published weights, taken over into a folder that this program, and the published class, read. Memory: the model twice.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tch::Device;
 
 use super::config::{Config, Preset};
-use super::weights::{self, Weights};
-use crate::fs;
-use crate::model::hf::{CONFIG, WEIGHTS};
-use crate::model::weights::{Error as TensorError, write_named};
+use super::weights;
+use crate::model::import::{Error, write};
 
-/// Why weights could not be taken over.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The weights.
-    #[error(transparent)]
-    Weights(#[from] weights::Error),
-    /// Writing tensors.
-    #[error(transparent)]
-    Tensors(#[from] TensorError),
-    /// A file call.
-    #[error(transparent)]
-    File(#[from] fs::Error),
-    /// The folder is there.
-    #[error("cannot import to `{}`: it exists already; remove it or name another folder", .0.display())]
-    Exists(PathBuf),
-    /// Neither a preset nor the tensors' shapes say what model it is.
-    #[error(
-        "`{}` does not tell which HyenaDNA it holds (no embedding, layers, `l_max` or sizes that can be): check that it \
-         is one, or name its preset",
-        .0.display()
-    )]
-    Unknown(PathBuf),
-}
+/// What files have that tell their model.
+const LACKS: &str = "no embedding, layers, `l_max` or sizes that can be";
 
 /// Writes the weights of the safetensors file `file` to the new folder `out`, under the published names and with a
 /// `config.json`; gives back what it says. Without a `preset` the shapes of the tensors tell it.
 pub fn import(file: &Path, preset: Option<Preset>, out: &Path) -> Result<Config, Error> {
-    if out.exists() {
-        return Err(Error::Exists(out.to_owned()));
-    }
     let config = match preset {
         Some(preset) => preset.config(),
-        None => weights::config_of(file)?.ok_or_else(|| Error::Unknown(file.to_owned()))?,
+        None => weights::config_of(file)?.ok_or_else(|| Error::Unknown {
+            path: file.to_owned(),
+            family: "HyenaDNA",
+            lacks: LACKS,
+        })?,
     };
-    let stored = Weights::read(&config, file, Device::Cpu)?.stored(&config).map_err(TensorError::from)?;
-    fs::write_folder(out, |part| {
-        fs::write_json(&part.join(CONFIG), serde_json::to_vec_pretty(&config.to_json()))?;
-        Ok::<_, Error>(write_named(&part.join(WEIGHTS), stored)?)
-    })?;
+    let stored = weights::stored(&config, &weights::read(&config, file, Device::Cpu)?)?;
+    write(out, &config.to_json(), stored)?;
     Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::hf::WEIGHTS;
     use crate::model::hyena::golden::folder;
     use crate::model::weights::read_all;
 

@@ -7,13 +7,14 @@
 use std::f64::consts::TAU;
 use std::path::Path;
 
+use serde_json::Value;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Config;
 use super::layout::PER_LAYER;
-use super::weights::{Error, Weights};
+use super::weights;
 use crate::model::hf::WEIGHTS;
-use crate::model::weights;
+use crate::model::weights::{Error, Weights};
 
 /// What a filter keeps where it has decayed.
 const SHIFT: f64 = 0.05;
@@ -28,6 +29,7 @@ pub struct Hyena {
     config: Config,
     weights: Weights,
     tables: Tables,
+    device: Device,
 }
 
 /// What filters are told of positions; a function of the configuration alone.
@@ -66,13 +68,19 @@ impl Hyena {
     /// A model with these weights, which lie on `device`.
     pub fn new(config: Config, weights: Weights, device: Device) -> Result<Self, Error> {
         let tables = Tables::new(&config, device)?;
-        Ok(Self { config, weights, tables })
+        Ok(Self { config, weights, tables, device })
+    }
+
+    /// A model with fresh weights, a function of its shape and `seed` alone.
+    pub fn random(config: Config, seed: u64, device: Device) -> Result<Self, Error> {
+        let weights = Weights::fresh(config.layout(None), seed, device)?;
+        Self::new(config, weights, device)
     }
 
     /// The model of `folder`: `config.json` with the published keys, and `model.safetensors`.
     pub fn read(folder: &Path, device: Device) -> Result<Self, Error> {
-        let config = Config::read(folder).map_err(weights::Error::from)?;
-        let weights = Weights::read(&config, &folder.join(WEIGHTS), device)?;
+        let config = Config::read(folder)?;
+        let weights = weights::read(&config, &folder.join(WEIGHTS), device)?;
         Self::new(config, weights, device)
     }
 
@@ -81,17 +89,17 @@ impl Hyena {
         Ok(Self { weights: self.weights.require_gradients()?, ..self })
     }
 
-    /// A model with fresh weights, a function of its shape and `seed` alone; without a head for classes.
-    pub fn random(config: Config, seed: u64, device: Device) -> Result<Self, Error> {
-        let weights = Weights::random(&config, seed, device)?;
-        Self::new(config, weights, device)
-    }
-
     /// The same model with other weights, one for each of these.
     #[must_use]
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
-        let tables = self.tables.share();
-        Self { config: self.config.clone(), weights: self.weights.with_tensors(tensors), tables }
+        Self { weights: self.weights.with_tensors(tensors), ..self.share() }
+    }
+
+    /// The same model again, for another thread: the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let (weights, tables) = (self.weights.share(), self.tables.share());
+        Self { config: self.config.clone(), weights, tables, device: self.device }
     }
 
     /// What it looks like.
@@ -104,6 +112,21 @@ impl Hyena {
         &self.weights
     }
 
+    /// Its weights, to be changed in place.
+    pub const fn weights_mut(&mut self) -> &mut Weights {
+        &mut self.weights
+    }
+
+    /// `config.json` and all tensors of a folder that the published class reads.
+    pub fn published(&self) -> Result<(Value, Vec<(String, Tensor)>), Error> {
+        Ok((self.config.to_json(), weights::stored(&self.config, &self.weights)?))
+    }
+
+    /// Where it computes.
+    pub const fn device(&self) -> Device {
+        self.device
+    }
+
     /// The values behind the last norm for token ids: `[B, L]` to `[B, L, d]`. A position sees itself and those before
     /// it, padding among them. Refuses more tokens than the positions that the weights were made for.
     pub fn hidden(&self, ids: &Tensor) -> Result<Tensor, Error> {
@@ -112,7 +135,7 @@ impl Hyena {
             return Err(Error::Length { found, longest: self.config.longest });
         }
         let mut x = Tensor::f_embedding(self.embedding(), ids, -1, false, false)?;
-        for tensors in self.weights.tensors()[1..].chunks_exact(PER_LAYER) {
+        for tensors in self.layers() {
             x = self.layer(&Layer::of(tensors), &x)?;
         }
         Ok(self.norm(self.last_norm(), &x)?)
@@ -126,7 +149,7 @@ impl Hyena {
     /// Scores of classes, by the mean over all positions, padding included: `[B, L, d]` to `[B, classes]`. None
     /// without a head for classes.
     pub fn class_scores(&self, hidden: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let Some([weight, bias]) = self.weights.classes() else { return Ok(None) };
+        let [weight, bias] = &self.weights.tensors()[self.layers_end() + 2..] else { return Ok(None) };
         affine(&hidden.f_mean_dim(1, false, Kind::Float)?, [weight, bias]).map(Some)
     }
 
@@ -135,8 +158,7 @@ impl Hyena {
         if !(1..=self.config.longest).contains(&length) {
             return Err(Error::Length { found: length.into(), longest: self.config.longest });
         }
-        let mut layers = self.weights.tensors()[1..].chunks_exact(PER_LAYER);
-        let tensors = layers.nth(layer as usize);
+        let tensors = self.layers().nth(layer as usize);
         let tensors = tensors.ok_or_else(|| TchError::Shape(format!("the model has no layer {layer}")))?;
         Ok(self.filters_of(&Layer::of(tensors).filter, length.into())?)
     }
@@ -145,9 +167,17 @@ impl Hyena {
         &self.weights.tensors()[0]
     }
 
+    const fn layers_end(&self) -> usize {
+        1 + self.config.layers as usize * PER_LAYER
+    }
+
+    /// The tensors of each layer.
+    fn layers(&self) -> impl Iterator<Item = &[Tensor]> {
+        self.weights.tensors()[1..self.layers_end()].chunks_exact(PER_LAYER)
+    }
+
     fn last_norm(&self) -> Affine<'_> {
-        let tensors = self.weights.tensors();
-        [&tensors[tensors.len() - 2], &tensors[tensors.len() - 1]]
+        [0, 1].map(|place| &self.weights.tensors()[self.layers_end() + place])
     }
 
     /// `[B, L, d]` to `[B, L, d]`.
@@ -199,7 +229,6 @@ impl Tables {
         Ok(Self { times, features, deltas: line(slowest, fastest, config.width.into())? })
     }
 
-    /// The same tables again.
     fn share(&self) -> Self {
         let [times, features, deltas] = self.all().map(Tensor::shallow_clone);
         Self { times, features, deltas }
@@ -212,7 +241,7 @@ impl Tables {
 }
 
 impl<'a> Layer<'a> {
-    /// In the order of [`Config::slots`].
+    /// In the order of [`Config::layout`].
     fn of(tensors: &'a [Tensor]) -> Self {
         let pair = |first: usize| [&tensors[first], &tensors[first + 1]];
         let filter =

@@ -1,0 +1,161 @@
+//! A model of any family with its weights, as the trainer and the scorers see it.
+//!
+//! Shapes in comments: B rows, T tokens, d width. Memory: the model, and what a batch needs.
+
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+use super::backward::{self, Input};
+use super::dnabert2::{self, Dnabert2, Heads};
+use super::hyena::Hyena;
+use super::likelihood::Prepared;
+use super::loss;
+use super::olmo::Olmo;
+use super::shape::Shape;
+use super::weights::{Error, Weights};
+
+/// A model of any family.
+#[derive(Debug)]
+pub enum Network {
+    /// An OLMo: guesses the next token.
+    Olmo(Olmo),
+    /// A HyenaDNA: guesses the next token.
+    Hyena(Hyena),
+    /// A DNABERT-2 with its head for masked tokens: guesses hidden ones.
+    Dnabert2(Dnabert2),
+}
+
+impl Network {
+    /// A model with these weights, which follow the layout of `shape` and lie on `device`.
+    pub fn new(shape: &Shape, weights: Weights, device: Device) -> Result<Self, Error> {
+        Ok(match shape.clone() {
+            Shape::Olmo(config) => Self::Olmo(Olmo::new(config, weights, device)?),
+            Shape::Hyena { hyenadna } => Self::Hyena(Hyena::new(hyenadna, weights, device)?),
+            Shape::Dnabert2 { dnabert2 } => {
+                let heads = Heads { masked: true, ..Heads::default() };
+                Self::Dnabert2(Dnabert2::new(dnabert2, heads, weights, device))
+            }
+        })
+    }
+
+    /// A model with fresh weights, a function of its shape and `seed` alone.
+    pub fn random(shape: &Shape, seed: u64, device: Device) -> Result<Self, Error> {
+        Self::new(shape, Weights::fresh(shape.layout(), seed, device)?, device)
+    }
+
+    /// The model of the safetensors file `path`, as [`Weights::read`] reads it.
+    pub fn read(shape: &Shape, path: &Path, device: Device) -> Result<Self, Error> {
+        Self::new(shape, Weights::read(shape.layout(), path, "", device)?, device)
+    }
+
+    /// The OLMo that it is; other families are refused.
+    pub fn olmo(self) -> Result<Olmo, Error> {
+        match self {
+            Self::Olmo(model) => Ok(model),
+            Self::Hyena(_) => Err(Error::Family { found: "HyenaDNA" }),
+            Self::Dnabert2(_) => Err(Error::Family { found: "DNABERT-2" }),
+        }
+    }
+
+    /// Its weights.
+    pub const fn weights(&self) -> &Weights {
+        match self {
+            Self::Olmo(model) => model.weights(),
+            Self::Hyena(model) => model.weights(),
+            Self::Dnabert2(model) => model.weights(),
+        }
+    }
+
+    /// Its weights, to be changed in place.
+    pub const fn weights_mut(&mut self) -> &mut Weights {
+        match self {
+            Self::Olmo(model) => model.weights_mut(),
+            Self::Hyena(model) => model.weights_mut(),
+            Self::Dnabert2(model) => model.weights_mut(),
+        }
+    }
+
+    /// Where it computes.
+    pub const fn device(&self) -> Device {
+        match self {
+            Self::Olmo(model) => model.device(),
+            Self::Hyena(model) => model.device(),
+            Self::Dnabert2(model) => model.device(),
+        }
+    }
+
+    /// The same model again, for another thread: the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Olmo(model) => Self::Olmo(model.share()),
+            Self::Hyena(model) => Self::Hyena(model.share()),
+            Self::Dnabert2(model) => Self::Dnabert2(model.share()),
+        }
+    }
+
+    /// The same model, with gradients wanted for every weight.
+    pub fn require_gradients(self) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Olmo(model) => Self::Olmo(model.require_gradients()?),
+            Self::Hyena(model) => Self::Hyena(model.require_gradients()?),
+            Self::Dnabert2(model) => Self::Dnabert2(model.require_gradients()?),
+        })
+    }
+
+    /// The last layer's values of a batch: `[B, T, d]`.
+    pub fn hidden(&self, batch: &Prepared) -> Result<Tensor, Error> {
+        match self {
+            Self::Olmo(model) => Ok(model.hidden_where(&batch.ids, batch.mask.as_ref())?),
+            Self::Hyena(model) => model.hidden(&batch.ids),
+            Self::Dnabert2(model) => {
+                let valid = model.config().pad.map(|pad| batch.ids.f_ne(i64::from(pad))).transpose()?;
+                let all = |valid: &Tensor| valid.f_all().and_then(|all| all.f_int64_value(&[]));
+                // Without padding what distance costs is the same for all rows.
+                let valid = valid.filter(|valid| !all(valid).is_ok_and(|all| all == 1));
+                let input = dnabert2::Input { valid: valid.as_ref(), ..dnabert2::Input::from(&batch.ids) };
+                Ok(model.hidden(input)?)
+            }
+        }
+    }
+
+    /// Losses in nats, `-ln p`, of `targets` `[B, T]`, given the last layer's values: `[B, T]`, 0 where nothing is
+    /// asked for.
+    pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, Error> {
+        match self {
+            Self::Olmo(model) => Ok(model.nats_of(hidden, targets)?),
+            Self::Hyena(model) => Ok(loss::nats(&model.logits(hidden)?, targets)?),
+            Self::Dnabert2(model) => {
+                let [nats] =
+                    model.where_asked(hidden, targets, |scores, ids| Ok([loss::nats(scores, ids)?]))?;
+                Ok(nats)
+            }
+        }
+    }
+
+    /// The losses, and the z-losses before their coefficient, as [`Olmo::nats_and_z`].
+    pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<[Tensor; 2], Error> {
+        match self {
+            Self::Olmo(model) => Ok(model.nats_and_z(hidden, targets)?),
+            Self::Hyena(model) => Ok(loss::nats_and_z(&model.logits(hidden)?, targets)?),
+            Self::Dnabert2(model) => model.where_asked(hidden, targets, loss::nats_and_z),
+        }
+    }
+
+    /// The gradients, in the order of the weights, of the loss that `loss` makes of the last layer's values, and what else
+    /// it gives back. Only an OLMo knows `checkpointing`; see [`backward::gradients`].
+    pub fn gradients<R>(
+        &self,
+        batch: &Prepared,
+        checkpointing: bool,
+        loss: impl Fn(&Tensor) -> Result<(Tensor, R), Error>,
+    ) -> Result<(Vec<Tensor>, R), Error> {
+        if let Self::Olmo(model) = self {
+            let input = Input { ids: &batch.ids, mask: batch.mask.as_ref() };
+            return backward::gradients(model, input, checkpointing, loss);
+        }
+        let (loss, result) = loss(&self.hidden(batch)?)?;
+        Ok((Tensor::f_run_backward(&[loss], self.weights().tensors(), false, false)?, result))
+    }
+}
