@@ -91,15 +91,13 @@ impl Network {
 
     /// The same shape with fresh weights, a function of `seed` alone.
     pub fn fresh(&self, seed: u64) -> Result<Self, Error> {
+        let weights = Weights::fresh(self.weights().layout().to_vec(), seed, Device::Cpu)?;
         Ok(match self {
-            Self::Olmo(model) => {
-                let (config, device) = (model.config().clone(), Device::Cpu);
-                let weights = Weights::random(&config, seed, device)?;
-                Self::Olmo(Olmo::new(config, weights, device)?)
-            }
-            Self::Hyena(model) => Self::Hyena(Hyena::random(model.config().clone(), seed, Device::Cpu)?),
+            Self::Olmo(model) => Self::Olmo(Olmo::new(model.config().clone(), weights, Device::Cpu)?),
+            Self::Hyena(model) => Self::Hyena(Hyena::new(model.config().clone(), weights, Device::Cpu)?),
             Self::Dnabert2(model) => {
-                Self::Dnabert2(Dnabert2::random(model.config().clone(), model.heads(), seed, Device::Cpu)?)
+                let (config, heads) = (model.config().clone(), model.heads());
+                Self::Dnabert2(Dnabert2::new(config, heads, weights, Device::Cpu))
             }
         })
     }
