@@ -3,6 +3,7 @@
 //! goes by. Memory: the file.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use super::FOLDER;
 use super::jobs::{Job, What};
@@ -44,10 +45,11 @@ fn rule(
     let reads =
         entry.into_iter().flat_map(|entry| entry.stage.inputs()).map(|(_, input)| done(common, &input, None));
     let files = entry.and_then(paths_read).unwrap_or_default();
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let files = files
         .iter()
         .chain([&common.file.to_owned()])
-        .map(|path| python(&doubled(&path.to_string_lossy())))
+        .map(|path| python(&doubled(&absolute(path).to_string_lossy())))
         .collect::<Vec<_>>();
     let mut inputs: Vec<String> = reads.chain(files).collect();
     if let Some(array) = array.filter(|_| !is_part) {

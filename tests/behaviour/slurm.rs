@@ -525,6 +525,9 @@ fn a_snakefile_has_a_rule_for_each_stage_and_makes_what_a_run_makes() {
         assert!(text.contains(expected), "{expected} in {text}");
     }
     assert_eq!(text.matches("\nrule r").count(), 8, "{text}");
+    let mut files =
+        text.lines().filter(|line| line.trim_start().starts_with("input: ")).flat_map(|line| line.split('"'));
+    assert!(files.all(|file| !file.contains("lambda.fa") || file.starts_with('/')), "not absolute in {text}");
     let Some(program) = snakemake() else {
         eprintln!("snakefile: what it does was not tried, for want of snakemake");
         return;
