@@ -178,7 +178,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::start().unwrap();
         let lengths = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 7 * BLOCK + 5];
-        let bytes = |length| (0..length).map(|at: usize| (at * 31 + at / 251) as u8).collect::<Vec<u8>>();
+        let bytes = |length| {
+            (0..length)
+                .map(|at: usize| u8::try_from((at * 31 + at / 251) % 253).unwrap())
+                .collect::<Vec<u8>>()
+        };
         for (number, &length) in lengths.iter().enumerate() {
             let mut output = Output::create(&folder.path().join(number.to_string()), &disk).unwrap();
             for part in bytes(length).chunks([7, 1000, 3 * BLOCK][number % 3]) {

@@ -229,12 +229,11 @@ impl Files {
         let mut open: Option<FileWriter> = None;
         let disk = Disk::start().map_err(fs::error("start threads for", &self.folder))?;
         for job in jobs {
-            let mut file = match open.take() {
-                Some(file) => file,
-                None => {
-                    let name = format!("{}-{:05}.parquet", self.name, files.len());
-                    FileWriter::create(&self.folder, name, &disk)?
-                }
+            let mut file = if let Some(file) = open.take() {
+                file
+            } else {
+                let name = format!("{}-{:05}.parquet", self.name, files.len());
+                FileWriter::create(&self.folder, name, &disk)?
             };
             let ended = |_| Err(ParquetError::General("the encoding thread ended".to_owned()));
             let encoded = job.encoded.recv().unwrap_or_else(ended);

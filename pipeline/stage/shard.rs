@@ -200,7 +200,8 @@ fn weights(task: &Task, mixture: &Mixture) -> Result<BTreeMap<String, f64>, Erro
     let ingest = task.input_of(WEIGHTS, &["ingest"])?;
     for file in ingest.manifest.details["sources"].as_array().into_iter().flatten() {
         let (Some(name), Some(weight)) = (file["name"].as_str(), file["weight"].as_f64()) else { continue };
-        let other = weights.insert(name.to_owned(), weight).filter(|other| *other != weight);
+        let other =
+            weights.insert(name.to_owned(), weight).filter(|other| other.to_bits() != weight.to_bits());
         if let Some(other) = other {
             let reason =
                 format!("source `{name}` has the weights {other} and {weight} in `{stage}`, expected one");
