@@ -374,7 +374,7 @@ impl Set<'_> {
     }
 }
 
-/// Windows that wait between reading and packing, and the memory of some that went before.
+/// Windows that wait between reading and packing, and the memory of some that went before: at most twice what those needed.
 #[derive(Default)]
 struct Batch {
     documents: Vec<Document>,
@@ -417,8 +417,9 @@ fn for_each_ahead(
             tables.iter().try_for_each(|table| for_each_document(table, id_bytes, &mut take))?;
             sender.send(batch).map_err(|_| Error::Interrupted)
         });
-        let done = batches.iter().try_for_each(|batch| {
-            batch.documents[..batch.length].iter().try_for_each(&mut each)?;
+        let done = batches.iter().try_for_each(|mut batch| {
+            batch.documents.truncate(batch.length);
+            batch.documents.iter().try_for_each(&mut each)?;
             // Nobody takes it when all is read.
             give_back.send(batch).unwrap_or_default();
             Ok(())

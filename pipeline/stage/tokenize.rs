@@ -493,6 +493,11 @@ impl Stored<'_> {
         document.source.clear();
         document.source.push_str(self.source);
         (document.interval, document.strand) = (self.interval, self.strand);
+        let ids = self.tokens.len() / self.id_bytes.max(1);
+        if document.tokens.capacity() > 2 * ids {
+            // What once held a long window must not do so for ever.
+            document.tokens = Vec::with_capacity(ids);
+        }
         document.tokens.clear();
         if self.id_bytes == 2 {
             let pairs = self.tokens.as_chunks().0;

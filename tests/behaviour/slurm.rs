@@ -468,7 +468,6 @@ fn faults_of_the_site_are_told_and_send_nothing() {
 }
 
 #[test]
-#[ignore = "takes a minute: a node must be missed"]
 fn a_node_that_is_lost_in_the_middle_costs_time_alone() {
     let Some(cluster) = Cluster::start("lost node", &[]) else { return };
     let scratch = ready();

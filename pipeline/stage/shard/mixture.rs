@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_get_what_is_wanted_as_far_as_their_caps_allow() {
+    fn sources_get_what_is_wanted_up_to_their_caps() {
         // Sources a, b (and c) have 1,000, 100 (and 10) tokens; wanted and given of each.
         let cases: [(&str, &[(u64, u64)]); 10] = [
             // As they are.

@@ -1,4 +1,4 @@
-//! Fills rows with windows: end to end, each on rows of its own, or where they fit best. Memory: a row, and for `best_fit`
+//! Fills rows with windows: end to end, each on rows of its own, or where they fit best. Memory: some rows, and for `best_fit`
 //! the pieces that are waiting ([`WAITING_TOKENS`] and a window).
 
 use std::collections::BTreeSet;
@@ -14,6 +14,9 @@ use crate::units::Strand;
 
 /// Tokens that wait for the rows where they fit best.
 const WAITING_TOKENS: usize = 4 << 20;
+
+/// Pieces whose memory is kept for the next: few, since each may have held a whole row.
+const SPARE: usize = 8;
 
 /// How windows share rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,7 +132,9 @@ impl<'a, F: FnMut(&mut Row) -> Result<(), Error>> Packer<'a, F> {
         self.row.weights.append(&mut piece.weights);
         self.row.segments.append(&mut piece.segments);
         self.row.documents.push(number(self.row.tokens.len()));
-        self.spare.push(piece);
+        if self.spare.len() < SPARE {
+            self.spare.push(piece);
+        }
         if self.row.tokens.len() == self.context { self.end_row() } else { Ok(()) }
     }
 
