@@ -71,12 +71,6 @@ impl Hyena {
         Ok(Self { config, weights, tables, device })
     }
 
-    /// A model with fresh weights, a function of its shape and `seed` alone.
-    pub fn random(config: Config, seed: u64, device: Device) -> Result<Self, Error> {
-        let weights = Weights::fresh(config.layout(None), seed, device)?;
-        Self::new(config, weights, device)
-    }
-
     /// The model of `folder`: `config.json` with the published keys, and `model.safetensors`.
     pub fn read(folder: &Path, device: Device) -> Result<Self, Error> {
         let config = Config::read(folder)?;
