@@ -157,14 +157,17 @@ pub type ParseError = serde_path_to_error::Error<serde_json::Error>;
 pub const KINDS: &[Kind] = &[
     Kind {
         leaves: Leaves::Partitions,
-        ..kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 4, One)
+        ..kind::<ingest::Config>("ingest", "Reads files of sequences and reads into records", 5, One)
     },
-    kind::<clean::Config>(
-        "clean",
-        "Upper-cases, settles IUPAC codes and N runs, drops what is too short",
-        3,
-        One,
-    ),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<clean::Config>(
+            "clean",
+            "Upper-cases, settles IUPAC codes and N runs, drops what is too short",
+            4,
+            One,
+        )
+    },
     Kind {
         leaves: Leaves::Partitions,
         ..kind::<dedup::Config>(
@@ -183,7 +186,10 @@ pub const KINDS: &[Kind] = &[
         Many,
     ),
     kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many),
-    kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 2, Many),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 3, Many)
+    },
     Kind {
         leaves: Leaves::Partitions,
         ..kind::<tokenize::Config>("tokenize", "Turns windows into tokens", 5, Many)

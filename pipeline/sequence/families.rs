@@ -98,10 +98,11 @@ fn links(index: &Index, held: &Held, own: usize, containment: f64, shared: &mut 
 }
 
 /// Disjoint sets whose name is their least member.
-struct Families(Vec<u32>);
+pub struct Families(Vec<u32>);
 
 impl Families {
-    fn new(members: usize) -> Self {
+    /// Of so many members, each by itself.
+    pub fn new(members: usize) -> Self {
         Self((0..).take(members).collect())
     }
 
@@ -114,12 +115,14 @@ impl Families {
         of
     }
 
-    fn join(&mut self, a: u32, b: u32) {
+    /// Makes one of the sets of two members.
+    pub fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
         self.0[a.max(b) as usize] = a.min(b);
     }
 
-    fn finish(mut self) -> Vec<u32> {
+    /// The least member of each one's set.
+    pub fn finish(mut self) -> Vec<u32> {
         (0..).take(self.0.len()).map(|member| self.root(member)).collect()
     }
 }

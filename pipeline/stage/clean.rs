@@ -1,5 +1,5 @@
 //! One alphabet, N runs and IUPAC codes by policy, a least length. Coordinates never move: what is kept is a table of
-//! intervals on the cleaned records. Memory: a block of bases and the record table.
+//! intervals on the cleaned records. A partition is records of so many bases. Memory: a block of bases and the record table.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
 use super::records::{
-    Block, INTERVALS, MASKS, RECORDS, Record, SEQUENCE, SequenceReader, SequenceWriter, Stretch,
-    StretchWriter, check_sources, read_records,
+    Block, INTERVALS, MASKS, RECORDS, Record, SequenceReader, SequenceWriter, Stretch, StretchWriter,
+    check_sources, index, read_records, sequence_files,
 };
 use super::{Error, Outcome, Stage, Task, from, to_json};
 use crate::artifact::{Artifact, Counts, SourceFile};
@@ -17,7 +18,7 @@ use crate::fs;
 use crate::observer::Unit;
 use crate::sequence::clean::{Cleaner, Decided, Iupac, Options};
 use crate::sequence::complexity::Filter;
-use crate::units::{Interval, Strand};
+use crate::units::{self, Interval, Strand};
 
 /// How to clean.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +50,19 @@ pub struct Config {
     /// Options for single sources by name, in place of the ones above.
     #[serde(default)]
     sources: BTreeMap<String, Options>,
+    /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early: a record, or
+    /// several small ones. The bases lie in a file for each. Default 256Mb.
+    #[serde(default = "default_partition", deserialize_with = "units::bases")]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
+}
+
+/// Bases of a partition, unless the workflow says another number.
+const PARTITION: u64 = 256_000_000;
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of a key that may be null")]
+const fn default_partition() -> Option<u64> {
+    Some(PARTITION)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
@@ -103,6 +117,7 @@ impl Stage for Config {
             let problem = options.filter.and_then(|filter| filter.problem());
             problems.extend(problem.map(|problem| ("sources", format!("`filter` of `{source}`: {problem}"))));
         }
+        problems.extend(partition::problem(self.partition));
         problems
     }
 
@@ -112,19 +127,62 @@ impl Stage for Config {
 
     /// The sequence stays as long as it is: only case and some codes go. Half of it, for what might be packed better then.
     fn least_bytes(&self, inputs: &BTreeMap<String, Artifact>, _: &[SourceFile]) -> u64 {
-        let files = inputs.get("from").into_iter().flat_map(|from| &from.manifest.files);
-        files.filter(|file| file.path == SEQUENCE).map(|file| file.bytes / 2).sum()
+        let files = inputs.get("from").map(|from| sequence_files(&from.manifest.files)).unwrap_or_default();
+        files.iter().map(|(_, file)| file.bytes / 2).sum()
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["ingest"])?;
+        partition::run(self, task)
+    }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        Some(self)
+    }
+}
+
+/// The records as they were read.
+fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    task.input_of("from", &["ingest"])
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.size());
+        for record in read_records(&input(task)?.path(RECORDS))? {
+            bounds.push(record.bases);
+        }
+        Ok(bounds.finish())
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(PARTITION)
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        let input = input(task)?;
         let records = read_records(&input.path(RECORDS))?;
         check_sources(self.sources.keys(), &records)?;
-        let mut reader = SequenceReader::open(&input.path(SEQUENCE))?;
-        let mut clean = Clean::new(task)?;
+        Ok(Box::new(Ready { config: self, task, input, records }))
+    }
+}
+
+/// What every partition needs; the items are the records.
+struct Ready<'a> {
+    config: &'a Config,
+    task: &'a Task<'a>,
+    input: &'a Artifact,
+    records: Vec<Record>,
+}
+
+impl Work for Ready<'_> {
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let mut reader = SequenceReader::open_at(self.input, partition.start, 0)?;
+        let mut clean = Clean::new(task, partition.start)?;
         let mut next = reader.next_block()?;
-        for (number, record) in (0..).zip(&records) {
-            let mut cleaner = Cleaner::new(self.options(&record.source)).with_salt(self.salt(record));
+        let own = &self.records[index(partition.start)..index(partition.end)];
+        for (number, record) in (partition.start..).zip(own) {
+            let options = self.config.options(&record.source);
+            let mut cleaner = Cleaner::new(options).with_salt(self.config.salt(record));
             while let Some(block) = next.take_if(|block| block.record == number) {
                 clean.block(&mut cleaner, block)?;
                 next = reader.next_block()?;
@@ -132,12 +190,36 @@ impl Stage for Config {
             clean.end(&mut cleaner, number, &record.source)?;
             task.check()?;
         }
-        let (from, to) = (input.path(RECORDS), task.out.join(RECORDS));
+        let counts = clean.finish()?;
+        Ok(Made { account: to_json(&counts), bases: counts.bases_in, seconds: Vec::new() })
+    }
+
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let out = self.task.out;
+        let mut intervals = StretchWriter::create(&out.join(INTERVALS))?;
+        let mut masks = StretchWriter::create(&out.join(MASKS))?;
+        let (mut counts, mut files) = (Counts::default(), Vec::new());
+        for kept in made {
+            let kept = kept?;
+            for (_, entry) in sequence_files(&kept.files) {
+                files.push(kept.place(entry, out, entry.path.clone())?);
+            }
+            intervals.append(&kept.path(INTERVALS))?;
+            masks.append(&kept.path(MASKS))?;
+            counts.add(&kept.account()?);
+            self.task.check()?;
+        }
+        intervals.finish()?;
+        masks.finish()?;
+        let (from, to) = (self.input.path(RECORDS), out.join(RECORDS));
         std::fs::copy(&from, &to).map_err(fs::error("copy", &from))?;
-        clean.finish(records.len())
+        counts.set("records", self.records.len() as u64);
+        let summary = format!("{} bases kept, {} dropped", counts.bases_out, counts.dropped_bases());
+        Ok(Outcome { counts, files, summary, ..Outcome::default() })
     }
 }
 
+/// A partition at work.
 struct Clean<'a> {
     task: &'a Task<'a>,
     sequence: SequenceWriter,
@@ -150,10 +232,11 @@ struct Clean<'a> {
 }
 
 impl<'a> Clean<'a> {
-    fn new(task: &'a Task) -> Result<Self, Error> {
+    /// Of the records from the number `first` on.
+    fn new(task: &'a Task, first: u64) -> Result<Self, Error> {
         Ok(Self {
             task,
-            sequence: SequenceWriter::create(&task.out.join(SEQUENCE))?,
+            sequence: SequenceWriter::create(task.out, first)?,
             intervals: StretchWriter::create(&task.out.join(INTERVALS))?,
             masks: StretchWriter::create(&task.out.join(MASKS))?,
             decided: Decided::default(),
@@ -201,17 +284,15 @@ impl<'a> Clean<'a> {
         Ok(())
     }
 
-    fn finish(mut self, records: usize) -> Result<Outcome, Error> {
+    /// Writes what is left; the account.
+    fn finish(mut self) -> Result<Counts, Error> {
         self.sequence.finish()?;
         self.intervals.finish()?;
         self.masks.finish()?;
-        self.counts.set("records", records as u64);
         self.counts.set("codes replaced by N", self.replaced);
         if self.drawn > 0 {
             self.counts.set("codes replaced by a base", self.drawn);
         }
-        let summary =
-            format!("{} bases kept, {} dropped", self.counts.bases_out, self.counts.dropped_bases());
-        Ok(Outcome { counts: self.counts, summary, ..Outcome::default() })
+        Ok(self.counts)
     }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use self::line::{Line, Values};
 pub use self::process::Error;
-use self::process::{LOGS, Process};
+pub(super) use self::process::{LOGS, Process};
 use super::origin::is_within;
 use super::{Outcome, Stage, Task, problem, to_json};
 use crate::artifact::MANIFEST;

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use self::files::File;
 use self::read::{Ingest, LISTED, Skipped};
 use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
-use super::records::{Joined, RECORDS, SEQUENCE, index};
+use super::records::{RECORDS, index, read_records, sequence_file, sequence_files, write_records};
 use super::{Error, Origin, Outcome, Stage, Task, problem, to_json};
-use crate::artifact::{Artifact, Counts, FileEntry, SourceFile};
+use crate::artifact::{Artifact, Counts, SourceFile};
 use crate::source::alignment::{self, consensus};
 use crate::source::fastq;
 use crate::source::input::STDIN;
@@ -37,14 +37,19 @@ pub struct Config {
     #[serde(default)]
     on_bad_record: OnBadRecord,
     /// Bytes of a partition, the part of the work that is done at a time and kept when the run ends early: a file, or
-    /// several small ones. What comes out is the same for every number. Default 256MB.
-    #[serde(default, deserialize_with = "units::bytes", skip_serializing)]
+    /// several small ones. The bases lie in a file for each. Default 256MB.
+    #[serde(default = "default_partition", deserialize_with = "units::bytes")]
     #[schemars(with = "units::Amount")]
     partition: Option<u64>,
 }
 
 /// Bytes of a partition, unless the workflow says another number.
 const PARTITION: u64 = 256_000_000;
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of a key that may be null")]
+const fn default_partition() -> Option<u64> {
+    Some(PARTITION)
+}
 
 /// What happens to a record that is wrong in itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -340,7 +345,7 @@ impl Stage for Config {
         to_json(&Self {
             sources: self.sources.iter().map(with_name).collect(),
             on_bad_record: self.on_bad_record,
-            partition: None,
+            partition: Some(self.size()),
         })
     }
 
@@ -445,26 +450,21 @@ impl Work for Files<'_> {
         Ok(Made { account: to_json(&told), bases: told.counts.bases_in, seconds: Vec::new() })
     }
 
-    /// The tables of all partitions become one, whose records are numbered on; that of the only one is taken as it is.
+    /// Their record tables become one; their bases stay in the files that they are in.
     fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
-        let (mut whole, mut files) = (Told::default(), Vec::new());
-        let mut joined = None;
+        let (mut whole, mut files, mut records) = (Told::default(), Vec::new(), Vec::new());
         for kept in made {
             let kept = kept?;
-            if kept.partition.of == 1 {
-                let place = |entry: &FileEntry| kept.place(entry, self.task.out, entry.path.clone());
-                files = kept.files.iter().map(place).collect::<Result<_, _>>()?;
-            } else {
-                let joined = match &mut joined {
-                    Some(joined) => joined,
-                    none => none.insert(Joined::create(self.task.out)?),
-                };
-                joined.append(&kept.path(SEQUENCE), &kept.path(RECORDS))?;
+            let (own, first) = (read_records(&kept.path(RECORDS))?, records.len() as u64);
+            // The file of a partition without records would have the name of the next one's.
+            for (_, entry) in sequence_files(&kept.files).into_iter().filter(|_| !own.is_empty()) {
+                files.push(kept.place(entry, self.task.out, sequence_file(first))?);
             }
+            records.extend(own);
             whole.add(kept.account()?);
             self.task.check()?;
         }
-        joined.map_or(Ok(()), Joined::finish)?;
+        write_records(&self.task.out.join(RECORDS), &records)?;
         Ok(Outcome { files, ..whole.outcome() })
     }
 }

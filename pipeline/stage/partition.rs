@@ -208,6 +208,11 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Where its files lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The path of one of its files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

@@ -1,37 +1,32 @@
 //! Records and their sequence as artifacts hold them, and intervals on them.
 //!
-//! `records.parquet`: one row per record (its number is the order of reading). `sequence.parquet`: the bases in blocks of
-//! at most [`BLOCK_BASES`], in order and packed ([`packed`]). `intervals.parquet` and `windows.parquet`: stretches of records, ascending.
-//! Memory: the record table (names) and a few blocks; never a contig.
+//! `records.parquet`: one row per record (its number is the order of reading). `sequence-*.parquet`: the bases, in the files
+//! of [`sequence_file`]. `intervals.parquet` and `windows.parquet`: stretches of records, ascending. Memory: the record
+//! table (names) and a few blocks; never a contig.
+
+mod sequence;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, StringArray, UInt64Array, UInt64Builder};
+use arrow::array::{Array, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
+
+pub use self::sequence::{BLOCK_BASES, Block, SequenceReader, SequenceWriter, sequence_file, sequence_files};
 
 use super::Task;
 use super::tables::{Batch, Error, Reader, Writer};
 use crate::artifact::Artifact;
-use crate::sequence::packed::{self, Packed};
 use crate::units::{Interval, Strand};
 
 /// File names within an artifact.
 pub const RECORDS: &str = "records.parquet";
-/// The bases.
-pub const SEQUENCE: &str = "sequence.parquet";
 /// Stretches of records.
 pub const INTERVALS: &str = "intervals.parquet";
 /// Stretches written in lower case.
 pub const MASKS: &str = "masks.parquet";
-/// Bases of a block, at most.
-pub const BLOCK_BASES: usize = 1 << 20;
-/// Bases gathered before a batch is written.
-const BATCH_BASES: usize = 8 << 20;
-/// Blocks read at once: no more than one, since a partition may want some bases of it alone.
-const READ_BLOCKS: usize = 1;
 /// Rows gathered before a batch is written.
 const BATCH_ROWS: usize = 65_536;
 
@@ -112,211 +107,6 @@ pub fn check_sources<'a>(
     })
 }
 
-/// Writes the bases of records, block by block.
-pub struct SequenceWriter {
-    writer: Writer,
-    record: UInt64Builder,
-    start: UInt64Builder,
-    bases: UInt64Builder,
-    bits: BinaryBuilder,
-    others: BinaryBuilder,
-    small: BinaryBuilder,
-    pending: usize,
-}
-
-impl SequenceWriter {
-    /// Creates the table.
-    pub fn create(path: &Path) -> Result<Self, Error> {
-        let columns = ["record", "start", "bases"].map(|name| (name, DataType::UInt64));
-        let packed = ["bits", "others", "small"].map(|name| (name, DataType::Binary));
-        let columns = [columns, packed].concat();
-        Ok(Self {
-            writer: Writer::create(path, &columns)?,
-            record: UInt64Builder::new(),
-            start: UInt64Builder::new(),
-            bases: UInt64Builder::new(),
-            bits: BinaryBuilder::new(),
-            others: BinaryBuilder::new(),
-            small: BinaryBuilder::new(),
-            pending: 0,
-        })
-    }
-
-    /// Appends a block that starts `start` bases into its record.
-    pub fn push(&mut self, record: u64, start: u64, bases: &[u8]) -> Result<(), Error> {
-        let Packed { bits, others, small } = Packed::new(bases);
-        let (others, small) = (packed::others_to_bytes(&others), packed::small_to_bytes(&small));
-        self.push_packed([record, start, bases.len() as u64], [&bits, &others, &small])
-    }
-
-    /// Appends all blocks of another table, whose records have the numbers from `first` on here: the same bytes come of it
-    /// as of pushing the blocks one by one.
-    pub fn append(&mut self, path: &Path, first: u64) -> Result<(), Error> {
-        let mut reader = Reader::open(path, READ_BLOCKS)?;
-        while let Some(batch) = reader.next_batch()? {
-            let (record, start) =
-                (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
-            let (bases, bits) = (batch.column::<UInt64Array>("bases")?, batch.column::<BinaryArray>("bits")?);
-            let (others, small) =
-                (batch.column::<BinaryArray>("others")?, batch.column::<BinaryArray>("small")?);
-            for i in 0..batch.rows() {
-                let numbers = [first + record.value(i), start.value(i), bases.value(i)];
-                self.push_packed(numbers, [bits.value(i), others.value(i), small.value(i)])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends a block: its record, start and length in bases; its bits, other codes and lower case.
-    fn push_packed(&mut self, numbers: [u64; 3], packed: [&[u8]; 3]) -> Result<(), Error> {
-        let columns = [&mut self.record, &mut self.start, &mut self.bases];
-        columns.into_iter().zip(numbers).for_each(|(column, number)| column.append_value(number));
-        let columns = [&mut self.bits, &mut self.others, &mut self.small];
-        columns.into_iter().zip(packed).for_each(|(column, bytes)| column.append_value(bytes));
-        self.pending += index(numbers[2]);
-        if self.pending >= BATCH_BASES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.pending = 0;
-        let numbers = [&mut self.record, &mut self.start, &mut self.bases];
-        let numbers = numbers.map(|column| Arc::new(column.finish()) as ArrayRef);
-        let packed = [&mut self.bits, &mut self.others, &mut self.small];
-        let packed = packed.map(|column| Arc::new(column.finish()) as ArrayRef);
-        self.writer.write([numbers, packed].concat())
-    }
-
-    /// Writes what is left and the footer.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.flush()?;
-        self.writer.finish()
-    }
-}
-
-/// Record tables and sequences, one behind the other: the same files as if all had been read at once. Memory: the record
-/// table.
-pub struct Joined {
-    out: PathBuf,
-    records: Vec<Record>,
-    sequence: SequenceWriter,
-}
-
-impl Joined {
-    /// Of none so far, to be in the folder `out`.
-    pub fn create(out: &Path) -> Result<Self, Error> {
-        let sequence = SequenceWriter::create(&out.join(SEQUENCE))?;
-        Ok(Self { out: out.to_owned(), records: Vec::new(), sequence })
-    }
-
-    /// Appends a sequence and its record table.
-    pub fn append(&mut self, sequence: &Path, records: &Path) -> Result<(), Error> {
-        self.sequence.append(sequence, self.records.len() as u64)?;
-        self.records.extend(read_records(records)?);
-        Ok(())
-    }
-
-    /// Writes what is left.
-    pub fn finish(self) -> Result<(), Error> {
-        self.sequence.finish()?;
-        write_records(&self.out.join(RECORDS), &self.records)
-    }
-}
-
-/// A block of bases.
-#[derive(Debug)]
-pub struct Block {
-    /// Number of its record.
-    pub record: u64,
-    /// Where it starts, in bases of the record.
-    pub start: u64,
-    /// The bases.
-    pub bases: Vec<u8>,
-}
-
-impl Block {
-    fn end(&self) -> u64 {
-        self.start + self.bases.len() as u64
-    }
-}
-
-/// Reads bases in order: all blocks, or intervals that ascend.
-pub struct SequenceReader {
-    reader: Reader,
-    blocks: VecDeque<Block>,
-}
-
-impl SequenceReader {
-    /// Opens the table.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { reader: Reader::open(path, READ_BLOCKS)?, blocks: VecDeque::new() })
-    }
-
-    /// Opens the table to read intervals from a place on; the blocks before are not read.
-    pub fn open_at(path: &Path, record: u64, start: u64) -> Result<Self, Error> {
-        let mut places = Reader::open_columns(path, BATCH_ROWS, &["record", "start"])?;
-        let mut before = 0;
-        'blocks: while let Some(batch) = places.next_batch()? {
-            let (records, starts) =
-                (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
-            for i in 0..batch.rows() {
-                if (records.value(i), starts.value(i)) > (record, start) {
-                    break 'blocks;
-                }
-                before += 1;
-            }
-        }
-        // The last block that begins before the place, or at it, holds it.
-        let reader = Reader::open_from(path, READ_BLOCKS, usize::saturating_sub(before, 1))?;
-        Ok(Self { reader, blocks: VecDeque::new() })
-    }
-
-    /// The next block.
-    pub fn next_block(&mut self) -> Result<Option<Block>, Error> {
-        if self.blocks.is_empty() {
-            self.load()?;
-        }
-        Ok(self.blocks.pop_front())
-    }
-
-    fn load(&mut self) -> Result<bool, Error> {
-        let Some(batch) = self.reader.next_batch()? else { return Ok(false) };
-        let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
-        let (bases, bits) = (batch.column::<UInt64Array>("bases")?, batch.column::<BinaryArray>("bits")?);
-        let (others, small) = (batch.column::<BinaryArray>("others")?, batch.column::<BinaryArray>("small")?);
-        for i in 0..batch.rows() {
-            let others = packed::others_from_bytes(others.value(i));
-            let small = packed::small_from_bytes(small.value(i));
-            let bases = packed::unpack(bits.value(i), &others, &small, index(bases.value(i)));
-            let bases = bases.ok_or_else(|| batch.damaged("bits"))?;
-            self.blocks.push_back(Block { record: record.value(i), start: start.value(i), bases });
-        }
-        Ok(true)
-    }
-
-    /// Puts the bases of an interval into `out`; starts must not descend from call to call. Returns false when the
-    /// sequence has no such interval.
-    pub fn fetch(&mut self, record: u64, interval: Interval, out: &mut Vec<u8>) -> Result<bool, Error> {
-        out.clear();
-        loop {
-            while self.blocks.front().is_some_and(|b| (b.record, b.end()) <= (record, interval.start)) {
-                self.blocks.pop_front();
-            }
-            let complete = self.blocks.back().is_some_and(|b| (b.record, b.end()) >= (record, interval.end));
-            if complete || !self.load()? {
-                break;
-            }
-        }
-        for block in self.blocks.iter().take_while(|b| (b.record, b.start) < (record, interval.end)) {
-            if block.record == record {
-                let from = interval.start.saturating_sub(block.start).min(block.bases.len() as u64);
-                let to = (interval.end - block.start).min(block.bases.len() as u64);
-                out.extend_from_slice(&block.bases[index(from)..index(to)]);
-            }
-        }
-        Ok(out.len() as u64 == interval.len())
-    }
-}
-
 /// A length in memory: it fits, or it would not be there.
 pub fn index(bases: u64) -> usize {
     usize::try_from(bases).unwrap_or(usize::MAX)
@@ -370,6 +160,11 @@ impl StretchWriter {
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.strand.symbol()))),
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.split.as_str()))),
         ])
+    }
+
+    /// Appends all stretches of another table: the same bytes come of it as of pushing them one by one.
+    pub fn append(&mut self, path: &Path) -> Result<(), Error> {
+        for_each_stretch(path, |stretch| self.push(stretch))
     }
 
     /// Writes what is left and the footer.
@@ -455,26 +250,6 @@ impl MaskReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_are_fetched_across_blocks_and_records() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(SEQUENCE);
-        let mut writer = SequenceWriter::create(&path).unwrap();
-        for (record, start, bases) in [(0, 0, "ACGT"), (0, 4, "TTTT"), (1, 0, "GG"), (2, 0, "CAT")] {
-            writer.push(record, start, bases.as_bytes()).unwrap();
-        }
-        writer.finish().unwrap();
-        let mut reader = SequenceReader::open(&path).unwrap();
-        let mut out = Vec::new();
-        for (record, start, end, expected) in
-            [(0, 2, 6, "GTTT"), (0, 3, 8, "TTTTT"), (1, 0, 2, "GG"), (2, 1, 3, "AT")]
-        {
-            assert!(reader.fetch(record, Interval::new(start, end), &mut out).unwrap());
-            assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
-        }
-        assert!(!reader.fetch(2, Interval::new(1, 9), &mut out).unwrap());
-    }
 
     #[test]
     fn masks_are_met_in_part_and_across_records() {

@@ -5,6 +5,7 @@
 //! Memory: the record table, a few blocks of bases and masks, and a count for each length of records; with `homology` 40
 //! bytes for each k-mer taken and 32 for each interval or block; with `intervals` 40 bytes for each on each record.
 
+mod homology;
 mod intervals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,22 +15,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::homology::{Found, Homology};
 use self::intervals::{HeldOut, Intervals};
 use super::records::{
-    BLOCK_BASES, INTERVALS, MASKS, MaskReader, RECORDS, Record, SEQUENCE, SequenceReader, Stretch,
-    StretchWriter, check_sources, for_each_stretch, index, read_records, sequence_of,
+    BLOCK_BASES, INTERVALS, MASKS, MaskReader, RECORDS, Record, SequenceReader, Stretch, StretchWriter,
+    check_sources, for_each_stretch, index, read_records, sequence_of,
 };
-use super::tiles::{Part, in_pool, labelled_hashes};
+use super::tiles::Part;
 use super::tokenizer::fetch;
 use super::{Error, File, Origin, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::fraction;
-use crate::sequence::families::families;
-use crate::sequence::index::BYTES;
-use crate::sequence::kmer::{MAX_K, Sample};
 use crate::sequence::statistics::{Counter, Statistics};
 use crate::source::table;
-use crate::units::{self, Amount, Interval, Strand};
+use crate::units::{self, Interval, Strand};
 
 /// Which contig goes where. A contig that no key mentions is for training.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +59,7 @@ pub struct Config {
     /// Chooses the draw; the same contig name falls the same way whatever else is there.
     #[serde(default)]
     seed: u64,
-    /// Keeps contigs (with `block`, blocks) that share k-mers on either strand in one split: families are drawn together,
+    /// Keeps contigs (with `block`, blocks) that share k-mers on either strand, or that MMseqs2 finds to be alike, in one split: families are drawn together,
     /// by the name of their first member in the order of reading; a family with a contig that `validation` or `test` names
     /// goes there. Default: off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,55 +80,6 @@ pub struct Config {
     /// one) or `train`.
     #[serde(default)]
     unplaced: Unplaced,
-}
-
-/// What makes a family.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Homology {
-    /// Two contigs are linked where they share at least this part of the k-mers of the one with fewer: above 0 to 1,
-    /// default 0.1. Sequences that differ in a share d of their bases, and are else alike, share about (1 - d)^k.
-    #[serde(default = "default_containment")]
-    containment: f64,
-    /// Length of the k-mers, in bases: 11 to 32, default 21.
-    #[serde(default = "default_k")]
-    #[schemars(range(min = 11, max = 32))]
-    k: u64,
-    /// Memory for k-mers, as bytes or as `2GB`: 40 bytes a base if all are taken, else one in n is, by its hash.
-    /// Default 2 GB.
-    #[serde(default = "default_memory", deserialize_with = "units::bytes")]
-    #[schemars(with = "Amount")]
-    memory: Option<u64>,
-}
-
-const fn default_containment() -> f64 {
-    0.1
-}
-
-const fn default_k() -> u64 {
-    21
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
-const fn default_memory() -> Option<u64> {
-    Some(MEMORY)
-}
-
-const MEMORY: u64 = 2_000_000_000;
-
-/// Bytes for a k-mer that is taken: the index, and its number among those of its contig.
-const KMER_BYTES: u64 = BYTES + 4;
-
-impl Homology {
-    fn problem(self) -> Option<String> {
-        if !(self.containment > 0.0 && self.containment <= 1.0) {
-            Some(format!("`containment` is {}, expected above 0 to 1", self.containment))
-        } else if !(11..=MAX_K as u64).contains(&self.k) {
-            Some(format!("`k` is {}, expected 11 to {MAX_K} bases", self.k))
-        } else {
-            None
-        }
-    }
 }
 
 /// Groups of contigs: a taxonomy.
@@ -291,7 +241,7 @@ impl Config {
     /// Which contigs or blocks are homologous.
     fn families(
         &self,
-        homology: Homology,
+        homology: &Homology,
         task: &Task,
         input: &Artifact,
         records: &[Record],
@@ -313,16 +263,8 @@ impl Config {
             }
             Ok(())
         })?;
-        let bases = parts.iter().map(|part| part.interval.len()).sum();
-        let sample = Sample::within(homology.memory.unwrap_or(MEMORY), bases, KMER_BYTES);
-        let sequence = sequence_of(task, input)?;
-        let entries = labelled_hashes(task, &sequence, parts, index(homology.k), sample)?;
-        let firsts = in_pool(task, || families(names.len(), entries, homology.containment))?;
-        let firsts = firsts.map_err(|error| {
-            let reason = format!("{error}; ask for less `memory`");
-            Error::Config { key: "homology", reason }
-        })?;
-        self.named(&names, &firsts, sample)
+        let found = homology.find(task, &sequence_of(task, input)?, &parts, names.len())?;
+        self.named(&names, found)
     }
 
     /// Groups of contigs as families, by the names of the groups.
@@ -356,12 +298,12 @@ impl Config {
     }
 
     /// Families by the names of their members; `names` are pairs of what is drawn and its contig.
-    fn named(&self, names: &[(String, String)], firsts: &[u32], sample: Sample) -> Result<Families, Error> {
+    fn named(&self, names: &[(String, String)], found: Found) -> Result<Families, Error> {
         let mut named = Families::default();
         let mut number_of: HashMap<u32, usize> = HashMap::new();
         let mut listed_by: Vec<Option<&String>> = Vec::new();
         let mut sizes: Vec<u64> = Vec::new();
-        for ((name, contig), first) in names.iter().zip(firsts) {
+        for ((name, contig), first) in names.iter().zip(&found.firsts) {
             let family = *number_of.entry(*first).or_insert_with(|| {
                 named.drawn.push(name.clone());
                 named.listed.push(None);
@@ -390,8 +332,10 @@ impl Config {
             "families": sizes.len(),
             "largest": sizes.iter().max(),
             "alone": sizes.iter().filter(|&&size| size == 1).count(),
-            "one_kmer_in": sample.scale(),
         });
+        if let (Some(said), Value::Object(details)) = (named.details.as_object_mut(), found.details) {
+            said.extend(details);
+        }
         Ok(named)
     }
 
@@ -473,7 +417,7 @@ impl Stage for Config {
         if self.validation_fraction < 0.0 || self.test_fraction < 0.0 || sum.is_nan() || sum >= 1.0 {
             problems.push(("test_fraction", format!("the fractions add up to {sum}, expected 0 to below 1")));
         }
-        let homology = self.homology.and_then(Homology::problem);
+        let homology = self.homology.as_ref().and_then(Homology::problem);
         problems.extend(homology.map(|problem| ("homology", problem)));
         problems.extend(self.groups.iter().filter_map(|groups| Some(("groups", groups.csv.problem()?))));
         if self.groups.is_some() && (self.homology.is_some() || self.block.is_some()) {
@@ -525,7 +469,7 @@ impl Stage for Config {
         self.check_names(&records)?;
         self.check_block(&records)?;
         check_sources(self.sources.keys(), &records)?;
-        let families = match (self.homology, &self.groups) {
+        let families = match (&self.homology, &self.groups) {
             (Some(homology), _) => self.families(homology, task, input, &records)?,
             (None, Some(groups)) => self.grouped(groups, task, &records)?,
             (None, None) => Families::default(),
@@ -648,7 +592,7 @@ impl<'a> Bases<'a> {
     fn open(sequence: &'a Artifact) -> Result<Self, Error> {
         Ok(Self {
             sequence,
-            reader: SequenceReader::open(&sequence.path(SEQUENCE))?,
+            reader: SequenceReader::open(sequence),
             masks: MaskReader::open(&sequence.path(MASKS))?,
             buffer: Vec::new(),
         })
@@ -746,8 +690,8 @@ mod tests {
         let config = config(text);
         let names: Vec<_> =
             ["a", "b", "c", "d", "e", "f"].map(|name| (name.to_owned(), name.to_owned())).into();
-        let sample = Sample::one_in(1);
-        let families = config.named(&names, &[0, 0, 2, 3, 2, 5], sample).unwrap();
+        let found = |firsts: &[u32]| Found { firsts: firsts.into(), details: json!({"one_kmer_in": 1}) };
+        let families = config.named(&names, found(&[0, 0, 2, 3, 2, 5])).unwrap();
         let place = |contig: &str| {
             let record =
                 Record { source: "s".into(), name: contig.into(), contig: Some(contig.into()), bases: 1 };
@@ -758,8 +702,8 @@ mod tests {
         assert_eq!(place("e"), place("c"));
         let alone = if config.draw("c") < 0.5 { "test" } else { "train" };
         assert_eq!(place("c"), Place::Split(alone));
-        assert_eq!(families.details["families"], 4);
-        let error = config.named(&names, &[0, 1, 2, 1, 2, 5], sample).unwrap_err();
+        assert_eq!((&families.details["families"], &families.details["one_kmer_in"]), (&json!(4), &json!(1)));
+        let error = config.named(&names, found(&[0, 1, 2, 1, 2, 5])).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`homology`: `d` is listed for test and `b` for validation, but they are of one family"

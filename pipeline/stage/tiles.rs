@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::records::{SEQUENCE, SequenceReader, Stretch, for_each_stretch, index};
+use super::records::{SequenceReader, Stretch, for_each_stretch, index};
 use super::tokenizer::fetch;
 use super::{Error, Task};
 use crate::artifact::Artifact;
@@ -124,7 +124,7 @@ pub fn for_each_tile<S, R: Send>(
     let pool = pool(task)?;
     let mut parts = parts.into_iter().peekable();
     let (record, start) = parts.peek().map_or((0, 0), |first| (first.record, first.interval.start));
-    let mut reader = SequenceReader::open_at(&sequence.path(SEQUENCE), record, start)?;
+    let mut reader = SequenceReader::open_at(sequence, record, start)?;
     let (mut batch, mut pending, mut done) = (Vec::new(), 0, 0);
     let mut flush = |batch: &mut Vec<Tile>, pending: &mut usize| {
         task.check()?;

@@ -17,8 +17,7 @@ use serde_json::{Value, json};
 use super::chunk::{WINDOWS, has_windows};
 use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
 use super::records::{
-    RECORDS, Record, SEQUENCE, SequenceReader, Stretch, for_each_stretch, for_each_stretch_of, index,
-    read_records,
+    RECORDS, Record, SequenceReader, Stretch, for_each_stretch, for_each_stretch_of, index, read_records,
 };
 use super::tables::{self, Reader, Writer};
 use super::tokenizer::{TOKENIZER, fetch};
@@ -186,7 +185,7 @@ fn windows<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
 }
 
 fn open_at(sequence: &Artifact, first: &Stretch) -> Result<SequenceReader, Error> {
-    Ok(SequenceReader::open_at(&sequence.path(SEQUENCE), first.record, first.interval.start)?)
+    Ok(SequenceReader::open_at(sequence, first.record, first.interval.start)?)
 }
 
 struct Tokenize<'a> {

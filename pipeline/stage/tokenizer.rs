@@ -1,5 +1,7 @@
-//! Trains a tokenizer on the training split, or takes one over. Memory: about 2 bytes per base that it trains on.
+//! Trains a tokenizer on the training split, or takes one over. A partition picks what is learnt from in so many bases;
+//! learning is done when all have. Memory: about 2 bytes per base that it trains on.
 
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -7,17 +9,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
-use super::records::{INTERVALS, MASKS, SEQUENCE, SequenceReader, Stretch, for_each_stretch, index};
+use super::partition::{self, Bounds, Finished, Made, Partition, Partitioned, Work};
+use super::records::{
+    BLOCK_BASES, INTERVALS, MASKS, SequenceReader, SequenceWriter, Stretch, for_each_stretch,
+    for_each_stretch_of, index,
+};
 use super::{Error, File, Outcome, Stage, Task, from, problem, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::fs;
 use crate::observer::Unit;
 use crate::tokenizer::bpe::learnt::{Account, Learnt};
-use crate::tokenizer::bpe::train::{Config as BpeConfig, SoftMasked, Trainer};
+use crate::tokenizer::bpe::train::{Config as BpeConfig, Part, SoftMasked, Trainer};
 use crate::tokenizer::kmer::{Config as KmerConfig, Kmer};
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self as tokenizers, Tokenizer};
-use crate::units::{Interval, Strand};
+use crate::units::{self, Interval, Strand};
 
 /// The tokenizer's file within the artifact, as Hugging Face reads it.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -37,7 +43,15 @@ pub struct Config {
     /// What the training sequence is cut into: no token crosses a cut. Default: pieces of 1000 bases.
     #[serde(default)]
     pieces: Pieces,
+    /// Bases of a partition, the part of the reading that is done at a time and kept when the run ends early; what comes out
+    /// is the same for every number. Only `bpe` has several. Default 256Mb.
+    #[serde(default, deserialize_with = "units::bases", skip_serializing)]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
 }
+
+/// Bases of a partition, unless the workflow says another number.
+const PARTITION: u64 = 256_000_000;
 
 /// A kind of tokenizer.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +110,7 @@ impl Stage for Config {
         if self.pieces == Pieces::Fixed(0) {
             problems.push(("pieces", "fixed is 0, expected at least 1 base".to_owned()));
         }
+        problems.extend(partition::problem(self.partition));
         problems
     }
 
@@ -104,31 +119,35 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let mut learnt = None;
         let tokenizer: Box<dyn Tokenizer> = match &self.model {
-            Model::Bpe(config) => {
-                let (bpe, from) = self.train(config, task)?;
-                learnt = Some(from);
-                Box::new(bpe)
-            }
+            Model::Bpe(_) => return partition::run(self, task),
             Model::Kmer(config) => Box::new(Kmer::new(*config)?),
             Model::Nucleotide => Box::new(Nucleotide::new()),
             Model::Hyenadna => Box::new(Nucleotide::hyena()),
             Model::File(path) => tokenizers::open(&task.file(path))?,
         };
-        let path = task.out.join(TOKENIZER);
-        std::fs::write(&path, tokenizer.to_json()).map_err(fs::error("write", &path))?;
-        let size = tokenizer.vocabulary_size();
-        let counts = learnt.as_ref().map(account).unwrap_or_default();
-        let details = json!({
-            "vocabulary_size": size,
-            "fingerprint": tokenizer.fingerprint().to_hex().to_string(),
-            "trained_on_bases": counts.bases_out,
-            "trained_on": learnt.as_ref().map(ToString::to_string),
-        });
-        let from = learnt.map_or_else(String::new, |learnt| format!(" {learnt}"));
-        Ok(Outcome { counts, details, summary: format!("{size} tokens{from}"), ..Outcome::default() })
+        outcome(task, tokenizer.as_ref(), None)
     }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        matches!(self.model, Model::Bpe(_)).then_some(self)
+    }
+}
+
+/// Writes the tokenizer and says what it is.
+fn outcome(task: &Task, tokenizer: &dyn Tokenizer, learnt: Option<&Learnt>) -> Result<Outcome, Error> {
+    let path = task.out.join(TOKENIZER);
+    std::fs::write(&path, tokenizer.to_json()).map_err(fs::error("write", &path))?;
+    let size = tokenizer.vocabulary_size();
+    let counts = learnt.map(account).unwrap_or_default();
+    let details = json!({
+        "vocabulary_size": size,
+        "fingerprint": tokenizer.fingerprint().to_hex().to_string(),
+        "trained_on_bases": counts.bases_out,
+        "trained_on": learnt.map(ToString::to_string),
+    });
+    let from = learnt.map_or_else(String::new, |learnt| format!(" {learnt}"));
+    Ok(Outcome { counts, details, summary: format!("{size} tokens{from}"), ..Outcome::default() })
 }
 
 /// What was read, learnt from and left out.
@@ -138,59 +157,151 @@ fn account(learnt: &Learnt) -> Counts {
     counts
 }
 
-impl Config {
-    fn train(&self, config: &BpeConfig, task: &Task) -> Result<(tokenizers::bpe::Bpe, Learnt), Error> {
-        let input = task.input_of("from", &["split", "chunk", "decontaminate"])?;
-        let chunks = has_windows(input);
-        if chunks != (self.pieces == Pieces::Chunks) {
-            let reason = "`chunks` takes a chunk stage, `fixed` and `contig` take a split stage".to_owned();
-            return Err(Error::Config { key: "pieces", reason });
-        }
-        let mut trainer = Trainer::new(config.clone())?;
-        let mut account = Account::default();
-        let total = input.manifest.details["splits"]["train"]["bases"].as_u64().filter(|_| !chunks);
+/// Whether it is learnt from: the forward strand of the training split.
+fn is_training(stretch: &Stretch) -> bool {
+    stretch.split == "train" && stretch.strand == Strand::Forward
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        let mut bounds = Bounds::new(self.size());
+        for_each_stretch::<Error>(&stretches(self.input(task)?), |stretch| {
+            bounds.push(if is_training(&stretch) { stretch.interval.len() } else { 0 });
+            Ok(())
+        })?;
+        Ok(bounds.finish())
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(PARTITION)
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        let Model::Bpe(learning) = &self.model else {
+            return Err(Error::Config { key: "model", reason: "only `bpe` is learnt".to_owned() });
+        };
+        let input = self.input(task)?;
+        let mut bases = 0;
+        for_each_stretch::<Error>(&stretches(input), |stretch| {
+            bases += if is_training(&stretch) { stretch.interval.len() } else { 0 };
+            Ok(())
+        })?;
+        let sequence = task.referenced(input, "sequence")?;
+        Ok(Box::new(Ready { config: self, learning, task, input, sequence, bases }))
+    }
+}
+
+/// The table of what may be learnt from.
+fn stretches(input: &Artifact) -> PathBuf {
+    input.path(if has_windows(input) { WINDOWS } else { INTERVALS })
+}
+
+/// What every partition needs; the items are the rows of the table of intervals or windows.
+struct Ready<'a> {
+    config: &'a Config,
+    learning: &'a BpeConfig,
+    task: &'a Task<'a>,
+    input: &'a Artifact,
+    sequence: Artifact,
+    /// Bases of the training split.
+    bases: u64,
+}
+
+/// What a partition says of itself; what it picked lies in a file of sequence, as if it were one record.
+#[derive(Debug, Serialize, Deserialize)]
+struct Picked {
+    part: Part,
+    account: Account,
+}
+
+impl Work for Ready<'_> {
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let (mut trainer, mut account) = (self.trainer()?, Account::default());
         let mut told = 0;
-        self.read_pieces(task, input, config.soft_masked != SoftMasked::Keep, |piece| {
+        self.read_pieces(task, partition, |piece| {
             account.push(&mut trainer, piece);
             if account.pushed() - told >= PROGRESS_BASES {
                 told = account.pushed();
-                task.progress(told, total, Unit::Bases);
+                task.progress(told, Some(self.bases), Unit::Bases);
             }
         })?;
-        let learnt = account.learnt(config, &trainer)?;
-        let mut progress = |done, total| task.progress(done, Some(total), Unit::Items);
-        let bpe = trainer.finish(task.threads, &mut progress, task.stop).map_err(|error| match error {
+        let mut writer = SequenceWriter::create(task.out, 0)?;
+        let (part, blocks) = trainer.part(BLOCK_BASES);
+        for (start, block) in (0..).step_by(BLOCK_BASES).zip(blocks) {
+            writer.push(0, start, &block)?;
+        }
+        writer.finish()?;
+        Ok(Made { account: to_json(&Picked { part, account }), bases: account.pushed(), seconds: Vec::new() })
+    }
+
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let (mut trainer, mut account) = (self.trainer()?, Account::default());
+        for kept in made {
+            let kept = kept?;
+            let picked: Picked = kept.account()?;
+            let mut reader = SequenceReader::open_file(kept.folder(), 0);
+            let blocks = std::iter::from_fn(|| reader.next_block().transpose());
+            trainer.append(picked.part, blocks.map(|block| block.map(|block| block.bases)))?;
+            account.add(picked.account);
+            self.task.check()?;
+        }
+        let learnt = account.learnt(self.learning, &trainer)?;
+        let mut progress = |done, total| self.task.progress(done, Some(total), Unit::Items);
+        let bpe = trainer.finish(self.task.threads, &mut progress, self.task.stop);
+        let bpe = bpe.map_err(|error| match error {
             tokenizers::Error::Stopped => Error::Interrupted,
             error => error.into(),
         })?;
-        Ok((bpe, learnt))
+        outcome(self.task, &bpe, Some(&learnt))
+    }
+}
+
+impl Ready<'_> {
+    fn trainer(&self) -> Result<Trainer, Error> {
+        let mut trainer = Trainer::new(self.learning.clone())?;
+        trainer.expect(self.bases);
+        Ok(trainer)
     }
 
-    /// Hands out the forward strand of the training split, piece by piece.
+    /// Hands out what there is to learn from in a partition, piece by piece.
     fn read_pieces(
         &self,
         task: &Task,
-        input: &Artifact,
-        masked: bool,
+        partition: Partition,
         mut push: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
-        let sequence = task.referenced(input, "sequence")?;
-        let mut reader = SequenceReader::open(&sequence.path(SEQUENCE))?;
-        let table = if has_windows(input) { WINDOWS } else { INTERVALS };
-        let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
+        let mut rows = Vec::new();
+        for_each_stretch_of::<Error>(&stretches(self.input), partition.start..partition.end, |stretch| {
+            rows.extend(Some(stretch).filter(is_training));
+            Ok(())
+        })?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let mut reader = SequenceReader::open_at(&self.sequence, first.record, first.interval.start)?;
+        let masked = self.learning.soft_masked != SoftMasked::Keep;
+        let masks = if masked { read_masks(&self.sequence, first.record..=last.record)? } else { Vec::new() };
         let mut bases = Vec::new();
-        for_each_stretch::<Error>(&input.path(table), |stretch| {
-            if stretch.split != "train" || stretch.strand == Strand::Reverse {
-                return Ok(());
-            }
+        for stretch in &rows {
             task.check()?;
-            for piece in self.pieces_of(stretch.interval) {
-                fetch(&mut reader, &Stretch { interval: piece, ..stretch.clone() }, &sequence, &mut bases)?;
+            for piece in self.config.pieces_of(stretch.interval) {
+                let stretch = Stretch { interval: piece, ..stretch.clone() };
+                fetch(&mut reader, &stretch, &self.sequence, &mut bases)?;
                 lower(&masks, stretch.record, piece, &mut bases);
                 push(&bases);
             }
-            Ok(())
-        })
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// What it learns from.
+    fn input<'a>(&self, task: &'a Task) -> Result<&'a Artifact, Error> {
+        let input = task.input_of("from", &["split", "chunk", "decontaminate"])?;
+        if has_windows(input) == (self.pieces == Pieces::Chunks) {
+            return Ok(input);
+        }
+        let reason = "`chunks` takes a chunk stage, `fixed` and `contig` take a split stage".to_owned();
+        Err(Error::Config { key: "pieces", reason })
     }
 
     fn pieces_of(&self, interval: Interval) -> impl Iterator<Item = Interval> {
@@ -200,11 +311,14 @@ impl Config {
     }
 }
 
-/// Soft-masked intervals of all records, ascending: 24 bytes each.
-pub(super) fn read_masks(sequence: &Artifact) -> Result<Vec<(u64, Interval)>, Error> {
+/// Soft-masked intervals of some records, ascending: 24 bytes each.
+pub(super) fn read_masks(
+    sequence: &Artifact,
+    records: impl RangeBounds<u64>,
+) -> Result<Vec<(u64, Interval)>, Error> {
     let mut masks = Vec::new();
     for_each_stretch::<Error>(&sequence.path(MASKS), |stretch| {
-        masks.push((stretch.record, stretch.interval));
+        masks.extend(records.contains(&stretch.record).then_some((stretch.record, stretch.interval)));
         Ok(())
     })?;
     Ok(masks)

@@ -186,7 +186,8 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
     scratch.ran(&[]);
     scratch.write(&LAMBDA.replace("shards: ", "rows: "));
     scratch.ran(&[]);
-    for folder in ["notes", ".staging/raw", ".partial/raw/0123", ".partial/clean/0123", ".partial/model/4567"]
+    for folder in
+        ["notes", ".staging/raw", ".partial/raw/0123", ".partial/windows/0123", ".partial/model/4567"]
     {
         fs::create_dir_all(scratch.artifact(folder)).unwrap();
         fs::write(scratch.artifact(folder).join("file"), "x").unwrap();
@@ -197,7 +198,7 @@ fn garbage_is_what_no_workflow_needs_and_nothing_else() {
         "work/flow/shards: no stage of this name",
         ".staging/raw: ",
         ".partial/raw/0123: made from other things",
-        ".partial/clean: ",
+        ".partial/windows: ",
         ".partial/model: ",
         "would be removed",
     ] {

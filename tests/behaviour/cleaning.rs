@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use genomill::sequence::complement::reverse_complement;
 use genomill::sequence::kmer::{for_each_hash, spread};
@@ -362,6 +363,54 @@ fn windows_are_deduplicated_on_their_grid() {
     scratch.ran(&[]);
     let found = places(&rows(&scratch, "once/intervals.parquet"));
     assert_eq!(found, [(0, 0, 4000), (1, 2000, 3700)]);
+}
+
+/// Does as MMseqs2 does as far as its files go: the first two sequences are alike.
+const MMSEQS: &str = r#"#!/bin/sh
+[ "$1" = version ] && { echo of tests; exit; }
+grep '>' "$2" | tr -d '>' | awk 'NR == 1 {first = $1} {print (NR == 2 ? first : $1) "\t" $1}' > "$3_cluster.tsv"
+echo "$@" > "$(dirname "$0")/asked"
+"#;
+
+#[test]
+fn families_are_what_an_installed_mmseqs_finds() {
+    let records: Vec<(&str, Vec<u8>)> =
+        ["a", "b", "c"].into_iter().zip(0..).map(|(name, seed)| (name, random(900, seed))).collect();
+    let homology = "{mmseqs: {program: ./mm, identity: 0.9, arguments: [--kmer-per-seq, \"80\"]}}";
+    let scratch = flow(
+        &format!(
+            "\n  split: {{uses: split, from: clean, test: [b], validation: [c], homology: {homology}}}\n"
+        ),
+        &records,
+    );
+    let message = stderr(&scratch.run(&[]));
+    assert!(message.contains("cannot find the program `./mm`"), "{message}");
+    let script = |text: &str| {
+        scratch.file("mm", text);
+        std::fs::set_permissions(scratch.path("mm"), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    script("#!/bin/sh\necho no index here >&2\nexit 3\n");
+    let message = stderr(&scratch.run(&[]));
+    assert!(
+        message.contains("`./mm` ended with exit status: 3") && message.contains("no index here"),
+        "{message}"
+    );
+    script(MMSEQS);
+    scratch.ran(&[]);
+    let splits: Vec<String> =
+        rows(&scratch, "split/intervals.parquet").into_iter().map(|row| row.split).collect();
+    assert_eq!(splits, ["test", "test", "validation"]);
+    let said = &manifest(&scratch, "split")["details"]["homology"];
+    assert_eq!((&said["families"], &said["mmseqs"]), (&2.into(), &"of tests".into()));
+    let asked = std::fs::read_to_string(scratch.path("asked")).unwrap();
+    assert!(
+        asked.starts_with("easy-linclust ") && asked.contains(" --min-seq-id 0.9 -c 0.8 --cov-mode 1 "),
+        "{asked}"
+    );
+    assert!(asked.ends_with(" --kmer-per-seq 80\n"), "{asked}");
+    let files: Vec<_> =
+        std::fs::read_dir(scratch.artifact("split")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files.len(), 2, "nothing of MMseqs2 is left: {files:?}");
 }
 
 #[test]

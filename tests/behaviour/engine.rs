@@ -195,7 +195,13 @@ fn a_stage_whose_time_is_up_fails_and_says_so() {
 #[test]
 fn status_lists_partitions_that_are_made_failed_or_stopped_with_their_logs() {
     let scratch = many_files();
-    scratch.write(&MANY.replace("on_bad_record: skip, ", "").replace("RAW", "1").replace("ONCE", "null"));
+    scratch.write(
+        &MANY
+            .replace("on_bad_record: skip, ", "")
+            .replace("RAW", "1")
+            .replace("ONCE", "null")
+            .replace("CLEAN", "null"),
+    );
     let task = |at: &str| scratch.command("run-task", &["raw", "--partition", at]).output().unwrap();
     let status = || String::from_utf8(scratch.command("status", &[]).output().unwrap().stdout).unwrap();
     assert!(task("0/9").status.success() && task("2").status.success());
@@ -225,7 +231,7 @@ fn status_lists_partitions_that_are_made_failed_or_stopped_with_their_logs() {
         let output = scratch.command("gc", &["--dry-run"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let other = MANY.replace("RAW", "1").replace("ONCE", "null");
+    let other = MANY.replace("RAW", "1").replace("ONCE", "null").replace("CLEAN", "null");
     let text = collected(&other);
     assert!(!text.contains(".partial"), "of other settings, but one is being made: {text}");
     drop(held);
@@ -233,7 +239,7 @@ fn status_lists_partitions_that_are_made_failed_or_stopped_with_their_logs() {
     assert!(text.contains("made from other things than a run would go on with now"), "{text}");
     assert!(scratch.ran(&[]).contains(&"raw".to_owned()));
     assert!(!scratch.artifact(".cache/tasks/raw").exists(), "the logs go with the partitions");
-    assert!(status().contains("raw    ingest     done "), "{}", status());
+    assert!(status().contains("raw      ingest     done "), "{}", status());
 }
 
 /// Some files, and what is equal or nearly so in them: bases drawn by a rule, one file a piece of another, a read of each.
@@ -257,19 +263,27 @@ const MANY: &str = "
 name: flow
 stages:
   raw:     {uses: ingest, on_bad_record: skip, sources: [{fasta: in/}, {fastq: reads.fq}, {fasta: bad.fa}], partition: RAW}
-  clean:   {uses: clean, from: raw}
+  clean:   {uses: clean, from: raw, partition: CLEAN}
   once:    {uses: dedup, from: clean, window: 500, near: {jaccard: 0.8}, partition: ONCE}
   exact:   {uses: dedup, from: clean, partition: ONCE}
+  split:   {uses: split, from: clean, unplaced: train}
+  windows: {uses: chunk, from: split, window: 64}
+  bases:   {uses: tokenizer, model: nucleotide}
+  tokens:  {uses: tokenize, from: windows, tokenizer: bases}
+  all:     {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 64}}, partition: ONCE}
+  some:    {uses: tokenizer, from: windows, pieces: chunks, model: {bpe: {vocabulary_size: 40, sample: 1500}}, partition: ONCE}
 ";
 
 #[test]
 fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
     let scratch = many_files();
     let mut whole = None;
-    for (raw, once, jobs, expected) in
-        [("null", "null", "2", (1, 1)), ("1", "1", "1", (9, 148)), ("8kB", "5kb", "2", (8, 12))]
-    {
-        scratch.write(&MANY.replace("RAW", raw).replace("ONCE", once));
+    for (raw, clean, once, jobs, expected) in [
+        ("null", "null", "null", "2", (1, 1, 1)),
+        ("1", "1", "1", "1", (9, 63, 148)),
+        ("8kB", "9kb", "5kb", "2", (8, 7, 12)),
+    ] {
+        scratch.write(&MANY.replace("RAW", raw).replace("CLEAN", clean).replace("ONCE", once));
         drop(fs::remove_dir_all(scratch.path("work")));
         // A partition of each that is made beforehand, and of which the run is none the wiser.
         let task = |stage: &str, at: u32, of: u32| {
@@ -278,33 +292,45 @@ fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
             assert!(output.status.success(), "{raw}: {}", stderr(&output));
         };
         task("raw", expected.0 - 1, expected.0);
+        scratch.ran(&["--until", "raw"]);
+        task("clean", expected.1 / 2, expected.1);
         scratch.ran(&["--until", "clean"]);
-        task("once", expected.1 / 2, expected.1);
+        task("once", expected.2 / 2, expected.2);
         let mut ran = scratch.ran(&["--jobs", jobs]);
         ran.sort();
-        assert_eq!(ran, ["exact", "once"]);
+        assert_eq!(ran, ["all", "bases", "exact", "once", "some", "split", "tokens", "windows"]);
         let manifest = |stage: &str| -> serde_json::Value {
             let text = fs::read(scratch.artifact(stage).join("manifest.json")).unwrap();
             serde_json::from_slice(&text).unwrap()
         };
-        let said = ["raw", "clean", "once", "exact"].map(manifest);
+        let said = ["raw", "clean", "once", "exact", "split", "tokens", "all", "some"].map(manifest);
         assert_eq!(said[0]["details"]["skipped"].as_array().unwrap().len(), 1);
         assert_eq!(said[2]["counts"]["other"]["near duplicates"], 1);
         assert!(said[2]["counts"]["dropped"]["exact duplicate"].as_u64().unwrap() > 5000);
-        let found = (scratch.contents(), said);
+        let learnt = |at: usize| said[at]["details"]["trained_on_bases"].as_u64().unwrap();
+        assert!(learnt(6) > 40_000 && (900..=1500).contains(&learnt(7)), "{} {}", learnt(6), learnt(7));
+        let of_bases = |path: &String| path.contains("sequence-");
+        let mut contents = scratch.contents();
+        // What is read and cleaned lies in a file for each partition that holds records; all that follows is the same.
+        let bases = contents.keys().filter(|path| of_bases(path)).count();
+        assert_eq!(bases as u32, expected.0 + expected.1, "{raw}, {clean}");
+        contents.retain(|path, _| !of_bases(path));
+        let said = said.map(|manifest| [manifest["counts"].clone(), manifest["details"].clone()]);
+        let found = (contents, said);
         let whole = whole.get_or_insert_with(|| found.clone());
-        assert_eq!(found.0, whole.0, "{raw}, {once}");
-        assert_eq!(found.1, whole.1, "manifests: {raw}, {once}");
+        assert_eq!(found.0, whole.0, "{raw}, {clean}, {once}");
+        assert_eq!(found.1, whole.1, "manifests: {raw}, {clean}, {once}");
         let left = |folder: &str| fs::read_dir(scratch.artifact(folder)).map_or(0, Iterator::count);
         assert_eq!((left(".partial"), left(".tasks"), left(".staging")), (0, 0, 0));
     }
-    assert_eq!(scratch.ran(&["--set", "raw.partition=9kB", "--set", "once.partition=1Mb"]), [""; 0]);
+    assert_eq!(scratch.ran(&["--set", "once.partition=1Mb"]), [""; 0]);
+    assert!(scratch.ran(&["--set", "clean.partition=7kb"]).contains(&"clean".to_owned()));
 }
 
 #[test]
 fn a_file_at_fault_keeps_no_other_from_being_read_and_partitions_of_another_run_are_not_taken() {
     let scratch = many_files();
-    let yaml = MANY.replace("on_bad_record: skip, ", "").replace("ONCE", "null");
+    let yaml = MANY.replace("on_bad_record: skip, ", "").replace("ONCE", "null").replace("CLEAN", "null");
     scratch.write(&yaml.replace("RAW", "1"));
     let message = stderr(&scratch.run(&[]));
     assert!(

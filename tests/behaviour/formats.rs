@@ -19,7 +19,7 @@ fn flow(sources: &str) -> String {
 
 /// The bytes of the artifact's tables.
 fn tables(scratch: &Scratch) -> [Vec<u8>; 2] {
-    ["records", "sequence"]
+    ["records", "sequence-000000000000"]
         .map(|name| std::fs::read(scratch.artifact(&format!("raw/{name}.parquet"))).unwrap())
 }
 

@@ -41,7 +41,9 @@ def ingested(folder, source):
     names = pq.read_table(raw / "records.parquet", columns=["name"])["name"].to_pylist()
     places, end = [], None
     columns = ["record", "start", "bases", "bits", "others", "small"]
-    for batch in pq.ParquetFile(raw / "sequence.parquet").iter_batches(columns=columns):
+    # Whole sources are one partition here, whose records are counted from 0.
+    (sequence,) = raw.glob("sequence-*.parquet")
+    for batch in pq.ParquetFile(sequence).iter_batches(columns=columns):
         for record, start, count, *packed in zip(*(column.to_pylist() for column in batch.columns)):
             if (record, start) != end:
                 places.append([])

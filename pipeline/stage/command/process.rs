@@ -15,7 +15,7 @@ use crate::observer::Stop;
 use crate::stage;
 
 /// The files that hold what the program printed.
-pub(super) const LOGS: [&str; 2] = ["stdout.log", "stderr.log"];
+pub(in crate::stage) const LOGS: [&str; 2] = ["stdout.log", "stderr.log"];
 
 /// How many lines of a log a failure shows.
 const LINES: usize = 20;
@@ -99,7 +99,7 @@ fn listed(found: &[String]) -> String {
 }
 
 /// A program to run.
-pub(super) struct Process<'a> {
+pub(in crate::stage) struct Process<'a> {
     /// The program and its arguments; at least the program.
     pub arguments: &'a [String],
     /// Variables beside those of genomill's own environment.

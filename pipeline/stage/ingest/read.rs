@@ -17,7 +17,7 @@ use crate::source::fastq::{self, Pairs, bare_name};
 use crate::source::input::STDIN;
 use crate::source::region::Regions;
 use crate::source::{alignment, contigs};
-use crate::stage::records::{BLOCK_BASES, RECORDS, Record, SEQUENCE, SequenceWriter, index, write_records};
+use crate::stage::records::{BLOCK_BASES, RECORDS, Record, SequenceWriter, index, write_records};
 use crate::units::Interval;
 
 /// Bad records that the manifest lists; more are only counted.
@@ -51,7 +51,7 @@ impl<'a> Ingest<'a> {
             task,
             skip: on_bad_record == OnBadRecord::Skip,
             records: Vec::new(),
-            writer: SequenceWriter::create(&task.out.join(SEQUENCE))?,
+            writer: SequenceWriter::create(task.out, 0)?,
             counts: Counts::default(),
             skipped: Vec::new(),
             skips: 0,

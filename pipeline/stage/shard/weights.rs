@@ -46,7 +46,7 @@ impl Masks {
         let sequence = task.referenced(tokens, "sequence")?;
         let records = read_records(&sequence.path(RECORDS))?.into_iter().zip(0..);
         let records = records.map(|(record, number)| ((record.source, record.name), number)).collect();
-        Ok(Self { soft_masked, intervals: read_masks(&sequence)?, records })
+        Ok(Self { soft_masked, intervals: read_masks(&sequence, ..)?, records })
     }
 
     /// What the manifest says of the weights.

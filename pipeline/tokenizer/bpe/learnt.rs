@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::train::{Config, Trainer};
 use crate::tokenizer::Error;
 
 /// Counts pieces on their way to a trainer.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Account {
     pushed: u64,
     letters: u64,
@@ -30,6 +32,12 @@ impl Account {
         let letter = |base: &&u8| matches!(base.to_ascii_uppercase(), b'A' | b'C' | b'G' | b'T');
         self.letters += piece.iter().filter(letter).count() as u64;
         trainer.push(piece);
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: Self) {
+        self.pushed += other.pushed;
+        self.letters += other.letters;
     }
 
     /// Bases pushed so far.

@@ -22,6 +22,8 @@ mod mask;
 mod places;
 mod team;
 
+pub use corpus::Part;
+
 /// The most tokens that a vocabulary may have: ids fit 16 bits.
 pub const MAX_VOCABULARY_SIZE: u32 = 65_536;
 
@@ -205,6 +207,30 @@ impl Trainer {
     /// Adds a piece: IUPAC bytes, of which lower case is soft-masked. Codes other than A, C, G and T end it and begin another.
     pub fn push(&mut self, piece: &[u8]) {
         self.corpus.push(piece);
+    }
+
+    /// Says how many bases will be pushed at most, so that a small sample of them takes little memory from the beginning.
+    pub fn expect(&mut self, bases: u64) {
+        self.corpus.expect(bases);
+    }
+
+    /// What is kept to learn from, as letters with an N wherever a piece ends, in blocks of some bytes; and what else
+    /// [`append`](Self::append) needs.
+    pub fn part(&self, bytes: usize) -> (Part, impl Iterator<Item = Vec<u8>>) {
+        (self.corpus.part(), self.corpus.blocks(bytes))
+    }
+
+    /// Takes in what another trainer, of the same configuration and expectation, keeps: what is learned is the same as if
+    /// its pieces had been pushed here.
+    ///
+    /// # Errors
+    /// The first of the blocks'; this trainer is of no use after it.
+    pub fn append<E>(
+        &mut self,
+        part: Part,
+        blocks: impl Iterator<Item = Result<Vec<u8>, E>>,
+    ) -> Result<(), E> {
+        self.corpus.append(part, blocks)
     }
 
     /// A, C, G and T to learn from: those of the sample.

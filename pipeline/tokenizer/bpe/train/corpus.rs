@@ -7,6 +7,8 @@
 //! Memory: 1 byte a base and one more for every piece; then 2 bytes for each token that is left after the first phase
 //! (about 3.4 bases) and 2 for every place of a frequent pair: at most 2 bytes a base in all, 3 where the processor has no wide registers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{SoftMasked, bytes, mask, places};
 use crate::observer::Stop;
 use crate::tokenizer::Error;
@@ -66,6 +68,14 @@ impl Learned<'_> {
     }
 }
 
+/// Of a part of the pieces: what else there is to say than the bases that it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pieces: u64,
+    seen: u64,
+    limit: u64,
+}
+
 /// Pieces as bytes: 0 to 3, and a separator before, between and after pieces.
 #[derive(Debug)]
 pub struct Corpus {
@@ -96,6 +106,41 @@ impl Corpus {
 
     pub const fn pieces(&self) -> u64 {
         self.pieces
+    }
+
+    /// Says how many bases will be pushed at most: where that is far more than may be kept, runs that will hardly be
+    /// among those kept are left out from the beginning.
+    pub fn expect(&mut self, bases: u64) {
+        self.sample.expect(bases);
+    }
+
+    /// What is kept, as letters with an N wherever a run ends, in blocks of some bytes.
+    pub fn blocks(&self, bytes: usize) -> impl Iterator<Item = Vec<u8>> {
+        let letter = |&token: &u8| b"ACGT".get(usize::from(token)).copied().unwrap_or(b'N');
+        self.tokens[1..].chunks(bytes).map(move |block| block.iter().map(letter).collect())
+    }
+
+    /// What else there is to say.
+    pub const fn part(&self) -> Part {
+        Part { pieces: self.pieces, seen: self.seen, limit: self.sample.limit }
+    }
+
+    /// Takes in what another one keeps, block by block: what comes of it is as if what the other was given had been
+    /// pushed here.
+    pub fn append<E>(
+        &mut self,
+        part: Part,
+        blocks: impl Iterator<Item = Result<Vec<u8>, E>>,
+    ) -> Result<(), E> {
+        let from = self.tokens.len();
+        for block in blocks {
+            self.tokens.extend(block?.iter().map(|&base| code(base)));
+        }
+        self.pieces += part.pieces;
+        self.seen += part.seen;
+        let bases = bases_of(&self.tokens[from..]);
+        self.sample.join(&mut self.tokens, from, bases, part.limit);
+        Ok(())
     }
 
     pub fn push(&mut self, piece: &[u8]) {
@@ -154,14 +199,43 @@ impl Sample {
         Self { most, kept: 0, limit: u64::MAX }
     }
 
+    /// As if 16 times what may be kept would come of `bases` that are pushed: so that too little is kept only where less
+    /// than a sixteenth of them are letters that are not masked out.
+    fn expect(&mut self, bases: u64) {
+        while (u128::from(self.limit) * u128::from(bases)) >> 64 > u128::from(self.most) * 16 {
+            self.lower();
+        }
+    }
+
+    fn lower(&mut self) {
+        self.limit -= (self.limit / 8).max(1);
+    }
+
+    /// Takes in the runs from `from` on, which hold `bases` and are those of another sample whose limit is `limit`.
+    fn join(&mut self, tokens: &mut Vec<u8>, from: usize, bases: u64, limit: u64) {
+        self.kept += bases;
+        if limit < self.limit {
+            self.limit = limit;
+            self.thin(tokens, 1);
+        } else if self.limit < limit {
+            self.thin(tokens, from);
+        }
+        self.settle(tokens);
+    }
+
     /// Takes in the runs from `from` on, which hold `bases`.
     fn take(&mut self, tokens: &mut Vec<u8>, from: usize, bases: u64) {
         self.kept += bases;
         if self.limit < u64::MAX {
             self.thin(tokens, from);
         }
+        self.settle(tokens);
+    }
+
+    /// Lowers the limit until no more is kept than may be.
+    fn settle(&mut self, tokens: &mut Vec<u8>) {
         while self.kept > self.most && self.limit > 0 {
-            self.limit -= (self.limit / 8).max(1);
+            self.lower();
             self.thin(tokens, 1);
         }
     }
@@ -234,6 +308,52 @@ mod tests {
         });
         let [a, b] = &mut kept;
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn parts_come_to_the_same_as_the_whole() {
+        let pieces = pieces();
+        // Without a limit, with one that some of the parts reach too, and one that is foreseen.
+        for (most, expected) in
+            [(None, None), (Some(5000), None), (Some(900), None), (Some(300), Some(20_000))]
+        {
+            let corpus = || {
+                let mut corpus = Corpus::new(SoftMasked::Keep, most);
+                expected.into_iter().for_each(|bases| corpus.expect(bases));
+                corpus
+            };
+            let push = |mut corpus: Corpus, pieces: &[Vec<u8>]| {
+                pieces.iter().for_each(|piece| corpus.push(piece));
+                corpus
+            };
+            let whole = push(corpus(), &pieces);
+            for cuts in [&[0, 400][..], &[0, 37, 38, 38, 250, 400]] {
+                let mut joined = corpus();
+                for cut in cuts.windows(2) {
+                    let part = push(corpus(), &pieces[cut[0]..cut[1]]);
+                    let blocks = part.blocks(77).map(Ok::<_, ()>);
+                    joined.append(part.part(), blocks).unwrap();
+                }
+                assert_eq!(joined.tokens, whole.tokens, "{most:?} {cuts:?}");
+                assert_eq!((joined.part(), joined.bases()), (whole.part(), whole.bases()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_that_is_foreseen_keeps_as_much() {
+        let kept = |expected: u64| {
+            let mut corpus = Corpus::new(SoftMasked::Keep, Some(300));
+            corpus.expect(expected);
+            let limit = corpus.sample.limit;
+            pieces().iter().for_each(|piece| corpus.push(piece));
+            (limit, corpus.bases())
+        };
+        let (before, without) = kept(0);
+        let (after, with) = kept(20_000);
+        assert_eq!((before, with), (u64::MAX, without));
+        // 16 times 300 of 20,000 bases, to within an eighth.
+        assert!((0.2..=0.24).contains(&(after as f64 / u64::MAX as f64)), "{after}");
     }
 
     #[test]
