@@ -25,11 +25,13 @@ stages:
   clean:   {uses: clean, from: raw}
   split:   {uses: split, from: clean, block: 5000000, validation_fraction: 0.01, test_fraction: 0.01}
   windows: {uses: chunk, from: split, window: 8192}
+  pick:    {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 16, sample: 1Mb}}}
   bpe:     {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 1024}}}
   tokens:  {uses: tokenize, from: windows, tokenizer: bpe}
   shards:  {uses: shard, from: tokens, context: 1024}
 """
-STAGES = ["raw", "clean", "split", "windows", "bpe", "tokens", "shards"]
+# `pick` is what `bpe` does in partitions: reading all bases for a sample. Learning from the sample is one job.
+STAGES = ["raw", "clean", "split", "windows", "pick", "bpe", "tokens", "shards"]
 
 
 def measure(genomill, fasta):
@@ -58,9 +60,9 @@ MEASURED = [
     (2_000_000_000, {"raw": (3.45, 500_066_131), "clean": (2.12, 500_067_171), "split": (1.38, 7_245), "windows": (0.05, 226_512), "bpe": (62.71, 69_218), "tokens": (9.34, 659_037_734), "shards": (3.51, 977_655_599)}),
 ]
 
-# Measured beside (benches/RESULTS.md): seconds by the clock of an element that has nothing to do, on two nodes; CPU seconds to join
-# the partitions of `ingest`, for a Gb; to link one of `tokenize`; bytes of memory of a base that BPE learns from.
-ELEMENT, JOIN, LINK, BPE_MEMORY = 0.28, 1.0, 0.003, 1.9
+# Measured beside (benches/RESULTS.md): seconds by the clock of an element that has nothing to do, on two nodes; CPU seconds to link
+# a partition; bytes of memory of a base that BPE learns from.
+ELEMENT, LINK, BPE_MEMORY = 0.28, 0.003, 1.9
 
 # Assumed of the cluster: cores of a node, bytes a second that a node and all nodes together can write, most elements of an array,
 # and bases that BPE learns from at most (a sample of them, as a source of its own).
@@ -68,7 +70,7 @@ CORES, NODE_WRITES, ALL_WRITE, ELEMENTS, SAMPLE = 32, 1e9, 1e11, 1000, 30e9
 
 # Bases of a partition; threads that a stage which is one job can use.
 PARTITION, THREADS = 256e6, {"split": 8, "bpe": 2, "shards": 4}
-ARRAYS = {"raw": JOIN, "tokens": 0.0}
+ARRAYS = ["raw", "clean", "pick", "tokens"]
 
 
 def costs(points=MEASURED[:2]):
@@ -95,9 +97,9 @@ def stage_seconds(stage, bases, nodes, cost):
     at_once = min(elements, nodes * CORES)
     waves = math.ceil(partitions / at_once)
     made = max(waves * (begin + cpu / partitions), written * bases / min(nodes * NODE_WRITES, ALL_WRITE))
-    joined = ARRAYS[stage] * bases / 1e9 + LINK * partitions
+    joined = LINK * partitions
     queue = ELEMENT * elements if partitions > 1 else 0.0
-    return max(made, queue) + max(joined, ARRAYS[stage] and written * bases / NODE_WRITES), partitions * begin + cpu + joined
+    return max(made, queue) + joined, partitions * begin + cpu + joined
 
 
 def plan(bases, nodes, cost):
@@ -120,7 +122,7 @@ def cut(bases, nodes, cost, piece=1e12):
     """Seconds by the clock of workflows of their own, of `piece` bases each, one to a node at a time; all write to one file system."""
     pieces = math.ceil(bases / piece)
     written = sum(written for _, _, written in cost.values()) * bases
-    each = plan(min(bases, piece), 1, {**cost, "bpe": (0.0, 0.0, 0.0)})[0]
+    each = plan(min(bases, piece), 1, {**cost, "pick": (0.0, 0.0, 0.0), "bpe": (0.0, 0.0, 0.0)})[0]
     return max(math.ceil(pieces / nodes) * each, written / ALL_WRITE)
 
 

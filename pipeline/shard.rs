@@ -25,6 +25,7 @@ pub mod writer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -176,15 +177,21 @@ pub struct Segment {
     /// One past the last token.
     pub token_end: u32,
     /// Name of the record.
-    pub record: String,
+    #[serde(serialize_with = "as_text")]
+    pub record: Arc<str>,
     /// Name of the record's source.
-    pub source: String,
+    #[serde(serialize_with = "as_text")]
+    pub source: Arc<str>,
     /// First base, on the forward strand.
     pub start: u64,
     /// One past the last base.
     pub end: u64,
     /// The strand that the tokens spell.
     pub strand: Strand,
+}
+
+fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 /// Why shards could not be written or read.

@@ -38,11 +38,11 @@ impl Genome {
     }
 
     fn is_for(&self, segment: &Segment) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == segment.source)
+        self.source.as_ref().is_none_or(|source| **source == *segment.source)
     }
 
     fn bases(&self, segment: &Segment) -> Option<&[u8]> {
-        let record = &self.bases[self.records.get(&segment.record)?.clone()];
+        let record = &self.bases[self.records.get(&*segment.record)?.clone()];
         record.get(usize::try_from(segment.start).ok()?..usize::try_from(segment.end).ok()?)
     }
 }
@@ -135,7 +135,7 @@ impl Compare<'_> {
                 if same {
                     compared.bases += bases;
                 } else {
-                    *compared.left_out.entry(segment.source.clone()).or_default() += bases;
+                    *compared.left_out.entry(segment.source.to_string()).or_default() += bases;
                 }
             }
             compared.rows += u64::from(any);
@@ -147,7 +147,7 @@ impl Compare<'_> {
     /// Whether there was something to compare with; the error says what differs.
     fn segment(&self, segment: &Segment, row: &[u32]) -> Result<bool, String> {
         let genomes = || self.genomes.iter().filter(|genome| genome.is_for(segment));
-        let Some(genome) = genomes().find(|genome| genome.records.contains_key(&segment.record)) else {
+        let Some(genome) = genomes().find(|genome| genome.records.contains_key(&*segment.record)) else {
             return match genomes().find(|genome| genome.source.is_some()) {
                 Some(genome) => {
                     Err(format!("`{}` has no record `{}`", genome.file.display(), segment.record))

@@ -311,8 +311,8 @@ fn segments_array(rows: &Lists<Segment>) -> Result<ListArray, ParquetError> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_start))),
         Arc::new(UInt32Array::from_iter_values(all().map(|s| s.token_end))),
-        Arc::new(StringArray::from_iter_values(all().map(|s| s.record.as_str()))),
-        Arc::new(StringArray::from_iter_values(all().map(|s| s.source.as_str()))),
+        Arc::new(StringArray::from_iter_values(all().map(|s| &*s.record))),
+        Arc::new(StringArray::from_iter_values(all().map(|s| &*s.source))),
         Arc::new(UInt64Array::from_iter_values(all().map(|s| s.start))),
         Arc::new(UInt64Array::from_iter_values(all().map(|s| s.end))),
         Arc::new(StringArray::from_iter_values(all().map(|s| s.strand.symbol()))),

@@ -42,7 +42,7 @@ impl Query {
 
     fn wants(&self, segment: &Segment) -> bool {
         let overlaps = |interval: Interval| interval.overlaps(segment.interval());
-        segment.record == self.record && self.interval.is_none_or(overlaps)
+        *segment.record == self.record && self.interval.is_none_or(overlaps)
     }
 }
 
@@ -110,8 +110,8 @@ impl Search<'_> {
         let (mut wanted, mut names) = (Vec::new(), BTreeSet::new());
         self.set.for_each_row(file, |row, segments| {
             for segment in segments {
-                if !names.contains(&segment.record) {
-                    names.insert(segment.record.clone());
+                if !names.contains(&*segment.record) {
+                    names.insert(segment.record.to_string());
                 }
                 if self.query.wants(&segment) {
                     wanted.push((row, segment));
@@ -139,8 +139,8 @@ impl Search<'_> {
             row,
             token_start: within(from),
             token_end: within(to),
-            record: segment.record.clone(),
-            source: segment.source.clone(),
+            record: segment.record.to_string(),
+            source: segment.source.to_string(),
             start: places[from].start.min(places[to - 1].start),
             end: places[from].end.max(places[to - 1].end),
             strand: segment.strand,

@@ -36,9 +36,16 @@ pub(crate) fn rows(layout: Layout, count: u64) -> Vec<Row> {
         let masked = |at: usize| if at < 20 { 25 } else { LossWeights::ONE };
         let mut weights: Vec<u8> = (0..61).map(masked).collect();
         weights.resize(layout.context, 0);
-        let (record, source) = ("chr1".to_owned(), "genome".to_owned());
-        let segment =
-            Segment { token_start: 0, token_end: 60, record, source, start, end, strand: Strand::Forward };
+        let (record, source) = ("chr1", "genome");
+        let segment = Segment {
+            token_start: 0,
+            token_end: 60,
+            record: record.into(),
+            source: source.into(),
+            start,
+            end,
+            strand: Strand::Forward,
+        };
         Row {
             tokens,
             padding,

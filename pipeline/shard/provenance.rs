@@ -187,12 +187,12 @@ fn list(path: &Path, batch: Result<RecordBatch, arrow::error::ArrowError>) -> Re
 fn segments(structs: &StructArray) -> Vec<Segment> {
     let u32s = |i: usize| structs.column(i).as_primitive::<UInt32Type>();
     let u64s = |i: usize| structs.column(i).as_primitive::<UInt64Type>();
-    let text = |i: usize, row: usize| structs.column(i).as_string::<i32>().value(row).to_owned();
+    let text = |i: usize, row: usize| structs.column(i).as_string::<i32>().value(row);
     let segment = |row: usize| Segment {
         token_start: u32s(0).value(row),
         token_end: u32s(1).value(row),
-        record: text(2, row),
-        source: text(3, row),
+        record: text(2, row).into(),
+        source: text(3, row).into(),
         start: u64s(4).value(row),
         end: u64s(5).value(row),
         strand: if text(6, row) == "-" { Strand::Reverse } else { Strand::Forward },

@@ -100,9 +100,9 @@ fn tally(set: &ShardSet, file: &ShardFile, tokenizer: &dyn Tokenizer) -> Result<
         tally.segments += segments.len() as u64;
         for segment in segments {
             let bases = segment.interval().len();
-            match tally.sources.get_mut(&segment.source) {
+            match tally.sources.get_mut(&*segment.source) {
                 Some(sum) => *sum += bases,
-                None => drop(tally.sources.insert(segment.source, bases)),
+                None => drop(tally.sources.insert(segment.source.to_string(), bases)),
             }
         }
         Ok(())

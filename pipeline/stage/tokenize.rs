@@ -454,9 +454,9 @@ fn columns(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// Name of the record.
-    pub record: String,
+    pub record: Arc<str>,
     /// Name of the record's source.
-    pub source: String,
+    pub source: Arc<str>,
     /// Where the window lies.
     pub interval: Interval,
     /// Which strand the tokens spell.
@@ -479,7 +479,7 @@ pub struct Stored<'a> {
 impl Stored<'_> {
     /// As one of its own.
     pub fn to_document(&self) -> Document {
-        let (record, source, tokens) = (String::new(), String::new(), Vec::new());
+        let (record, source, tokens) = (self.record.into(), self.source.into(), Vec::new());
         let mut document = Document { record, source, interval: self.interval, strand: self.strand, tokens };
         self.copy_to(&mut document);
         document
@@ -487,10 +487,12 @@ impl Stored<'_> {
 
     /// Puts it in the place of another, whose memory serves again.
     pub fn copy_to(&self, document: &mut Document) {
-        document.record.clear();
-        document.record.push_str(self.record);
-        document.source.clear();
-        document.source.push_str(self.source);
+        let names = [(&mut document.record, self.record), (&mut document.source, self.source)];
+        for (old, new) in names {
+            if &**old != new {
+                *old = new.into();
+            }
+        }
         (document.interval, document.strand) = (self.interval, self.strand);
         let ids = self.tokens.len() / self.id_bytes.max(1);
         if document.tokens.capacity() > 2 * ids {

@@ -47,7 +47,7 @@ fn sources_stand_in_the_shares_that_are_wanted() {
         for segments in provenance(&set, "train") {
             let mut here = BTreeSet::new();
             for s in segments {
-                *tokens.entry(s.source.clone()).or_default() += u64::from(s.token_end - s.token_start);
+                *tokens.entry(s.source.to_string()).or_default() += u64::from(s.token_end - s.token_start);
                 let place = (s.source, s.record, s.start, s.strand);
                 assert!(here.insert(place.clone()), "{pack}: two copies on a row: {place:?}");
                 *windows.entry(place).or_default() += 1;

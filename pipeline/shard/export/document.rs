@@ -143,8 +143,8 @@ impl<S: Sink> Walk<'_, S> {
 impl Origin {
     fn of(segment: &Segment) -> Self {
         Self {
-            record: segment.record.clone(),
-            source: segment.source.clone(),
+            record: segment.record.to_string(),
+            source: segment.source.to_string(),
             start: segment.start,
             end: segment.end,
             strand: segment.strand,
@@ -159,8 +159,8 @@ impl Origin {
         };
         joins
             && self.strand == segment.strand
-            && self.record == segment.record
-            && self.source == segment.source
+            && *self.record == *segment.record
+            && *self.source == *segment.source
     }
 
     fn extend(&mut self, segment: &Segment) {

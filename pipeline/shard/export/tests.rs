@@ -21,8 +21,8 @@ fn segment(
     Segment {
         token_start: tokens.start,
         token_end: tokens.end,
-        record: record.to_owned(),
-        source: "yeast".to_owned(),
+        record: record.into(),
+        source: "yeast".into(),
         start: bases.start,
         end: bases.end,
         strand,

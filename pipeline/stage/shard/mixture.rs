@@ -321,13 +321,13 @@ impl Draw {
     }
 
     fn count(&mut self, window: &Document, bases: u64) {
-        if !self.sources.contains_key(&window.source) {
+        if !self.sources.contains_key(&*window.source) {
             let buckets = vec![WindowCount::default(); 1 << BITS];
-            self.sources.insert(window.source.clone(), Source { buckets, ..Source::default() });
+            self.sources.insert(window.source.to_string(), Source { buckets, ..Source::default() });
         }
         let count = WindowCount { windows: 1, tokens: window.tokens.len() as u64, bases };
         let key = key(self.mixture.seed, window);
-        if let Some(source) = self.sources.get_mut(&window.source) {
+        if let Some(source) = self.sources.get_mut(&*window.source) {
             source.count(key, count);
         }
     }
@@ -367,7 +367,7 @@ impl Draw {
 
     /// How often a window is written.
     pub fn times(&self, window: &Document) -> u64 {
-        let source = self.sources.get(&window.source);
+        let source = self.sources.get(&*window.source);
         source.map_or(0, |source| source.times(key(self.mixture.seed, window)))
     }
 
@@ -435,8 +435,8 @@ mod tests {
     /// `count` windows of a source, of `tokens` tokens and four bases each.
     fn windows(source: &str, count: u64, tokens: usize) -> Vec<Document> {
         let window = |i: u64| Document {
-            record: format!("{source}-1"),
-            source: source.to_owned(),
+            record: format!("{source}-1").into(),
+            source: source.into(),
             interval: Interval::new(i * 100, (i + 1) * 100),
             strand: Strand::Forward,
             tokens: vec![0; tokens],
@@ -535,7 +535,7 @@ mod tests {
         let mixture =
             mixture(r#"{"sources": {"a": {"tokens": 3333}, "b": {"tokens": 900}}, "repeat": 3, "seed": 5}"#);
         let draw = draw(&mixture, &all).unwrap();
-        let of = |source: &str| all.iter().filter(|w| w.source == source).map(|w| draw.times(w)).collect();
+        let of = |source: &str| all.iter().filter(|w| *w.source == *source).map(|w| draw.times(w)).collect();
         let (a, b): (Vec<u64>, Vec<u64>) = (of("a"), of("b"));
         assert_eq!((a.iter().sum::<u64>(), a.iter().max()), (333, Some(&1)), "3,333 tokens are 333 windows");
         // 900 = 2 x 350 + 200, and 28 windows have 196 tokens.

@@ -51,6 +51,15 @@ struct Piece {
     segments: Vec<Segment>,
 }
 
+impl Piece {
+    /// Takes what the row holds, and its memory, for its own.
+    fn swap_with(&mut self, row: &mut Row) {
+        std::mem::swap(&mut self.tokens, &mut row.tokens);
+        std::mem::swap(&mut self.weights, &mut row.weights);
+        std::mem::swap(&mut self.segments, &mut row.segments);
+    }
+}
+
 /// Makes rows of windows and hands them out in an order that depends on the windows alone.
 pub struct Packer<'a, F> {
     tokenizer: &'a dyn Tokenizer,
@@ -81,10 +90,16 @@ impl<'a, F: FnMut(&mut Row) -> Result<(), Error>> Packer<'a, F> {
     /// Packs a window, whose tokens stand for so many `bases`; `weights` has a byte for each of its tokens, or is empty when
     /// rows have none.
     pub fn push(&mut self, document: &Document, bases: u64, weights: &[u8]) -> Result<(), Error> {
-        let room =
-            if self.pack == Pack::Concat { self.context - self.row.tokens.len() } else { self.context };
-        let cut = Cut::new(self.tokenizer, self.context, document, bases, weights, &mut self.spare);
-        for piece in cut.pieces(self.around, room) {
+        let around = [self.around.begin, self.around.end, self.around.separator];
+        if document.tokens.is_empty() && around == [None; 3] {
+            return Ok(());
+        }
+        let mut cut = Cut::new(self.tokenizer, self.context, document, bases, weights, &mut self.spare);
+        if self.pack == Pack::Concat {
+            // The row is filled where it lies.
+            cut.go_on(&mut self.row);
+        }
+        for piece in cut.pieces(self.around) {
             match self.pack {
                 Pack::Concat => self.append(piece)?,
                 Pack::None => {
@@ -123,6 +138,9 @@ impl<'a, F: FnMut(&mut Row) -> Result<(), Error>> Packer<'a, F> {
 
     /// Appends a piece that fits; a row that is full is handed out.
     fn append(&mut self, mut piece: Piece) -> Result<(), Error> {
+        if self.row.tokens.is_empty() {
+            piece.swap_with(&mut self.row);
+        }
         let first = number(self.row.tokens.len());
         for segment in &mut piece.segments {
             segment.token_start += first;
@@ -197,7 +215,8 @@ struct Cut<'a> {
     done: Vec<Piece>,
     piece: Piece,
     spare: &'a mut Vec<Piece>,
-    room: usize,
+    /// Tokens that the piece began with.
+    before: usize,
 }
 
 impl<'a> Cut<'a> {
@@ -211,12 +230,17 @@ impl<'a> Cut<'a> {
     ) -> Self {
         let weighted = !weights.is_empty();
         let (done, piece) = (Vec::new(), spare.pop().unwrap_or_default());
-        Self { tokenizer, context, document, weights, weighted, all, bases: 0, done, piece, spare, room: 0 }
+        Self { tokenizer, context, document, weights, weighted, all, bases: 0, done, piece, spare, before: 0 }
     }
 
-    /// The pieces: `room` tokens in the first, `context` in the others, less in the last.
-    fn pieces(mut self, around: &Packing, room: usize) -> Vec<Piece> {
-        self.room = room;
+    /// Has the first piece begin with what a row holds, which is empty then.
+    fn go_on(&mut self, row: &mut Row) {
+        self.piece.swap_with(row);
+        self.before = self.piece.tokens.len();
+    }
+
+    /// The pieces, each of `context` tokens but the last.
+    fn pieces(mut self, around: &Packing) -> Vec<Piece> {
         self.special(around.begin);
         self.tokens();
         self.special(around.end);
@@ -227,10 +251,10 @@ impl<'a> Cut<'a> {
     }
 
     fn end_piece(&mut self) {
-        if !self.piece.tokens.is_empty() {
+        if self.piece.tokens.len() > self.before {
             let next = self.spare.pop().unwrap_or_default();
             self.done.push(std::mem::replace(&mut self.piece, next));
-            self.room = self.context;
+            self.before = 0;
         }
     }
 
@@ -243,7 +267,7 @@ impl<'a> Cut<'a> {
     }
 
     fn end_full_piece(&mut self) {
-        if self.piece.tokens.len() == self.room {
+        if self.piece.tokens.len() == self.context {
             self.end_piece();
         }
     }
@@ -251,7 +275,7 @@ impl<'a> Cut<'a> {
     fn tokens(&mut self) {
         let mut from = 0;
         while from < self.document.tokens.len() {
-            let to = (from + self.room - self.piece.tokens.len()).min(self.document.tokens.len());
+            let to = (from + self.context - self.piece.tokens.len()).min(self.document.tokens.len());
             let segment = self.segment(from, to);
             self.piece.segments.push(segment);
             self.piece.tokens.extend_from_slice(&self.document.tokens[from..to]);
@@ -305,7 +329,7 @@ mod tests {
         let mut tokens = Vec::new();
         tokenizer.encode_into(bases.as_bytes(), &mut tokens);
         let interval = Interval::new(start, start + bases.len() as u64);
-        Document { record: "r".to_owned(), source: "s".to_owned(), interval, strand, tokens }
+        Document { record: "r".into(), source: "s".into(), interval, strand, tokens }
     }
 
     fn around(begin: Option<u32>, end: Option<u32>, separator: Option<u32>) -> Packing {

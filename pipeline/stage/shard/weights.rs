@@ -2,6 +2,7 @@
 //! soft-masked intervals (24 bytes each) and the names of the records.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ impl LossWeight {
 pub struct Masks {
     soft_masked: u8,
     intervals: Vec<(u64, Interval)>,
-    records: HashMap<(String, String), u64>,
+    records: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
 impl Masks {
@@ -45,7 +46,8 @@ impl Masks {
         let soft_masked = weight.byte().map_err(|reason| Error::Config { key: "loss_weight", reason })?;
         let sequence = task.referenced(tokens, "sequence")?;
         let records = read_records(&sequence.path(RECORDS))?.into_iter().zip(0..);
-        let records = records.map(|(record, number)| ((record.source, record.name), number)).collect();
+        let records =
+            records.map(|(record, number)| ((record.source.into(), record.name.into()), number)).collect();
         Ok(Self { soft_masked, intervals: read_masks(&sequence, ..)?, records })
     }
 
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn tokens_weigh_what_their_bases_weigh_on_average() {
         let kmer = Kmer::new(Config { k: 4, overlapping: false }).unwrap();
-        let records = [(("s".to_owned(), "r".to_owned()), 7)].into();
+        let records = [(("s".into(), "r".into()), 7)].into();
         let mask = |start, end| (7, Interval::new(start, end));
         let masks =
             Masks { soft_masked: 25, intervals: vec![mask(0, 3), mask(12, 16), mask(17, 18)], records };
@@ -132,7 +134,7 @@ mod tests {
             (Strand::Reverse, [250, 81, 138]),
         ] {
             let interval = Interval::new(10, 22);
-            let (record, source) = ("r".to_owned(), "s".to_owned());
+            let (record, source) = ("r".into(), "s".into());
             let document = Document { record, source, interval, strand, tokens: tokens.clone() };
             let mut weights = Vec::new();
             masks.weigh(&kmer, &document, &mut weights);
