@@ -20,6 +20,9 @@ pub use place::{Meeting, Place};
 
 use std::time::Duration;
 
+/// What rank 0 announces when the others are to begin with their work.
+pub const START: &str = "start";
+
 /// Without the trainer there is no group.
 #[cfg(not(feature = "train"))]
 #[derive(Debug)]

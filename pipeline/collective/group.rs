@@ -180,6 +180,11 @@ impl Group {
         }
     }
 
+    /// Another rank than the first tells that it needs the store no more.
+    pub fn leave(&self) {
+        drop(self.store.set(&left(self.rank()), b""));
+    }
+
     /// Waits until rank 0 announces `key`: what it says of it; none where it ended without.
     pub fn follow(&self, key: &'static str) -> Result<Option<String>, Error> {
         let (heard, said) = self.hear(&[key, END])?;
@@ -192,9 +197,9 @@ impl Group {
         self.last_word(said)
     }
 
-    /// Confirms that rank 0's last word was heard; a failure where it speaks of one.
+    /// What rank 0's last word means; it was heard.
     fn last_word(&self, why: String) -> Result<(), Error> {
-        drop(self.store.set(&left(self.rank()), b""));
+        self.leave();
         let (rank, ranks) = (self.rank(), self.ranks());
         if why.is_empty() { Ok(()) } else { Err(Error::Failed { rank, ranks, failed: 0, why }) }
     }
