@@ -124,7 +124,8 @@ pub(super) fn call<T: Outcome>(function: impl FnOnce(*mut c_char, usize) -> T) -
 fn message(why: &[u8]) -> String {
     let text = String::from_utf8_lossy(why.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let line = text.lines().next().unwrap_or_default().trim();
-    let line = line.split_once("] ").filter(|(place, _)| place.starts_with('[')).map_or(line, |(_, rest)| rest);
+    let line =
+        line.split_once("] ").filter(|(place, _)| place.starts_with('[')).map_or(line, |(_, rest)| rest);
     line.split(" Exception raised from").next().unwrap_or(line).trim_end_matches('.').to_owned()
 }
 
@@ -141,7 +142,10 @@ mod tests {
     fn messages_are_one_line() {
         for (said, expected) in [
             ("", ""),
-            ("[../gloo/pair.cc:538] Connection closed by peer [127.0.0.1]:3\nmore", "Connection closed by peer [127.0.0.1]:3"),
+            (
+                "[../gloo/pair.cc:538] Connection closed by peer [127.0.0.1]:3\nmore",
+                "Connection closed by peer [127.0.0.1]:3",
+            ),
             ("it failed. Exception raised from f at x.cpp:1", "it failed"),
         ] {
             assert_eq!(message(&[said.as_bytes(), &[0, 65]].concat()), expected);

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
+use super::Error;
 use super::c10d::{
-    call, gm_all_reduce, gm_barrier, gm_broadcast, gm_group, gm_group_free, gm_reduce, gm_work_free, gm_work_wait,
-    text,
+    call, gm_all_reduce, gm_barrier, gm_broadcast, gm_group, gm_group_free, gm_reduce, gm_work_free,
+    gm_work_wait, text,
 };
 use super::place::{Meeting, Place};
 use super::store::{Store, milliseconds};
 use super::watch::{Patience, Watch};
-use super::Error;
 
 /// The most time that one operation may take; ranks that are gone are noticed sooner.
 const LONGEST: Duration = Duration::from_mins(60);
@@ -125,7 +125,11 @@ impl Group {
     pub fn share(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let own = if self.leads() { bytes } else { &[] };
         let [length] = self.sum([own.len() as f64])?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length that was one before")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a length that was one before"
+        )]
         let length = length as usize;
         let failed = |error: tch::TchError| self.failed(&error.to_string());
         let tensor = if self.leads() {
@@ -230,7 +234,9 @@ impl Group {
                 (None, lost) => Error::Lost { rank, ranks, lost, why },
             },
             // The store goes with the rank that has it.
-            None if serves_elsewhere => Error::Operation { rank, ranks, why: format!("{why}; the store is gone") },
+            None if serves_elsewhere => {
+                Error::Operation { rank, ranks, why: format!("{why}; the store is gone") }
+            }
             None => Error::Lost { rank, ranks, lost: vec![0], why },
         }
     }
@@ -384,7 +390,11 @@ mod tests {
         for ranks in [1, 2, 3] {
             let found = together(ranks, |group| {
                 let own = || Tensor::from_slice(&[group.rank() as f32 + 1.0, 10.0]);
-                let works = [group.all_reduce(own()), group.reduce(own(), ranks - 1), group.broadcast(own(), ranks - 1)];
+                let works = [
+                    group.all_reduce(own()),
+                    group.reduce(own(), ranks - 1),
+                    group.broadcast(own(), ranks - 1),
+                ];
                 let [all, one, copy] = works.map(|work| values(&work.unwrap().wait().unwrap()));
                 let sums = group.sum([1.0, group.rank() as f64]).unwrap();
                 let shared = group.share(format!("of {}", group.rank()).as_bytes()).unwrap();
@@ -438,8 +448,12 @@ mod tests {
     #[test]
     fn ranks_that_do_not_come_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let alone = Place { patience: Duration::from_millis(300), ..place(1, 3, &folder.path().join("store")) };
+        let alone =
+            Place { patience: Duration::from_millis(300), ..place(1, 3, &folder.path().join("store")) };
         let error = Group::join(alone).unwrap_err().to_string();
-        assert!(error.starts_with("rank 1 waited 300ms at `") && error.contains("` for ranks 0, 2, in vain"), "{error}");
+        assert!(
+            error.starts_with("rank 1 waited 300ms at `") && error.contains("` for ranks 0, 2, in vain"),
+            "{error}"
+        );
     }
 }

@@ -73,7 +73,9 @@ pub enum Error {
         expected: String,
     },
     /// A job whose nodes are not told.
-    #[error("no MASTER_ADDR, and no node of this job can be found by its name: set MASTER_ADDR to the machine of rank 0")]
+    #[error(
+        "no MASTER_ADDR, and no node of this job can be found by its name: set MASTER_ADDR to the machine of rank 0"
+    )]
     NoAddress,
 }
 
@@ -110,7 +112,11 @@ impl Place {
             return Err(value(names.ranks, "0", "a number above 0"));
         }
         if rank >= ranks {
-            return Err(value(names.rank, &rank.to_string(), &format!("a number below {}, {ranks}", names.ranks)));
+            return Err(value(
+                names.rank,
+                &rank.to_string(),
+                &format!("a number below {}, {ranks}", names.ranks),
+            ));
         }
         if ranks == 1 {
             return Ok(None);
@@ -169,7 +175,8 @@ fn meeting(around: Surroundings<'_>) -> Result<Meeting, Error> {
 
 /// The first node of the step, or where srun was started if no such name is known.
 fn first_node(around: Surroundings<'_>) -> Option<String> {
-    let listed = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"].into_iter().filter_map(|name| get(around, name));
+    let listed =
+        ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"].into_iter().filter_map(|name| get(around, name));
     let first = listed.map(|list| first_of(&list)).find(|host| (around.resolves)(host));
     first.or_else(|| get(around, "SLURM_LAUNCH_NODE_IPADDR"))
 }
@@ -189,7 +196,8 @@ fn port(around: Surroundings<'_>) -> Result<u16, Error> {
         return found.parse().map_err(|_| value("MASTER_PORT", &found, "a number from 0 to 65535"));
     }
     let number = |name| get(around, name).and_then(|text| text.parse::<u64>().ok());
-    let job = number("SLURM_JOB_ID").ok_or(Error::Missing { there: "MASTER_ADDR", missing: "MASTER_PORT" })?;
+    let job =
+        number("SLURM_JOB_ID").ok_or(Error::Missing { there: "MASTER_ADDR", missing: "MASTER_PORT" })?;
     let own = job.wrapping_mul(31).wrapping_add(number("SLURM_STEP_ID").unwrap_or(0));
     let port = PORTS.start + own % (PORTS.end - PORTS.start);
     Ok(u16::try_from(port).unwrap_or(u16::MAX))
@@ -223,8 +231,10 @@ mod tests {
 
     #[test]
     fn places_are_told_by_torchrun_or_by_slurm() {
-        let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")];
-        let step = [("SLURM_PROCID", "3"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7"), ("SLURM_STEP_ID", "2")];
+        let torchrun =
+            [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")];
+        let step =
+            [("SLURM_PROCID", "3"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7"), ("SLURM_STEP_ID", "2")];
         let nodes = [("SLURM_JOB_NODELIST", "gpu[07-09]"), ("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.9")];
         let in_step = [&step[..], &nodes].concat();
         let both = [&torchrun[..], &in_step].concat();
@@ -245,10 +255,11 @@ mod tests {
             let found = found.map(|place| (place.rank, place.ranks, place.meeting.to_string()));
             assert_eq!(found, expected, "{variables:?}");
         }
-        let listens = |more: &[(&str, &str)]| match find(&[&torchrun, more].concat(), &[]).unwrap().unwrap().meeting {
-            Meeting::Port { rank_0_listens, .. } => rank_0_listens,
-            Meeting::File(_) => false,
-        };
+        let listens =
+            |more: &[(&str, &str)]| match find(&[&torchrun, more].concat(), &[]).unwrap().unwrap().meeting {
+                Meeting::Port { rank_0_listens, .. } => rank_0_listens,
+                Meeting::File(_) => false,
+            };
         assert!(listens(&[]) && !listens(&[("TORCHELASTIC_USE_AGENT_STORE", "True")]));
         let here = |name, told| find(&[&torchrun[..], &[(name, told)]].concat(), &[]).unwrap().unwrap().here;
         assert_eq!(here("LOCAL_WORLD_SIZE", "4"), Some(4));

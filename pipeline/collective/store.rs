@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::c10d::{
-    call, gm_store_add, gm_store_check, gm_store_clone, gm_store_file, gm_store_free, gm_store_get, gm_store_set,
-    gm_store_tcp, text,
+    call, gm_store_add, gm_store_check, gm_store_clone, gm_store_file, gm_store_free, gm_store_get,
+    gm_store_set, gm_store_tcp, text,
 };
 use super::place::{Meeting, Place};
 
@@ -35,7 +35,9 @@ impl Store {
                 let serves = *rank_0_listens && place.rank == 0;
                 call(|why, room| {
                     // SAFETY: as above.
-                    unsafe { gm_store_tcp(host.as_ptr(), *port, serves, patience, attempt.as_ptr(), why, room) }
+                    unsafe {
+                        gm_store_tcp(host.as_ptr(), *port, serves, patience, attempt.as_ptr(), why, room)
+                    }
                 })
             }
         };

@@ -131,7 +131,8 @@ impl Patience {
         self.looked = Instant::now();
         let findings = self.beats.take().map(|before| watch.compare(&before));
         self.beats = watch.beats().ok();
-        let clear = |found: &Result<Findings, String>| found.as_ref().is_ok_and(|f| *f == Findings::default());
+        let clear =
+            |found: &Result<Findings, String>| found.as_ref().is_ok_and(|f| *f == Findings::default());
         self.beats.is_none() || findings.is_some_and(|found| !clear(&found))
     }
 }

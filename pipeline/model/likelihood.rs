@@ -136,12 +136,7 @@ pub struct Scorer<'a> {
 
 impl Scorer<'_> {
     /// Scores the first `rows` rows of `data` (at most all), and hands each row's sums to `each` in order.
-    pub fn score(
-        &self,
-        data: &dyn TokenRows,
-        rows: u64,
-        each: impl FnMut(Likelihood),
-    ) -> Result<(), Error> {
+    pub fn score(&self, data: &dyn TokenRows, rows: u64, each: impl FnMut(Likelihood)) -> Result<(), Error> {
         self.score_some(data, 0..rows, each)
     }
 

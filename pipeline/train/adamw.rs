@@ -98,12 +98,6 @@ fn unbias(beta: f64, step: u64) -> f64 {
     1.0 - beta.powf(step as f64)
 }
 
-/// The norm of all gradients together, and the factor that brings it down to `limit` where it is larger.
-pub(super) fn clip(gradients: &[Tensor], limit: Option<f64>) -> Result<(f64, f64), TchError> {
-    let norm = norm(gradients)?;
-    Ok((norm, scale(norm, limit)))
-}
-
 /// The norm of some gradients together, at least one.
 pub(super) fn norm(gradients: &[Tensor]) -> Result<f64, TchError> {
     let norms = gradients.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
@@ -123,7 +117,8 @@ mod tests {
     fn gradients_are_clipped_together() {
         let gradients = [Tensor::from_slice(&[3.0_f32, 0.0]), Tensor::from_slice(&[4.0_f32])];
         for (limit, expected) in [(None, 1.0), (Some(10.0), 1.0), (Some(1.0), 0.2)] {
-            let (norm, scale) = clip(&gradients, limit).unwrap();
+            let norm = norm(&gradients).unwrap();
+            let scale = scale(norm, limit);
             assert!((norm - 5.0).abs() < 1e-6 && (scale - expected).abs() < 1e-6, "limit {limit:?}: {scale}");
         }
     }

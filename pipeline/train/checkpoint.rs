@@ -253,7 +253,8 @@ impl State {
             let found = found.get(&key).map_or("nothing", String::as_str).to_owned();
             Difference { what: format!("configuration at `{key}`"), found, expected }
         });
-        let tokenizer = || Difference::of("tokenizer", &self.vocabulary.fingerprint, &other.vocabulary.fingerprint);
+        let tokenizer =
+            || Difference::of("tokenizer", &self.vocabulary.fingerprint, &other.vocabulary.fingerprint);
         let rows = || Difference::of("set of rows", &self.data.fingerprint, &other.data.fingerprint);
         let number = || Difference::of("number of rows", &self.data.rows, &other.data.rows);
         of_config.or_else(tokenizer).or_else(rows).or_else(number)
@@ -270,7 +271,8 @@ pub(super) struct Difference {
 
 impl Difference {
     fn of<T: PartialEq + ToString>(what: &str, found: &T, expected: &T) -> Option<Self> {
-        let differs = || Self { what: what.to_owned(), found: found.to_string(), expected: expected.to_string() };
+        let differs =
+            || Self { what: what.to_owned(), found: found.to_string(), expected: expected.to_string() };
         (found != expected).then(differs)
     }
 

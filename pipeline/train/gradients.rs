@@ -51,9 +51,8 @@ pub(super) fn over(
     workers: &Workers,
 ) -> Result<(Vec<Tensor>, Likelihood), weights::Error> {
     let parts = parts.into_iter().map(|(part, targets)| (model.share(), part, targets));
-    let compute = |(model, part, targets): (Network, Batch, Targets)| {
-        micro_batch(&model, part, &targets, objective)
-    };
+    let compute =
+        |(model, part, targets): (Network, Batch, Targets)| micro_batch(&model, part, &targets, objective);
     // As many at once as there are threads, so that only so many gradients are held beside their sum.
     let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Likelihood::default());
     while parts.peek().is_some() {

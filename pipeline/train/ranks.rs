@@ -62,7 +62,8 @@ impl<'a> Ranks<'a> {
     ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
         let mut works = Vec::new();
         for bucket in &self.buckets {
-            let parts = bucket.parameters.iter().map(|at| std::mem::replace(&mut gradients[*at], Tensor::new()));
+            let parts =
+                bucket.parameters.iter().map(|at| std::mem::replace(&mut gradients[*at], Tensor::new()));
             works.push((bucket, self.group.reduce(flat(&parts.collect::<Vec<_>>())?, bucket.owner)?));
         }
         for (bucket, work) in works {
@@ -248,7 +249,8 @@ mod tests {
         let sizes = [7_000_000, 10, 3_000_000, 3_000_000, 5, 2_000_000, 2_000_000];
         for ranks in [1, 2, 3, 9] {
             let owners = owners(&sizes, ranks);
-            let load = |rank| sizes.iter().zip(&owners).filter(|(_, o)| **o == rank).map(|(s, _)| s).sum::<i64>();
+            let load =
+                |rank| sizes.iter().zip(&owners).filter(|(_, o)| **o == rank).map(|(s, _)| s).sum::<i64>();
             let loads: Vec<i64> = (0..ranks).map(load).collect();
             let fair = (17_000_015 / i64::try_from(ranks).unwrap()).max(7_000_000);
             assert!(loads.iter().all(|load| *load <= fair + 1_000_000), "{ranks} ranks: {loads:?}");

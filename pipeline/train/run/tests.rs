@@ -66,8 +66,7 @@ fn losses(history: &[Record]) -> Vec<(u64, f64, Option<f64>)> {
 }
 
 fn tensors(checkpoint: &Path) -> [Vec<u8>; 2] {
-    ["model.safetensors", "optimizer.safetensors"]
-        .map(|name| std::fs::read(checkpoint.join(name)).unwrap())
+    ["model.safetensors", "optimizer.safetensors"].map(|name| std::fs::read(checkpoint.join(name)).unwrap())
 }
 
 #[test]
@@ -115,8 +114,7 @@ fn half_written_checkpoints_are_passed_over_and_removed() {
 fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
     let summary = train(&config(1), &rows, out.path(), 1).unwrap();
-    let refused =
-        |config: &Config, rows: &Rows| train(config, rows, out.path(), 1).unwrap_err().to_string();
+    let refused = |config: &Config, rows: &Rows| train(config, rows, out.path(), 1).unwrap_err().to_string();
     let error = refused(&config(2), &rows);
     assert!(error.ends_with("has another configuration at `schedule.steps`: 1 there, 2 here"), "{error}");
     let error = refused(&config(1), &Rows::random(11, CONTEXT, 32, 1));
@@ -150,13 +148,7 @@ fn micro_batches_change_nothing_but_memory() {
     };
     let (whole, parts) = (train(None), train(Some(3)));
     for (whole, part) in whole.history.iter().zip(&parts.history) {
-        assert!(
-            (whole.loss - part.loss).abs() < 1e-4,
-            "step {}: {} {}",
-            whole.step,
-            whole.loss,
-            part.loss
-        );
+        assert!((whole.loss - part.loss).abs() < 1e-4, "step {}: {} {}", whole.step, whole.loss, part.loss);
         assert!((whole.gradient_norm / part.gradient_norm - 1.0).abs() < 1e-3, "step {}", whole.step);
     }
 }
@@ -175,8 +167,7 @@ fn what_cannot_be_trained_is_refused() {
     let nothing = Rows(Vec::new());
     let wild = Rows::random(4, CONTEXT, 40, 5);
     let rows = Rows::random(4, CONTEXT, 32, 5);
-    let fast =
-        Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
+    let fast = Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
     let cases = [
         (config(1), &nothing, "there is no row to train on"),
         (config(1), &wild, "is outside the vocabulary of 32"),
@@ -240,10 +231,7 @@ fn tokens_count_as_their_weights_say() {
     assert!(trained(&config(3), &other).unwrap().0 == found, "weight 0 is no lesson");
     assert!(trained(&config(1), &weighed(&|_| 0)).unwrap().1[0].gradient_norm == 0.0);
     let error = trained(&config(1), &weighed(&|i| if i == 3 { 251 } else { 0 })).unwrap_err().to_string();
-    assert!(
-        error.contains("the loss weight at index 3 is the byte 251, expected at most 250"),
-        "{error}"
-    );
+    assert!(error.contains("the loss weight at index 3 is the byte 251, expected at most 250"), "{error}");
 }
 
 #[test]
@@ -337,10 +325,7 @@ fn steps_without_numbers_are_skipped_and_told_until_they_are_too_many() {
     let notes = Notes(std::sync::Mutex::default());
     let limited = Config { max_skipped_steps: 2, ..config };
     let error = run_with(&limited, &rows, &notes).unwrap_err().to_string();
-    assert!(
-        error.starts_with("step 3: the loss is NaN") && error.contains("the 2 steps before"),
-        "{error}"
-    );
+    assert!(error.starts_with("step 3: the loss is NaN") && error.contains("the 2 steps before"), "{error}");
     assert_eq!(notes.0.into_inner().unwrap().len(), 2);
 }
 
@@ -371,8 +356,7 @@ fn the_newest_checkpoints_and_the_best_one_are_kept() {
         .collect::<Vec<_>>();
     names.sort_unstable();
     assert_eq!(names, [best, 11, 12].map(|step| format!("step-{step:08}")));
-    let (state, _) =
-        checkpoint::load(&out.path().join("checkpoints").join(&names[0]), Device::Cpu).unwrap();
+    let (state, _) = checkpoint::load(&out.path().join("checkpoints").join(&names[0]), Device::Cpu).unwrap();
     assert_eq!(state.progress.best.unwrap().step, best);
 }
 
@@ -380,10 +364,7 @@ fn the_newest_checkpoints_and_the_best_one_are_kept() {
 fn documents_must_be_told_to_be_masked() {
     let rows = Rows::random(4, CONTEXT, 32, 1);
     let error = trained(&Config { document_mask: true, ..config(1) }, &rows).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "`document_mask`: the training rows do not say where documents end; pack them again"
-    );
+    assert_eq!(error, "`document_mask`: the training rows do not say where documents end; pack them again");
 }
 
 #[test]
@@ -443,8 +424,7 @@ fn peers() -> [Named; 2] {
 fn train_peer(config: &Config, out: &Path, threads: usize, step: u64) -> Result<Summary, Error> {
     let ((vocabulary, rows), stop) = (bases(), Stop::new());
     let observer = StopAt(step, &stop);
-    let data =
-        Data { rows: &rows, validation: Some(&rows), vocabulary: &vocabulary, fingerprint: "rows" };
+    let data = Data { rows: &rows, validation: Some(&rows), vocabulary: &vocabulary, fingerprint: "rows" };
     run(config, data, out, Hooks { observer: &observer, stage: "train", stop: &stop, threads })
 }
 
@@ -583,7 +563,11 @@ fn same_course(found: &[Record], expected: &[Record]) {
         };
         near(found.loss, expected.loss, "loss");
         near(found.gradient_norm, expected.gradient_norm, "norm");
-        near(found.validation_loss.unwrap_or(0.0), expected.validation_loss.unwrap_or(0.0), "validation loss");
+        near(
+            found.validation_loss.unwrap_or(0.0),
+            expected.validation_loss.unwrap_or(0.0),
+            "validation loss",
+        );
         assert_eq!((found.step, found.tokens), (expected.step, expected.tokens));
     }
 }
@@ -687,7 +671,8 @@ fn what_ranks_cannot_share_is_refused_by_all() {
     }
     let mut wild = Rows::random(10, CONTEXT, 32, 1);
     wild.0.iter_mut().for_each(|row| row[3] = 31);
-    let limited = Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
+    let limited =
+        Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
     for error in train_ranks(&limited, &wild, out.path(), 2, NEVER) {
         assert!(matches!(error, Err(Error::NotFinite { .. })), "{error:?}");
     }
