@@ -178,8 +178,8 @@ impl Group {
         }
         let began = Instant::now();
         let heard = |rank| matches!(self.store.get(&left(rank)), Ok(Some(_)) | Err(_));
-        let ends = |rank| heard(rank) || self.watch.somebody_ends().unwrap_or(true);
-        while began.elapsed() < FAREWELL && !(1..self.ranks()).all(ends) {
+        let over = || (1..self.ranks()).all(heard) || self.watch.somebody_ends().unwrap_or(true);
+        while began.elapsed() < FAREWELL && !over() {
             std::thread::sleep(LOOK);
         }
     }
