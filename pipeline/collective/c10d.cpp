@@ -3,6 +3,7 @@
 // Every function catches all exceptions. One that fails returns null or a negative number, and writes why, cut to its room
 // and ended by 0, to `why`. What is returned as a pointer is freed by the function of that name, once.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -52,6 +54,12 @@ std::chrono::milliseconds milliseconds(int64_t count) {
   return std::chrono::milliseconds(count);
 }
 
+// What c10d has to say comes back as errors; without this it also writes warnings with stack traces to stderr.
+void quieten() {
+  constexpr int errors = 2;
+  FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, errors);
+}
+
 // A client and, if `serves`, a server. `attempt` keeps apart the keys of restarts that share a server.
 StorePtr tcp_store(
     const char* host,
@@ -59,6 +67,7 @@ StorePtr tcp_store(
     bool serves,
     int64_t timeout,
     const char* attempt) {
+  quieten();
   c10d::TCPStoreOptions options;
   options.port = port;
   options.isServer = serves;
@@ -69,6 +78,7 @@ StorePtr tcp_store(
 }
 
 StorePtr file_store(const char* path, int ranks, int64_t timeout) {
+  quieten();
   auto store = c10::make_intrusive<c10d::FileStore>(path, ranks);
   store->setTimeout(milliseconds(timeout));
   return store;

@@ -62,9 +62,10 @@ pub(super) fn record(state: &State, measured: &Step, validation: Option<&Likelih
     }
 }
 
-/// The figures to show, in order.
+/// The figures to show, in order; memory is that of this process, where the system tells it.
 pub(super) fn values(record: &Record, tokens_per_second: f64, work_per_token: f64) -> Vec<(String, f64)> {
     let operations = tokens_per_second * work_per_token;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let values = [
         ("loss", Some(record.loss)),
         ("bits per base", record.bits_per_base),
@@ -74,6 +75,32 @@ pub(super) fn values(record: &Record, tokens_per_second: f64, work_per_token: f6
         ("gradient norm", Some(record.gradient_norm)),
         ("tokens/s", Some(tokens_per_second)),
         ("GFLOP/s", Some(operations / 1e9)),
+        ("memory GB", gigabytes(&status, "VmRSS:")),
+        ("peak memory GB", gigabytes(&status, "VmHWM:")),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// What Linux says of a process's memory, such as `VmHWM:   1024 kB`, where a kB is 1,024 bytes; in 10^9 bytes.
+fn gigabytes(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024.0 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_where_it_is_known() {
+        let status = "Name:\tx\nVmHWM:\t 2000000 kB\nVmRSS:\t 500000 kB\n";
+        assert_eq!(gigabytes(status, "VmHWM:"), Some(2.048));
+        assert_eq!(gigabytes(status, "VmRSS:"), Some(0.512));
+        assert_eq!((gigabytes(status, "VmPeak:"), gigabytes("VmHWM:", "VmHWM:")), (None, None));
+        let named = |values: Vec<(String, f64)>| {
+            values.into_iter().any(|(name, v)| name == "peak memory GB" && v > 0.01)
+        };
+        assert!(named(values(&Record::default(), 1.0, 1.0)) || !cfg!(target_os = "linux"));
+    }
 }

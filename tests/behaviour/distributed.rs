@@ -181,6 +181,7 @@ fn the_loss_of_rank_0_is_told_by_the_others() {
     let [(code, _), (other, said)] = disturbed(&scratch, 4, |[first, _]| first.kill().unwrap());
     assert!(code.is_none() && other == Some(1), "{said}");
     assert!(said.contains("lost rank 0 of 2: gone, or cut off ("), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
