@@ -1,4 +1,5 @@
-//! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`.
+//! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C face of
+//! its c10d.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -9,5 +10,36 @@ fn main() {
         };
         println!("cargo::rustc-link-arg=-Wl,-rpath,{beside}/libtorch/torch/lib");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+        #[cfg(feature = "train")]
+        c10d(std::path::Path::new(&lib));
     }
+}
+
+/// Compiles `pipeline/collective/c10d.cpp` against the headers that lie beside the libraries in `lib`.
+#[cfg(feature = "train")]
+fn c10d(lib: &std::path::Path) {
+    let folder = "pipeline/collective";
+    println!("cargo::rerun-if-changed={folder}/c10d.cpp");
+    println!("cargo::rerun-if-changed={folder}/gloo");
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    let beside = || lib.parent().unwrap_or(lib).to_owned();
+    let include = std::env::var_os("LIBTORCH_INCLUDE").map_or_else(beside, Into::into).join("include");
+    let header = include.join("torch/csrc/distributed/c10d/ProcessGroupGloo.hpp");
+    assert!(header.is_file(), "this libtorch has no `{}`: take one with c10d and Gloo", header.display());
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .debug(false)
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None)
+        .include(folder)
+        .include(include.join("torch/csrc/api/include"))
+        .include(include)
+        .file(format!("{folder}/c10d.cpp"))
+        .compile("genomill_c10d");
 }

@@ -27,6 +27,7 @@ mod shell;
 mod status;
 mod task;
 mod tokenizer;
+mod train;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ enum Command {
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
     /// Train the model of a workflow on the shards that are there: its stage alone
-    Train(run::TrainArguments),
+    Train(train::Arguments),
     /// Make one stage, or partitions of its work for a later run to find, here or on any machine that sees the work folder
     RunTask(run_task::Arguments),
     /// Send a workflow to a cluster as jobs, which go on without this process
@@ -178,6 +179,8 @@ enum Error {
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::tasks::Error),
     #[error(transparent)]
+    Collective(#[from] crate::collective::Error),
+    #[error(transparent)]
     Contigs(#[from] source::contigs::Error),
     #[error(transparent)]
     Fasta(#[from] source::fasta::Error),
@@ -234,7 +237,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments, remote),
         Command::Plan(arguments) => run::plan(&arguments, remote),
-        Command::Train(arguments) => run::train(&arguments, remote),
+        Command::Train(arguments) => train::train(&arguments, remote),
         Command::RunTask(arguments) => run_task::run(&arguments, remote),
         Command::Submit(arguments) => cluster::submit(&arguments, remote),
         Command::Resubmit(arguments) => cluster::resubmit(&arguments, remote),

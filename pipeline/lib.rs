@@ -3,8 +3,8 @@
 //! The rooms, from the top of the house to the ground; a room imports only rooms below it
 //! (`tests/house.rs` reads the `use crate::` lines):
 //!
-//! `cli` > `cluster` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `task` > `metric` > `loader` >
-//! `shard` > `tokenizer` > `source` > `sequence` > `remote` > `artifact` > `observer` > `units`, `fs`.
+//! `cli` > `cluster` > `workflow` > `stage` > `report` > `evaluate` > `train` > `model` > `collective` > `task` > `metric` >
+//! `loader` > `shard` > `tokenizer` > `source` > `sequence` > `remote` > `artifact` > `observer` > `units`, `fs`.
 //!
 //! Lengths are counted in bases or in tokens, sizes in bytes; a name says which. Coordinates are 0-based and
 //! half-open on the forward strand. The library never prints, never exits and never reads the environment.
@@ -12,6 +12,7 @@
 pub mod artifact;
 pub mod cli;
 pub mod cluster;
+pub mod collective;
 pub mod evaluate;
 pub mod fs;
 pub mod loader;

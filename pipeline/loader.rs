@@ -13,7 +13,7 @@ mod shuffle;
 mod stream;
 mod targets;
 
-pub use batches::{Batch, Batches, Order};
+pub use batches::{Batch, Batches, Order, Slice};
 pub use masking::{Ids, Masking, MaskingError};
 pub use random::{fraction, mix};
 pub use sampler::Sampler;

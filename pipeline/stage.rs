@@ -38,6 +38,7 @@ use self::Share::{Many, One};
 pub use self::origin::Origin;
 use self::partition::{Partition, Partitioned};
 use crate::artifact::{self, Artifact, Counts, FileEntry, Input, Part, SourceFile};
+use crate::collective::Group;
 use crate::observer::{Event, Observer, Stop, Unit};
 use crate::remote::{Address, Remote, Watch, is_address};
 use crate::{fs, shard as shards, source, tokenizer as tokenizers};
@@ -283,6 +284,8 @@ pub struct Task<'a> {
     pub observer: &'a dyn Observer,
     /// The request to stop.
     pub stop: &'a Stop,
+    /// The other processes that train along, where there are any.
+    pub group: Option<&'a Group>,
     /// Wall time of each stage when it last ran, in seconds; and [`Outcome::seconds`], by [`part`].
     pub seconds: &'a BTreeMap<String, f64>,
     /// The stages that were reused in this run.

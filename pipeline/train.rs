@@ -6,9 +6,15 @@
 #[cfg(feature = "train")]
 mod adamw;
 #[cfg(feature = "train")]
+mod begin;
+#[cfg(feature = "train")]
 pub mod checkpoint;
 pub mod config;
+#[cfg(feature = "train")]
+mod course;
 pub mod duration;
+#[cfg(feature = "train")]
+mod error;
 #[cfg(feature = "train")]
 pub mod events;
 #[cfg(feature = "train")]
@@ -16,16 +22,22 @@ pub mod export;
 #[cfg(feature = "train")]
 #[cfg(test)]
 mod golden;
+#[cfg(feature = "train")]
+mod gradients;
 mod history;
 #[cfg(feature = "train")]
 mod prediction;
+#[cfg(feature = "train")]
+mod ranks;
 #[cfg(feature = "train")]
 mod run;
 mod schedule;
 
 pub use config::{Config, ContextWarmup, Initialize, Resolved};
 pub use duration::Duration;
+#[cfg(feature = "train")]
+pub use error::Error;
 pub use history::{Record, read_history};
 #[cfg(feature = "train")]
-pub use run::{Data, Error, Hooks, Summary, run};
+pub use run::{Data, Hooks, Summary, run, run_shared};
 pub use schedule::{Decay, Schedule};

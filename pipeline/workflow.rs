@@ -28,7 +28,7 @@ mod yaml;
 use std::path::PathBuf;
 
 pub use config::{Override, Workflow};
-pub use execute::{Options, Tasks, execute, run_stage, run_task};
+pub use execute::{Options, Tasks, execute, run_along, run_stage, run_task};
 pub use plan::{Decision, Plan, Selection};
 
 use crate::{artifact, fs, remote, stage};

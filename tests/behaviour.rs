@@ -17,6 +17,9 @@ mod command_line;
 mod crash;
 #[path = "behaviour/disk.rs"]
 mod disk;
+#[cfg(feature = "train")]
+#[path = "behaviour/distributed.rs"]
+mod distributed;
 #[path = "behaviour/engine.rs"]
 mod engine;
 #[cfg(feature = "train")]

@@ -128,6 +128,7 @@ impl Opened {
             observer: &Silent,
             stop: &Stop::new(),
             remote,
+            group: None,
         };
         let sender = Sender {
             workflow: &self.workflow,

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use super::progress::{self, Style};
 use super::{Error, environment, say};
 use crate::artifact::Hashes;
+use crate::collective::Group;
 use crate::observer::{Silent, Stop};
 use crate::remote::Remote;
 use crate::units::parse_bytes;
@@ -107,6 +108,15 @@ enum Format {
 }
 
 pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
+    run_with(arguments, remote, None)
+}
+
+/// The same, where other processes work along.
+pub(super) fn run_with(
+    arguments: &RunArguments,
+    remote: &Remote,
+    group: Option<&Group>,
+) -> Result<(), Error> {
     if arguments.dry_run {
         return show_plan(&arguments.common, false, remote);
     }
@@ -125,6 +135,7 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
         observer: &journal,
         stop: &stop,
         remote,
+        group,
     };
     let result = execute(&workflow, &options);
     journal.end(&result);
@@ -135,51 +146,23 @@ pub fn run(arguments: &RunArguments, remote: &Remote) -> Result<(), Error> {
     Ok(())
 }
 
-#[derive(Debug, Args)]
-pub struct TrainArguments {
-    /// The workflow file
-    file: PathBuf,
-    /// The stage that trains; needed where there are several
-    stage: Option<String>,
-    /// Put VALUE in place of what the file says, as for `run`
-    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
-    set: Vec<Override>,
-    /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
-    work: PathBuf,
-    /// Worker threads; by default one per core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+/// What runs one stage alone.
+pub(super) fn alone(
+    stage: String,
+    (file, set, work): (&Path, &[Override], &Path),
     jobs: Option<u32>,
-    /// How to show progress on stderr
-    #[arg(long, value_enum, default_value_t = Style::Auto)]
     progress: Style,
-}
-
-/// Runs the one stage that trains, as `run --only` does.
-pub fn train(arguments: &TrainArguments, remote: &Remote) -> Result<(), Error> {
-    let TrainArguments { file, stage, set, work, jobs, progress } = arguments;
-    let workflow = Workflow::open(file, set, &environment)?;
-    let trains = workflow.stages.iter().filter(|stage| stage.kind().name == "train");
-    let trains = trains.map(|stage| stage.name.as_str()).collect::<Vec<_>>();
-    let only = match (stage, trains.as_slice()) {
-        (Some(stage), _) => stage.clone(),
-        (None, [stage]) => (*stage).to_owned(),
-        (None, []) => return Err(Error::Other(format!("no stage of `{}` uses `train`", file.display()))),
-        (None, several) => {
-            return Err(Error::Other(format!("name one of the stages that train: {}", several.join(", "))));
-        }
-    };
+) -> RunArguments {
     let common = Common {
-        file: file.clone(),
-        set: set.clone(),
-        work: work.clone(),
+        file: file.to_owned(),
+        set: set.to_vec(),
+        work: work.to_owned(),
         from: None,
         until: None,
-        only: Some(only),
+        only: Some(stage),
         force: Vec::new(),
     };
-    let (jobs, progress) = (*jobs, *progress);
-    run(&RunArguments { common, jobs, memory: None, progress, dry_run: false }, remote)
+    RunArguments { common, jobs, memory: None, progress, dry_run: false }
 }
 
 pub(super) fn threads(jobs: Option<u32>) -> usize {
@@ -247,6 +230,7 @@ fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> 
         observer: &Silent,
         stop: &Stop::new(),
         remote,
+        group: None,
     };
     let standing = plan.standing(&workflow, &options);
     let mut out = io::stdout().lock();

@@ -69,6 +69,7 @@ pub fn run(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
         observer: observer.as_ref(),
         stop: &stop,
         remote,
+        group: None,
     };
     let said = match arguments.partition.as_ref().or(arguments.share.as_ref()) {
         Some(wanted) => partitions(arguments, &workflow, &options, wanted)?,

@@ -33,6 +33,25 @@ impl Order {
     }
 }
 
+/// What one of several readers takes of each batch: rows `first..first + rows` of `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Rows of the batch.
+    pub of: usize,
+    /// The first one to read.
+    pub first: usize,
+    /// How many.
+    pub rows: usize,
+}
+
+impl Slice {
+    /// The part of `rank` of `ranks`, which differ by one row at most.
+    pub const fn of_rank(of: usize, rank: usize, ranks: usize) -> Self {
+        let first = of * rank / ranks;
+        Self { of, first, rows: of * (rank + 1) / ranks - first }
+    }
+}
+
 /// Some rows, one after the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -91,15 +110,31 @@ impl Batches {
         position: u64,
         threads: usize,
     ) -> Self {
-        assert!(batch_rows > 0, "a batch holds at least one row");
+        let whole = Slice { of: batch_rows, first: 0, rows: batch_rows };
+        Self::slices(scope, rows, order, whole, position, threads)
+    }
+
+    /// The same, where of each batch only a slice is read.
+    ///
+    /// # Panics
+    /// When the slice or the batch is empty.
+    pub fn slices<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        rows: &'env dyn TokenRows,
+        order: Order,
+        slice: Slice,
+        position: u64,
+        threads: usize,
+    ) -> Self {
+        assert!(slice.of > 0 && slice.rows > 0, "a batch holds at least one row");
         let threads = threads.max(1) as u64;
-        let stride = threads * batch_rows as u64;
+        let stride = threads * slice.of as u64;
         let start = |thread: u64| {
             let (sender, receiver) = sync_channel(AHEAD);
-            let first = position + thread * batch_rows as u64;
+            let first = position + thread * slice.of as u64 + slice.first as u64;
             scope.spawn(move || {
                 let starts = (first..).step_by(usize::try_from(stride).unwrap_or(usize::MAX));
-                let mut batches = starts.map_while(|start| read(rows, order, batch_rows, start));
+                let mut batches = starts.map_while(|start| read(rows, order, slice.rows, start));
                 batches.try_for_each(|batch| sender.send(batch))
             });
             receiver
@@ -162,6 +197,28 @@ mod tests {
         let expected = take(order, 0, 1, 20);
         for threads in [2, 3, 8] {
             assert_eq!(take(order, 0, threads, 20), expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn slices_of_all_ranks_are_the_batches() {
+        let order = Order::Shuffled(Sampler { seed: 1, len: 10, rank: 0, world: 1 });
+        let whole = take(order, 8, 1, 5);
+        let rows = Rows((0..10).map(|row| vec![row; 3]).collect());
+        for (ranks, threads) in [(1, 1), (2, 2), (3, 1), (4, 3)] {
+            let parts: Vec<Vec<Batch>> = (0..ranks)
+                .map(|rank| {
+                    let slice = Slice::of_rank(4, rank, ranks);
+                    std::thread::scope(|scope| {
+                        Batches::slices(scope, &rows, order, slice, 8, threads).take(5).collect()
+                    })
+                })
+                .collect();
+            for (at, batch) in whole.iter().enumerate() {
+                let tokens: Vec<i64> = parts.iter().flat_map(|part| part[at].tokens.clone()).collect();
+                assert_eq!(tokens, batch.tokens, "batch {at}, {ranks} ranks");
+                assert_eq!(parts[0][at].position, batch.position);
+            }
         }
     }
 

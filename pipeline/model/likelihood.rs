@@ -1,6 +1,8 @@
 //! How well a model predicts rows: nats, tokens and bases per row. Memory: one batch
 //! per thread.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -134,15 +136,20 @@ pub struct Scorer<'a> {
 
 impl Scorer<'_> {
     /// Scores the first `rows` rows of `data` (at most all), and hands each row's sums to `each` in order.
-    pub fn score(
+    pub fn score(&self, data: &dyn TokenRows, rows: u64, each: impl FnMut(Likelihood)) -> Result<(), Error> {
+        self.score_some(data, 0..rows, each)
+    }
+
+    /// The same of some rows of `data`, those that there are.
+    pub fn score_some(
         &self,
         data: &dyn TokenRows,
-        rows: u64,
+        rows: Range<u64>,
         mut each: impl FnMut(Likelihood),
     ) -> Result<(), Error> {
-        let order = Order::Sequential { rows: rows.min(data.rows()) };
+        let order = Order::Sequential { rows: rows.end.min(data.rows()) };
         std::thread::scope(|scope| {
-            let mut batches = Batches::start(scope, data, order, self.batch_rows, 0, 1);
+            let mut batches = Batches::start(scope, data, order, self.batch_rows, rows.start, 1);
             loop {
                 let parts = batches.by_ref().take(self.workers.threads()).collect::<Vec<_>>();
                 if parts.is_empty() {

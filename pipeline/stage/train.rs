@@ -103,11 +103,16 @@ impl Stage for Config {
         let hooks =
             Hooks { observer: task.observer, stage: task.stage, stop: task.stop, threads: task.threads };
         let training = self.training.clone().with_paths(|path| task.file(path));
-        let summary = train::run(&training, data, task.out, hooks).map_err(|error| match error {
-            train::Error::Stopped { .. } => Error::Interrupted,
-            error => error.into(),
-        })?;
-        Ok(outcome(input, &summary))
+        let summary =
+            train::run_shared(&training, data, task.out, hooks, task.group).map_err(|error| match error {
+                train::Error::Stopped { .. } => Error::Interrupted,
+                error => error.into(),
+            })?;
+        let mut outcome = outcome(input, &summary);
+        if let Some(group) = task.group {
+            outcome.details["ranks"] = group.ranks().into();
+        }
+        Ok(outcome)
     }
 }
 

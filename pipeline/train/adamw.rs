@@ -21,6 +21,8 @@ pub(super) struct AdamW {
     epsilon: f64,
     /// Weight decay of each parameter.
     decays: Vec<f64>,
+    /// Whether each parameter is updated here; another rank has the moments of those that are not.
+    own: Vec<bool>,
 }
 
 /// One update.
@@ -44,10 +46,17 @@ impl AdamW {
     /// With the moments of a checkpoint.
     pub(super) fn with_moments(config: &Resolved, mean: Weights, square: Weights) -> Self {
         let decays = mean.layout().iter().map(|parameter| decay(config, parameter.role)).collect();
-        Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays }
+        let own = vec![true; mean.layout().len()];
+        Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays, own }
     }
 
-    /// Updates `weights` by `gradients`.
+    /// The part of it for the parameters that are `own`, with their moments.
+    #[must_use]
+    pub(super) fn part(self, own: Vec<bool>, [mean, square]: [Weights; 2]) -> Self {
+        Self { mean, square, own, ..self }
+    }
+
+    /// Updates those of `weights` that are own by `gradients`; what stands there for others is not looked at.
     pub(super) fn update(
         &mut self,
         weights: &mut Weights,
@@ -57,6 +66,7 @@ impl AdamW {
     ) -> Result<(), TchError> {
         let moments = self.mean.tensors_mut().iter_mut().zip(self.square.tensors_mut());
         let state = weights.tensors_mut().iter_mut().zip(moments).zip(gradients).zip(&self.decays);
+        let state = state.zip(&self.own).filter(|(_, own)| **own).map(|(state, _)| state);
         let (betas, epsilon) = (self.betas, self.epsilon);
         workers.map(state.collect(), |(((weight, (mean, square)), mut gradient), decay)| {
             let _guard = tch::no_grad_guard();
@@ -88,11 +98,15 @@ fn unbias(beta: f64, step: u64) -> f64 {
     1.0 - beta.powf(step as f64)
 }
 
-/// The norm of all gradients together, and the factor that brings it down to `limit` where it is larger.
-pub(super) fn clip(gradients: &[Tensor], limit: Option<f64>) -> Result<(f64, f64), TchError> {
+/// The norm of some gradients together, at least one.
+pub(super) fn norm(gradients: &[Tensor]) -> Result<f64, TchError> {
     let norms = gradients.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
-    let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
-    Ok((norm, limit.map_or(1.0, |limit| (limit / (norm + CLIP_EPSILON)).min(1.0))))
+    Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])
+}
+
+/// The factor that brings a norm down to `limit` where it is larger.
+pub(super) fn scale(norm: f64, limit: Option<f64>) -> f64 {
+    limit.map_or(1.0, |limit| (limit / (norm + CLIP_EPSILON)).min(1.0))
 }
 
 #[cfg(test)]
@@ -103,7 +117,8 @@ mod tests {
     fn gradients_are_clipped_together() {
         let gradients = [Tensor::from_slice(&[3.0_f32, 0.0]), Tensor::from_slice(&[4.0_f32])];
         for (limit, expected) in [(None, 1.0), (Some(10.0), 1.0), (Some(1.0), 0.2)] {
-            let (norm, scale) = clip(&gradients, limit).unwrap();
+            let norm = norm(&gradients).unwrap();
+            let scale = scale(norm, limit);
             assert!((norm - 5.0).abs() < 1e-6 && (scale - expected).abs() < 1e-6, "limit {limit:?}: {scale}");
         }
     }

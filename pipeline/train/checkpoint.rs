@@ -242,15 +242,43 @@ impl State {
 
     /// Refuses the checkpoint of another run, naming the first thing that differs.
     fn check_same_run(&self, other: &Self, folder: &Path) -> Result<(), Error> {
+        self.difference(other).map_or(Ok(()), |difference| Err(difference.of_checkpoint(folder)))
+    }
+
+    /// The first thing by which this is another run.
+    pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let (found, expected) = (flat(&self.config), flat(&other.config));
-        let differing = expected.iter().find(|(key, value)| found.get(*key) != Some(*value));
-        if let Some((key, value)) = differing {
-            let there = found.get(key).map_or("nothing", String::as_str);
-            same(folder, &format!("configuration at `{key}`"), &there, &value.as_str())?;
-        }
-        same(folder, "tokenizer", &self.vocabulary.fingerprint, &other.vocabulary.fingerprint)?;
-        same(folder, "set of rows", &self.data.fingerprint, &other.data.fingerprint)?;
-        same(folder, "number of rows", &self.data.rows, &other.data.rows)
+        let differing = expected.into_iter().find(|(key, value)| found.get(key) != Some(value));
+        let of_config = differing.map(|(key, expected)| {
+            let found = found.get(&key).map_or("nothing", String::as_str).to_owned();
+            Difference { what: format!("configuration at `{key}`"), found, expected }
+        });
+        let tokenizer =
+            || Difference::of("tokenizer", &self.vocabulary.fingerprint, &other.vocabulary.fingerprint);
+        let rows = || Difference::of("set of rows", &self.data.fingerprint, &other.data.fingerprint);
+        let number = || Difference::of("number of rows", &self.data.rows, &other.data.rows);
+        of_config.or_else(tokenizer).or_else(rows).or_else(number)
+    }
+}
+
+/// By what two runs differ.
+#[derive(Debug)]
+pub(super) struct Difference {
+    pub(super) what: String,
+    pub(super) found: String,
+    pub(super) expected: String,
+}
+
+impl Difference {
+    fn of<T: PartialEq + ToString>(what: &str, found: &T, expected: &T) -> Option<Self> {
+        let differs =
+            || Self { what: what.to_owned(), found: found.to_string(), expected: expected.to_string() };
+        (found != expected).then(differs)
+    }
+
+    fn of_checkpoint(self, path: &Path) -> Error {
+        let Self { what, found, expected } = self;
+        Error::Other { path: path.to_owned(), what, found, expected }
     }
 }
 
@@ -272,11 +300,7 @@ fn flat(config: &Resolved) -> BTreeMap<String, String> {
 }
 
 fn same<T: PartialEq + ToString>(path: &Path, what: &str, found: &T, expected: &T) -> Result<(), Error> {
-    if found == expected {
-        return Ok(());
-    }
-    let (found, expected) = (found.to_string(), expected.to_string());
-    Err(Error::Other { path: path.to_owned(), what: what.to_owned(), found, expected })
+    Difference::of(what, found, expected).map_or(Ok(()), |difference| Err(difference.of_checkpoint(path)))
 }
 
 /// Writes a checkpoint of the run in `out`, then removes those that are not to be kept. Where that fails, those that
@@ -285,7 +309,7 @@ pub(super) fn save(
     out: &Path,
     state: &mut State,
     weights: &Weights,
-    optimizer: &AdamW,
+    [mean, square]: [&Weights; 2],
     tokenizer: &str,
 ) -> Result<PathBuf, Error> {
     let folder = out.join(FOLDER);
@@ -296,7 +320,7 @@ pub(super) fn save(
         .tempdir_in(&folder)
         .map_err(fs::error("create a folder in", &folder))?;
     weights::write(&part.path().join(MODEL), &[("", weights)])?;
-    weights::write(&part.path().join(OPTIMIZER), &[(MEAN, &optimizer.mean), (SQUARE, &optimizer.square)])?;
+    weights::write(&part.path().join(OPTIMIZER), &[(MEAN, mean), (SQUARE, square)])?;
     let path = part.path().join(TOKENIZER);
     std::fs::write(&path, tokenizer).map_err(fs::error("write", &path))?;
     for name in [MODEL, OPTIMIZER, TOKENIZER] {

@@ -18,6 +18,7 @@ use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
 use super::{Decision, Error, Override, Selection, Workflow, journal, with_causes};
 use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
+use crate::collective::Group;
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Fetched, Remote, Watch};
 use crate::stage::partition::{self, Partition, Partitioned, Standing, Wanted};
@@ -40,6 +41,8 @@ pub struct Options<'a> {
     pub stop: &'a Stop,
     /// The way to objects at addresses.
     pub remote: &'a Remote,
+    /// The other processes that train along, where there are any; with them nothing that fails is tried again.
+    pub group: Option<&'a Group>,
 }
 
 /// The memory of hashes of a work folder.
@@ -177,6 +180,22 @@ pub fn run_stage(
     let decision = result?;
     kept?;
     Ok(decision)
+}
+
+/// Works along with the process that makes a stage, which leads the group in `options`: takes no lock, leaves nothing. What the
+/// stage reads must be there, or come within `patience`.
+pub fn run_along(
+    workflow: &Workflow,
+    options: &Options,
+    stage: &str,
+    patience: Duration,
+) -> Result<(), Error> {
+    let entry = &workflow.stages[one(workflow, stage)?];
+    let run = Run::new(workflow, options, Vec::new());
+    let reads = patiently(&options.work, patience, || run.reads(entry))?;
+    let nowhere = options.work.join(&entry.name);
+    let folders = (nowhere.as_path(), nowhere.as_path());
+    run.with_task(entry, &reads, folders, options.threads, |task| entry.stage.run(task)).map(drop)
 }
 
 /// Between two looks for what is not there yet.
@@ -378,7 +397,8 @@ impl<'a> Run<'a> {
             self.options.observer.event(&event);
         }
         if let Decision::Run(_) = decision {
-            with_retries(entry.retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
+            let retries = self.options.group.map_or(entry.retries, |_| 0);
+            with_retries(retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
         }
         if decision == Decision::Reuse {
             self.clear_left_parts(entry)?;
@@ -567,6 +587,7 @@ impl<'a> Run<'a> {
             jobs: self.options.threads,
             observer: self.options.observer,
             stop: &stop,
+            group: self.options.group,
             seconds: &seconds,
             reused: &reused,
             workflow: &self.workflow.name,

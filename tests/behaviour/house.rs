@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{genomill, root};
 
 /// From the top of the house to the ground.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "cli",
     "cluster",
     "workflow",
@@ -14,6 +14,7 @@ const ROOMS: [&str; 20] = [
     "evaluate",
     "train",
     "model",
+    "collective",
     "task",
     "metric",
     "loader",
@@ -29,7 +30,7 @@ const ROOMS: [&str; 20] = [
 ];
 
 /// Rooms that may name tensors.
-const WITH_TENSORS: [&str; 4] = ["evaluate", "train", "model", "cli"];
+const WITH_TENSORS: [&str; 5] = ["evaluate", "train", "model", "collective", "cli"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

@@ -541,3 +541,22 @@ fn a_snakefile_has_a_rule_for_each_stage_and_makes_what_a_run_makes() {
     assert_eq!(scratch.contents(), locally(&scratch));
     assert!(stderr(&run()).contains("Nothing to be done"));
 }
+
+/// A rank on each of the two nodes, which find each other by what srun tells them.
+#[cfg(feature = "train")]
+#[test]
+fn two_nodes_train_one_model() {
+    let name = "two_nodes_train_one_model";
+    let Some(cluster) = Cluster::start(name, &[]) else { return };
+    let scratch = crate::models::trained("");
+    scratch.ran(&["--until", "shards"]);
+    let train = scratch.command("train", &["--jobs", "1", "--progress", "json", "--wait", "30 s"]);
+    let mut srun = Command::new("srun");
+    srun.current_dir(scratch.path("")).envs(cluster.variables.iter().cloned()).args(["-N2", "-n2", "-l"]);
+    let output = srun.arg(train.get_program()).args(train.get_args()).output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}{}", cluster.logs());
+    assert!(said.lines().all(|line| line.starts_with("0: ")), "only rank 0 speaks: {said}");
+    let manifest = fs::read_to_string(scratch.artifact("model/manifest.json")).unwrap();
+    assert!(manifest.contains("\"ranks\": 2"), "{manifest}");
+}

@@ -1,0 +1,106 @@
+//! The course of a run as rank 0 writes it down: its records, and the same for `TensorBoard`.
+
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::State;
+use super::events::Events;
+use super::history::{self, FILE, Record, read_history};
+use crate::fs;
+use crate::model::likelihood::Likelihood;
+
+/// What one step measured.
+pub(super) struct Step {
+    pub(super) rate: f64,
+    pub(super) norm: f64,
+    pub(super) seconds: f64,
+}
+
+/// The records so far, and where they go.
+pub(super) struct Course {
+    out: PathBuf,
+    history: Vec<Record>,
+    events: Events,
+}
+
+impl Course {
+    /// Goes on with the records in `out` up to where the run is.
+    pub(super) fn begin(out: &Path, state: &State) -> Result<Self, fs::Error> {
+        let mut history = read_history(&out.join(FILE)).unwrap_or_default();
+        history.retain(|record| record.step <= state.progress.step);
+        let events = Events::begin(out, &history, state.progress.seconds)?;
+        Ok(Self { out: out.to_owned(), history, events })
+    }
+
+    pub(super) fn add(&mut self, record: Record) -> Result<(), fs::Error> {
+        self.events.add(&self.out, &record)?;
+        self.history.push(record);
+        Ok(())
+    }
+
+    /// Writes all records, whole or not at all.
+    pub(super) fn save(&self) -> Result<(), fs::Error> {
+        history::write(&self.out.join(FILE), &self.history)
+    }
+
+    pub(super) fn into_history(self) -> Vec<Record> {
+        self.history
+    }
+}
+
+pub(super) fn record(state: &State, measured: &Step, validation: Option<&Likelihood>) -> Record {
+    let progress = &state.progress;
+    Record {
+        step: progress.step,
+        tokens: progress.tokens,
+        loss: progress.window.loss().unwrap_or(0.0),
+        bits_per_base: progress.window.bits_per_base(),
+        learning_rate: measured.rate,
+        gradient_norm: measured.norm,
+        seconds: progress.seconds,
+        validation_loss: validation.and_then(Likelihood::loss),
+        validation_bits_per_base: validation.and_then(Likelihood::bits_per_base),
+    }
+}
+
+/// The figures to show, in order; memory is that of this process, where the system tells it.
+pub(super) fn values(record: &Record, tokens_per_second: f64, work_per_token: f64) -> Vec<(String, f64)> {
+    let operations = tokens_per_second * work_per_token;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let values = [
+        ("loss", Some(record.loss)),
+        ("bits per base", record.bits_per_base),
+        ("validation loss", record.validation_loss),
+        ("validation bits per base", record.validation_bits_per_base),
+        ("learning rate", Some(record.learning_rate)),
+        ("gradient norm", Some(record.gradient_norm)),
+        ("tokens/s", Some(tokens_per_second)),
+        ("GFLOP/s", Some(operations / 1e9)),
+        ("memory GB", gigabytes(&status, "VmRSS:")),
+        ("peak memory GB", gigabytes(&status, "VmHWM:")),
+    ];
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// What Linux says of a process's memory, such as `VmHWM:   1024 kB`, where a kB is 1,024 bytes; in 10^9 bytes.
+fn gigabytes(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024.0 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_where_it_is_known() {
+        let status = "Name:\tx\nVmHWM:\t 2000000 kB\nVmRSS:\t 500000 kB\n";
+        assert_eq!(gigabytes(status, "VmHWM:"), Some(2.048));
+        assert_eq!(gigabytes(status, "VmRSS:"), Some(0.512));
+        assert_eq!((gigabytes(status, "VmPeak:"), gigabytes("VmHWM:", "VmHWM:")), (None, None));
+        let named = |values: Vec<(String, f64)>| {
+            values.into_iter().any(|(name, v)| name == "peak memory GB" && v > 0.01)
+        };
+        assert!(named(values(&Record::default(), 1.0, 1.0)) || !cfg!(target_os = "linux"));
+    }
+}

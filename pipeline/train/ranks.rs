@@ -1,0 +1,268 @@
+//! A run that several ranks share: each computes its rows of a batch, has the moments of some parameters and updates those
+//! (the first stage of ZeRO).
+//!
+//! Gradients are summed in buckets of at most [`BUCKET`] bytes, each for the rank that has its parameters; while one is
+//! under way the next one is filled. The updated parameters come back the same way. Memory beside the run's own: the
+//! gradients once more while they are summed, and on rank 0 all moments while it saves.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::adamw;
+use super::checkpoint::State;
+use super::error::Error;
+use crate::collective::{Group, Work};
+use crate::model::likelihood::Likelihood;
+use crate::model::weights::Weights;
+
+/// Bytes of a bucket; a larger parameter has one for itself.
+const BUCKET: i64 = 25 << 20;
+
+/// The ranks, and who has which parameters.
+pub(super) struct Ranks<'a> {
+    pub(super) group: &'a Group,
+    /// The shape of each parameter.
+    shapes: Vec<Vec<i64>>,
+    /// Whether each parameter is this rank's.
+    pub(super) own: Vec<bool>,
+    buckets: Vec<Bucket>,
+}
+
+/// Parameters that travel together.
+#[derive(Debug, PartialEq, Eq)]
+struct Bucket {
+    owner: usize,
+    parameters: Vec<usize>,
+}
+
+/// What rank 0 tells the others of the run.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    state: State,
+    /// Whether it goes on from a checkpoint.
+    resumed: bool,
+}
+
+impl<'a> Ranks<'a> {
+    /// Shares the parameters among the ranks, those with these weights.
+    pub(super) fn new(group: &'a Group, weights: &Weights) -> Self {
+        let shapes = weights.tensors().iter().map(Tensor::size).collect::<Vec<_>>();
+        let sizes = shapes.iter().map(|shape| shape.iter().product()).collect::<Vec<i64>>();
+        let owners = owners(&sizes, group.ranks());
+        let own = owners.iter().map(|owner| *owner == group.rank()).collect();
+        Self { group, shapes, own, buckets: buckets(&sizes, &owners) }
+    }
+
+    /// Adds up the gradients and what was measured. This rank's gradients come back whole, those of others empty; the norm
+    /// is that of all.
+    pub(super) fn reduce(
+        &self,
+        mut gradients: Vec<Tensor>,
+        measured: Likelihood,
+    ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
+        let mut works = Vec::new();
+        for bucket in &self.buckets {
+            let parts =
+                bucket.parameters.iter().map(|at| std::mem::replace(&mut gradients[*at], Tensor::new()));
+            works.push((bucket, self.group.reduce(flat(&parts.collect::<Vec<_>>())?, bucket.owner)?));
+        }
+        for (bucket, work) in works {
+            let sum = work.wait()?;
+            if bucket.owner == self.group.rank() {
+                self.each(bucket, &sum, |at, part| {
+                    gradients[at] = part;
+                    Ok(())
+                })?;
+            }
+        }
+        let own = gradients.iter().zip(&self.own).filter(|(_, own)| **own);
+        let own = own.map(|(gradient, _)| gradient.shallow_clone()).collect::<Vec<_>>();
+        let norm = if own.is_empty() { 0.0 } else { adamw::norm(&own)? };
+        let (square, measured) = self.sum(norm * norm, measured)?;
+        Ok((gradients, square.sqrt(), measured))
+    }
+
+    /// Adds up a number and what was measured.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, far below 2^53")]
+    pub(super) fn sum(&self, number: f64, measured: Likelihood) -> Result<(f64, Likelihood), Error> {
+        let Likelihood { nats, tokens, base_nats, bases } = measured;
+        let [number, nats, tokens, base_nats, bases] =
+            self.group.sum([number, nats, tokens as f64, base_nats, bases as f64])?;
+        Ok((number, Likelihood { nats, tokens: tokens as u64, base_nats, bases: bases as u64 }))
+    }
+
+    /// Gives all ranks the weights that their owners have.
+    pub(super) fn spread(&self, weights: &mut Weights) -> Result<(), Error> {
+        self.copy(weights, |bucket| bucket.owner, |_| true)
+    }
+
+    /// Gives all ranks the weights that rank 0 has.
+    pub(super) fn spread_from_0(&self, weights: &mut Weights) -> Result<(), Error> {
+        self.copy(weights, |_| 0, |_| true)
+    }
+
+    /// Gives each rank the moments that are its own, of all that rank 0 has; elsewhere those in `moments` are empty.
+    pub(super) fn scatter(&self, moments: &Weights) -> Result<Weights, Error> {
+        let mut all = self.with_room(moments, |at| self.own[at])?;
+        self.copy(&mut all, |_| 0, |bucket| bucket.owner != 0)?;
+        let own = all.tensors().iter().zip(&self.own);
+        let own = own.map(|(tensor, own)| if *own { tensor.shallow_clone() } else { Tensor::new() });
+        Ok(all.with_tensors(own.collect()))
+    }
+
+    /// Gives rank 0 all the moments of which each rank has its own; other ranks keep those.
+    pub(super) fn gather(&self, own: &Weights) -> Result<Weights, Error> {
+        let mut all = self.with_room(own, |_| self.group.leads())?;
+        self.copy(&mut all, |bucket| bucket.owner, |bucket| bucket.owner != 0)?;
+        Ok(all)
+    }
+
+    /// The same tensors, with zeros for empty ones that are wanted.
+    fn with_room(&self, tensors: &Weights, wanted: impl Fn(usize) -> bool) -> Result<Weights, Error> {
+        let room = |(at, tensor): (usize, &Tensor)| match tensor.numel() {
+            0 if wanted(at) => Tensor::f_zeros(self.shapes[at].as_slice(), (Kind::Float, Device::Cpu)),
+            _ => Ok(tensor.shallow_clone()),
+        };
+        let all = tensors.tensors().iter().enumerate().map(room).collect::<Result<_, _>>()?;
+        Ok(tensors.with_tensors(all))
+    }
+
+    /// Gives all ranks what one of them has of each wanted bucket. Who has no tensor of that size to put it in, drops it.
+    fn copy(
+        &self,
+        tensors: &mut Weights,
+        from: impl Fn(&Bucket) -> usize,
+        wanted: impl Fn(&Bucket) -> bool,
+    ) -> Result<(), Error> {
+        let mut works = Vec::new();
+        for bucket in self.buckets.iter().filter(|bucket| wanted(bucket)) {
+            let root = from(bucket);
+            let values = if root == self.group.rank() {
+                let parts = bucket.parameters.iter().map(|at| tensors.tensors()[*at].f_detach());
+                flat(&parts.collect::<Result<Vec<_>, _>>()?)?
+            } else {
+                Tensor::f_empty([self.size(bucket)], (Kind::Float, Device::Cpu))?
+            };
+            works.push((bucket, root, self.group.broadcast(values, root)?));
+        }
+        for (bucket, root, work) in works {
+            self.take(bucket, root, work, tensors)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, bucket: &Bucket, root: usize, work: Work<'_>, tensors: &mut Weights) -> Result<(), Error> {
+        let values = work.wait()?;
+        if root == self.group.rank() {
+            return Ok(());
+        }
+        self.each(bucket, &values, |at, part| {
+            let tensor = &mut tensors.tensors_mut()[at];
+            if tensor.numel() == part.numel() {
+                tch::no_grad(|| tensor.f_detach()?.f_copy_(&part)).map(drop)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Hands out the parts of a bucket's values: the number of a parameter, and its values, as a view.
+    fn each(
+        &self,
+        bucket: &Bucket,
+        values: &Tensor,
+        mut act: impl FnMut(usize, Tensor) -> Result<(), TchError>,
+    ) -> Result<(), Error> {
+        let mut first = 0;
+        for at in &bucket.parameters {
+            let shape = self.shapes[*at].as_slice();
+            let size = shape.iter().product::<i64>();
+            act(*at, values.f_narrow(0, first, size)?.f_view(shape)?)?;
+            first += size;
+        }
+        Ok(())
+    }
+
+    fn size(&self, bucket: &Bucket) -> i64 {
+        bucket.parameters.iter().map(|at| self.shapes[*at].iter().product::<i64>()).sum()
+    }
+}
+
+/// The state of rank 0's run, and whether it goes on from a checkpoint; a rank whose own run is another refuses it.
+pub(super) fn told(group: &Group, state: State, resumed: bool) -> Result<(State, bool), Error> {
+    let rank = group.rank();
+    let unclear = |error: serde_json::Error| Error::Unclear { rank, why: error.to_string() };
+    let own = Told { state, resumed };
+    let shared = group.share(&serde_json::to_vec(&own).map_err(unclear)?)?;
+    let told: Told = serde_json::from_slice(&shared).map_err(unclear)?;
+    if let Some(difference) = told.state.difference(&own.state) {
+        let (what, found, expected) = (difference.what, difference.found, difference.expected);
+        return Err(Error::OtherRun { rank, what, found, expected });
+    }
+    Ok((told.state, told.resumed))
+}
+
+/// Values one after the other.
+fn flat(tensors: &[Tensor]) -> Result<Tensor, TchError> {
+    let rows = tensors.iter().map(|tensor| tensor.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
+    Tensor::f_cat(&rows, 0)
+}
+
+/// Who has which parameter: the largest first, each to whom has the least so far.
+fn owners(sizes: &[i64], ranks: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|at| (std::cmp::Reverse(sizes[*at]), *at));
+    let (mut loads, mut owners) = (vec![0; ranks.max(1)], vec![0; sizes.len()]);
+    for at in order {
+        let least = (0..loads.len()).min_by_key(|rank| (loads[*rank], *rank)).unwrap_or(0);
+        loads[least] += sizes[at];
+        owners[at] = least;
+    }
+    owners
+}
+
+/// Each owner's parameters in turn, so that all have something to add at any time.
+fn buckets(sizes: &[i64], owners: &[usize]) -> Vec<Bucket> {
+    let (mut buckets, mut open): (Vec<Bucket>, Vec<Option<usize>>) = (Vec::new(), Vec::new());
+    open.resize(owners.iter().max().map_or(0, |last| last + 1), None);
+    let mut room = vec![0; open.len()];
+    for (at, (size, owner)) in sizes.iter().zip(owners).enumerate().rev() {
+        let bytes = size * 4;
+        match open[*owner].filter(|_| bytes <= room[*owner]) {
+            Some(bucket) => buckets[bucket].parameters.push(at),
+            None => {
+                open[*owner] = Some(buckets.len());
+                room[*owner] = BUCKET;
+                buckets.push(Bucket { owner: *owner, parameters: vec![at] });
+            }
+        }
+        room[*owner] -= bytes;
+    }
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parameter_has_one_owner_and_one_bucket() {
+        let sizes = [7_000_000, 10, 3_000_000, 3_000_000, 5, 2_000_000, 2_000_000];
+        for ranks in [1, 2, 3, 9] {
+            let owners = owners(&sizes, ranks);
+            let load =
+                |rank| sizes.iter().zip(&owners).filter(|(_, o)| **o == rank).map(|(s, _)| s).sum::<i64>();
+            let loads: Vec<i64> = (0..ranks).map(load).collect();
+            let fair = (17_000_015 / i64::try_from(ranks).unwrap()).max(7_000_000);
+            assert!(loads.iter().all(|load| *load <= fair + 1_000_000), "{ranks} ranks: {loads:?}");
+            let buckets = buckets(&sizes, &owners);
+            let mut all: Vec<usize> = buckets.iter().flat_map(|bucket| bucket.parameters.clone()).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..sizes.len()).collect::<Vec<_>>());
+            for Bucket { owner, parameters } in &buckets {
+                assert!(parameters.iter().all(|at| owners[*at] == *owner));
+                let bytes = parameters.iter().map(|at| sizes[*at] * 4).sum::<i64>();
+                assert!(bytes <= BUCKET || parameters.len() == 1, "{bytes} bytes in {parameters:?}");
+            }
+        }
+    }
+}
