@@ -27,6 +27,74 @@ fn the_report_stands_alone_and_names_every_stage() {
     loads_nothing(&html);
 }
 
+/// Four small models of which two cannot be: rows of BPE tokens are not what a HyenaDNA takes.
+#[cfg(feature = "train")]
+fn study() -> Scratch {
+    let yaml = LAMBDA
+        .replace(
+            "params: {vocabulary: 96}",
+            "matrix: {vocabulary: [32, 64], size: [olmo-300k, hyenadna-tiny-1k]}",
+        )
+        .replace("params.vocabulary", "matrix.vocabulary");
+    let scratch = Scratch::lambda();
+    scratch.write(&format!(
+        "{yaml}  model:   {{uses: train, from: shards, preset: \"${{matrix.size}}\", duration: 2e9 flops, batch_rows: 2}}\n  \
+         scores:  {{uses: evaluate, from: shards, model: model, markov_order: 2}}\n  \
+         report:  {{uses: report, from: [scores]}}\n"
+    ));
+    scratch
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn the_cells_of_a_matrix_are_a_study_and_those_that_failed_are_said() {
+    let scratch = study();
+    let output = scratch.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = |arguments: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(["compare"]).args(arguments);
+        command.output().unwrap()
+    };
+    let output = shown(&["work/flow", "--html", "study.html"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let html = std::fs::read_to_string(scratch.path("study.html")).unwrap();
+    for expected in [
+        "<section id=\"study\">",
+        "the best of 2 cells is size olmo-300k, vocabulary ",
+        "Cells that are not there.",
+        "<td>size hyenadna-tiny-1k, vocabulary 32</td><td class=\"wide\">`model@size=hyenadna-tiny-1k,vocabulary=32` failed: ",
+        "Bits per base, test by vocabulary.",
+    ] {
+        assert!(html.contains(expected), "no {expected} in {html}");
+    }
+    loads_nothing(&html);
+    opens_in_chromium(&scratch.path("study.html"));
+
+    scratch.ran(&["--set", "matrix.size=[olmo-300k]"]);
+    let page = scratch.artifact("report/report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("<section id=\"study\">")
+            && html.contains("Training, tokens per second by vocabulary.")
+    );
+    assert!(!html.contains("Cells that are not there.") && !html.contains("<section id=\"training\">"));
+    loads_nothing(&html);
+    opens_in_chromium(&page);
+    let refused = stderr(&shown(&["work/flow"]));
+    assert!(refused.contains("--html"), "one folder is not compared with anything: {refused}");
+}
+
+#[test]
+fn a_run_without_a_matrix_is_no_study() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&["--until", "raw"]);
+    let mut command = genomill();
+    command.current_dir(scratch.path("")).args(["compare", "work/flow", "--html", "study.html"]);
+    let refused = stderr(&command.output().unwrap());
+    assert!(refused.contains("no two cells of a matrix that are scored"), "{refused}");
+}
+
 fn loads_nothing(html: &str) {
     for load in ["src=\"http", "href=\"http", "url(http", "rel=\"stylesheet", "@import", "<script src"] {
         assert!(!html.contains(load), "the page loads something: {load}");
