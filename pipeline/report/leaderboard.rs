@@ -365,7 +365,7 @@ fn student(freedom: u32) -> f64 {
     let exact = usize::try_from(freedom).ok().and_then(|freedom| QUANTILES.get(freedom.saturating_sub(1)));
     let part = f64::from(freedom).recip();
     // Fisher's expansion, right to a thousandth from 10 on.
-    exact.copied().unwrap_or_else(|| 1.96 + part * (2.372 + part * (2.823 + part * 2.556)))
+    exact.copied().unwrap_or(1.96 + part * (2.372 + part * (2.823 + part * 2.556)))
 }
 
 /// The recipe of the model's own by which a result came about: the evaluator writes it where there is one.

@@ -328,12 +328,14 @@ pub(crate) mod tests {
             Outcome { name: "mcc, tf-0 (linear-probe)".into(), kind: Kind::Score, bases: None },
             Outcome { name: "Training, tokens per second".into(), kind: Kind::TokensPerSecond, bases: None },
             Outcome { name: "Memory to train".into(), kind: Kind::Bytes, bases: None },
+            Outcome { name: "Training, operations".into(), kind: Kind::Operations, bases: None },
         ];
         let cell = |pairs: &[(&str, &str)], bits: f64, score: Option<f64>, speed: f64| {
             let mut found = BTreeMap::from([
                 (outcomes[0].name.clone(), measured(bits, 0.003)),
                 (outcomes[2].name.clone(), Measured { value: speed, interval: None }),
                 (outcomes[3].name.clone(), Measured { value: 1e6 * speed, interval: None }),
+                (outcomes[4].name.clone(), Measured { value: 1e9 * speed, interval: None }),
             ]);
             found.extend(score.map(|score| (outcomes[1].name.clone(), measured(score, 0.05))));
             (at(pairs), found)
@@ -378,19 +380,20 @@ pub(crate) mod tests {
     #[test]
     fn a_value_is_worth_what_its_best_cell_is() {
         let study = grid();
-        let worths: Vec<(&str, &str, usize, i64)> = study
+        let worths: Vec<(&str, &str, usize, String)> = study
             .worths(0)
             .into_iter()
-            .map(|worth| (worth.axis, worth.value, worth.cell, (worth.gap.value * 1e4).round() as i64))
+            .map(|worth| (worth.axis, worth.value, worth.cell, format!("{:.4}", worth.gap.value)))
             .collect();
         let expected = [
-            ("bases", "512", 0, 70),
-            ("bases", "2048", 4, 0),
-            ("tokenizer", "nucleotide", 3, 60),
-            ("tokenizer", "bpe", 4, 0),
-            ("vocabulary", "64", 4, 0),
-            ("vocabulary", "1024", 2, 180),
+            ("bases", "512", 0, "0.0070"),
+            ("bases", "2048", 4, "0.0000"),
+            ("tokenizer", "nucleotide", 3, "0.0060"),
+            ("tokenizer", "bpe", 4, "0.0000"),
+            ("vocabulary", "64", 4, "0.0000"),
+            ("vocabulary", "1024", 2, "0.0180"),
         ];
+        let expected = expected.map(|(axis, value, cell, gap)| (axis, value, cell, gap.to_owned()));
         assert_eq!(worths, expected);
     }
 

@@ -270,9 +270,47 @@ impl PairsView {
 /// Every outcome against every axis that varies, and whether a plot leaves series out.
 fn plots(study: &Study) -> Vec<(Plot, bool)> {
     let varied: Vec<&Axis> = study.axes.iter().filter(|axis| axis.values.len() > 1).collect();
+    let judged = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.judges());
+    let by_work = judged.filter_map(|outcome| by_operations(study, outcome)).map(|plot| (plot, false));
     let drawn = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.is_drawn());
     let all = drawn.flat_map(|outcome| varied.iter().map(move |axis| (outcome, *axis)));
-    all.filter_map(|(outcome, axis)| plot(study, outcome, axis)).collect()
+    all.filter_map(|(outcome, axis)| plot(study, outcome, axis)).chain(by_work).collect()
+}
+
+/// What the cells are judged by, against the operations of their training: what compute buys.
+fn by_operations(study: &Study, outcome: usize) -> Option<Plot> {
+    let work = study.outcomes.iter().position(|of| of.kind == Kind::Operations)?;
+    let of = &study.outcomes[outcome];
+    let cells: Vec<(usize, f64, Measured)> = (0..study.cells.len())
+        .filter_map(|cell| Some((cell, study.measured(cell, work)?.value, study.measured(cell, outcome)?)))
+        .filter(|(_, operations, _)| *operations > 0.0)
+        .collect();
+    let ends = |(_, _, of): &(usize, f64, Measured)| {
+        std::iter::once(of.value).chain(of.interval.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    let (least, most) = range(cells.iter().map(|(_, operations, _)| *operations))?;
+    let (low, high) = range(cells.iter().flat_map(ends))?;
+    let x = Scale::logarithmic(&study.outcomes[work].name, least / 1.3, most * 1.3);
+    let title = format!("{} by operations", of.name);
+    let mut chart = Chart::new(&title, &of.direction(), x, Scale::linear(&of.name, low, high), 0);
+    for (cell, operations, found) in &cells {
+        if let Some([low, high]) = found.interval {
+            chart.interval(SERIES[0], *operations, (low, high));
+        }
+        let text = format!("cell {}, {}: {}", cell + 1, name(&study.cells[*cell].at), of.text(found.value));
+        chart.dots(SERIES[0], &[((*operations, found.value), text)]);
+    }
+    let caption = format!(
+        "{} by the operations of training, on a logarithmic axis; a dot is a cell. The upright axis does not begin at zero.",
+        of.name
+    );
+    Some(Plot { svg: chart.svg(), caption })
+}
+
+/// The least and the greatest number.
+fn range(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
+    let numbers = values.filter(|value| value.is_finite());
+    Some((numbers.clone().reduce(f64::min)?, numbers.reduce(f64::max)?))
 }
 
 /// The cells of one series: those that agree in all axes but that of the plot.
@@ -319,7 +357,9 @@ fn curves(study: &Study, outcome: usize, axis: &Axis) -> Vec<Curve> {
         curves[at].1.dots.push((x, found));
     }
     let mut curves: Vec<Curve> = curves.into_iter().map(|(_, curve)| curve).collect();
-    curves.iter_mut().for_each(|curve| curve.dots.sort_by_key(|(x, _)| *x));
+    for curve in &mut curves {
+        curve.dots.sort_by_key(|(x, _)| *x);
+    }
     curves
 }
 
@@ -327,9 +367,7 @@ fn draw(of: &Outcome, axis: &Axis, curves: &[Curve]) -> Option<String> {
     let ends = |(_, of): &(usize, Measured)| {
         std::iter::once(of.value).chain(of.interval.into_iter().flatten()).collect::<Vec<_>>()
     };
-    let values =
-        || curves.iter().flat_map(|curve| curve.dots.iter().flat_map(ends)).filter(|end| end.is_finite());
-    let (low, high) = (values().reduce(f64::min)?, values().reduce(f64::max)?);
+    let (low, high) = range(curves.iter().flat_map(|curve| curve.dots.iter().flat_map(ends)))?;
     let (x, places) = scale(axis);
     let named = curves.iter().any(|curve| !curve.name.is_empty());
     let rows = if named { legend_rows(curves) } else { 0 };
@@ -365,13 +403,11 @@ fn draw(of: &Outcome, axis: &Axis, curves: &[Curve]) -> Option<String> {
 
 /// An axis for the values, and where they lie on it if they are numbers far enough apart.
 fn scale(axis: &Axis) -> (Scale, Option<Vec<f64>>) {
-    match numbers(&axis.values) {
-        Some(places) => (Scale::logarithmic_at(&axis.name, &places), Some(places)),
-        None => {
-            let names = (0_u32..).map(f64::from).zip(axis.values.iter().cloned()).collect();
-            (Scale::named(&axis.name, names), None)
-        }
+    if let Some(places) = numbers(&axis.values) {
+        return (Scale::logarithmic_at(&axis.name, &places), Some(places));
     }
+    let names = (0_u32..).map(f64::from).zip(axis.values.iter().cloned()).collect();
+    (Scale::named(&axis.name, names), None)
 }
 
 /// Rows that a legend of these takes, as [`Chart`] sets it.
@@ -428,7 +464,7 @@ mod tests {
     #[test]
     fn every_outcome_is_drawn_against_every_axis_that_varies() {
         let view = StudyView::new(&grid());
-        assert_eq!(view.plots.len(), 4 * 3);
+        assert_eq!(view.plots.len(), 4 * 3 + 2);
         let by_vocabulary =
             view.plots.iter().find(|plot| plot.caption.starts_with("Bits per base, test by vocabulary"));
         let svg = &by_vocabulary.unwrap().svg;
@@ -439,6 +475,14 @@ mod tests {
         );
         assert_eq!(svg.matches("<circle class=\"dot").count(), 3 + 2, "three cells, two in the legend");
         assert!(!view.cut);
+        let by_work =
+            view.plots.iter().find(|plot| plot.caption.starts_with("Bits per base, test by the operations"));
+        let svg = &by_work.unwrap().svg;
+        assert_eq!(svg.matches("<circle class=\"dot").count(), 5);
+        assert!(
+            svg.contains("<title>cell 5, bases 2048, tokenizer bpe, vocabulary 64: 1.9440</title>"),
+            "{svg}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::train::read_history;
 #[derive(Debug, Default)]
 pub struct Cells {
     outcomes: Vec<Outcome>,
-    cells: BTreeMap<BTreeMap<String, String>, BTreeMap<String, Measured>>,
+    figures: BTreeMap<BTreeMap<String, String>, BTreeMap<String, Measured>>,
     /// The order in which they came.
     order: Vec<BTreeMap<String, String>>,
     failed: Vec<Absent>,
@@ -49,7 +49,7 @@ impl Cells {
             }
         }
         for artifact in artifacts.iter().filter(|artifact| artifact.manifest.kind == "train") {
-            let at = place(&artifact.manifest.stage).filter(|at| !self.cells.contains_key(at));
+            let at = place(&artifact.manifest.stage).filter(|at| !self.figures.contains_key(at));
             let reason = "its model is there, its scores are not".to_owned();
             self.failed.extend(at.map(|at| Absent { at, reason }));
         }
@@ -63,10 +63,10 @@ impl Cells {
 
     /// What there is to show; nothing where no matrix has two cells.
     pub fn study(mut self) -> Option<Study> {
-        let found = &mut self.cells;
+        let figures = &mut self.figures;
         let cells = self.order.into_iter().map(|at| {
-            let figures = found.remove(&at).unwrap_or_default();
-            (at, figures)
+            let found = figures.remove(&at).unwrap_or_default();
+            (at, found)
         });
         let mut outcomes = self.outcomes;
         outcomes.sort_by_key(|outcome| !outcome.kind.judges());
@@ -74,10 +74,10 @@ impl Cells {
     }
 
     fn put(&mut self, at: &BTreeMap<String, String>, outcome: Outcome, measured: Measured) {
-        if !self.cells.contains_key(at) {
+        if !self.figures.contains_key(at) {
             self.order.push(at.clone());
         }
-        self.cells.entry(at.clone()).or_default().entry(outcome.name.clone()).or_insert(measured);
+        self.figures.entry(at.clone()).or_default().entry(outcome.name.clone()).or_insert(measured);
         match self.outcomes.iter_mut().find(|other| other.name == outcome.name) {
             Some(other) => other.bases = other.bases.max(outcome.bases),
             None => self.outcomes.push(outcome),
@@ -125,7 +125,7 @@ impl Cells {
         let trained = Trained::of(model);
         let operations = trained.as_ref().zip(tokens).map(|(of, tokens)| of.per_token() * tokens);
         put("Training, operations", Kind::Operations, operations);
-        put("Memory to train, one thread, counted", Kind::Bytes, trained.and_then(|of| of.bytes()));
+        put("Memory to train, one thread, counted", Kind::Bytes, trained.map(|of| of.bytes()));
         Ok(())
     }
 }
@@ -158,9 +158,9 @@ impl Trained {
         self.shape.work_per_token(self.context as usize)
     }
 
-    fn bytes(&self) -> Option<f64> {
+    fn bytes(&self) -> f64 {
         let memory = self.shape.memory(self.context);
-        Some(memory.total(self.rows, 1, self.checkpointing) as f64)
+        memory.total(self.rows, 1, self.checkpointing) as f64
     }
 }
 
