@@ -70,6 +70,18 @@ pub struct Cell {
     pub at: BTreeMap<String, String>,
     /// What was measured, by outcome; none where it was not.
     pub values: Vec<Option<Measured>>,
+    /// Bits per base of what it was trained on, by the operations so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub course: Vec<[f64; 2]>,
+}
+
+/// What is known of a cell before the study: its figures by name of the outcome, and its course.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The figures.
+    pub figures: BTreeMap<String, Measured>,
+    /// As [`Cell::course`].
+    pub course: Vec<[f64; 2]>,
 }
 
 /// A figure and what noise allows.
@@ -163,12 +175,13 @@ impl Study {
     /// are fewer than two cells.
     pub fn new(
         outcomes: Vec<Outcome>,
-        cells: Vec<(BTreeMap<String, String>, BTreeMap<String, Measured>)>,
+        cells: Vec<(BTreeMap<String, String>, Found)>,
         failed: &[Absent],
     ) -> Option<Self> {
-        let cell = |(at, found): (_, BTreeMap<String, Measured>)| Cell {
+        let cell = |(at, found): (_, Found)| Cell {
             at,
-            values: outcomes.iter().map(|outcome| found.get(&outcome.name).copied()).collect(),
+            values: outcomes.iter().map(|outcome| found.figures.get(&outcome.name).copied()).collect(),
+            course: found.course,
         };
         let mut cells: Vec<Cell> = cells.into_iter().map(cell).collect();
         let absent = absent(&cells, failed);
@@ -338,7 +351,8 @@ pub(crate) mod tests {
                 (outcomes[4].name.clone(), Measured { value: 1e9 * speed, interval: None }),
             ]);
             found.extend(score.map(|score| (outcomes[1].name.clone(), measured(score, 0.05))));
-            (at(pairs), found)
+            let course = (1..=20).map(|i| [1e9 * f64::from(i), bits + 1.0 / f64::from(i)]).collect();
+            (at(pairs), Found { figures: found, course })
         };
         let cells = vec![
             cell(&[("tokenizer", "nucleotide"), ("bases", "2048")], 1.950, Some(0.40), 9000.0),
@@ -401,8 +415,15 @@ pub(crate) mod tests {
     fn cells_that_are_not_there_are_said_to_be_absent() {
         assert_eq!(grid().absent.len(), 1, "the one that failed");
         let outcomes = vec![Outcome { name: "bits".into(), ..Outcome::default() }];
-        let cell =
-            |pairs: &[(&str, &str)]| (at(pairs), BTreeMap::from([("bits".to_owned(), measured(1.9, 0.1))]));
+        let cell = |pairs: &[(&str, &str)]| {
+            (
+                at(pairs),
+                Found {
+                    figures: BTreeMap::from([("bits".to_owned(), measured(1.9, 0.1))]),
+                    course: Vec::new(),
+                },
+            )
+        };
         let three = [[("a", "1"), ("b", "x")], [("a", "2"), ("b", "x")], [("a", "1"), ("b", "y")]];
         let alone = [("a", "3")];
         let cells = three.iter().map(|pairs| cell(pairs)).chain([cell(&alone)]).collect::<Vec<_>>();

@@ -58,7 +58,7 @@ fn full_data_shows_every_section() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("class=\"chart\"").count(), 16 + 4 * 3 + 2);
+    assert_eq!(page.matches("class=\"chart\"").count(), 16 + 4 * 3 + 3);
 }
 
 #[test]

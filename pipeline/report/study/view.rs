@@ -274,7 +274,50 @@ fn plots(study: &Study) -> Vec<(Plot, bool)> {
     let by_work = judged.filter_map(|outcome| by_operations(study, outcome)).map(|plot| (plot, false));
     let drawn = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.is_drawn());
     let all = drawn.flat_map(|outcome| varied.iter().map(move |axis| (outcome, *axis)));
-    all.filter_map(|(outcome, axis)| plot(study, outcome, axis)).chain(by_work).collect()
+    all.filter_map(|(outcome, axis)| plot(study, outcome, axis))
+        .chain(by_work)
+        .chain(courses(study).map(|plot| (plot, false)))
+        .collect()
+}
+
+/// Where the axis of the courses ends: at what the slowest of them had come down to in a tenth of its training.
+const SETTLED: f64 = 0.1;
+
+/// The courses of the best cells by the first outcome that judges; nothing where none is known.
+fn courses(study: &Study) -> Option<Plot> {
+    let judge = study.outcomes.iter().position(|of| of.kind.judges())?;
+    let less = study.outcomes[judge].kind.less_is_better()?;
+    let mut cells: Vec<(usize, f64)> = (0..study.cells.len())
+        .filter(|&cell| study.cells[cell].course.len() > 1)
+        .filter_map(|cell| Some((cell, study.measured(cell, judge)?.value)))
+        .collect();
+    cells.sort_by(|a, b| if less { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
+    let all = cells.len();
+    cells.truncate(SERIES.len());
+    let course = |cell: usize| study.cells[cell].course.iter().filter(|[x, y]| *x > 0.0 && y.is_finite());
+    let points = || cells.iter().flat_map(|(cell, _)| course(*cell));
+    let (first, last) = range(points().map(|point| point[0]))?;
+    let (low, _) = range(points().map(|point| point[1]))?;
+    let settled = |cell: usize| {
+        let end = course(cell).last().map_or(0.0, |point| point[0]);
+        course(cell).find(|point| point[0] >= SETTLED * end).map(|point| point[1])
+    };
+    let (_, high) = range(cells.iter().filter_map(|(cell, _)| settled(*cell)))?;
+    let names: Vec<String> = cells.iter().map(|(cell, _)| format!("cell {}", cell + 1)).collect();
+    let rows = Chart::legend_rows(names.iter().map(String::as_str));
+    let x = Scale::logarithmic("Training, operations", first, last);
+    let y = Scale::linear("Bits per base in training", low, high);
+    let mut chart = Chart::new("Bits per base in training by operations", "Less is better.", x, y, rows);
+    for (((cell, _), series), name) in cells.iter().zip(SERIES).zip(&names) {
+        let line: Vec<Point> = course(*cell).map(|[x, y]| (*x, *y)).collect();
+        chart.line(series, &line).legend("line", Some(series), name);
+    }
+    let which =
+        if all > cells.len() { format!(", the {} best of {all} cells", cells.len()) } else { String::new() };
+    let caption = format!(
+        "Bits per base of the training rows while they were learned, by the operations so far{which}; what is above the axis is cut off."
+    );
+    Some(Plot { svg: chart.svg(), caption })
 }
 
 /// What the cells are judged by, against the operations of their training: what compute buys.
@@ -464,7 +507,7 @@ mod tests {
     #[test]
     fn every_outcome_is_drawn_against_every_axis_that_varies() {
         let view = StudyView::new(&grid());
-        assert_eq!(view.plots.len(), 4 * 3 + 2);
+        assert_eq!(view.plots.len(), 4 * 3 + 2 + 1);
         let by_vocabulary =
             view.plots.iter().find(|plot| plot.caption.starts_with("Bits per base, test by vocabulary"));
         let svg = &by_vocabulary.unwrap().svg;
@@ -483,6 +526,19 @@ mod tests {
             svg.contains("<title>cell 5, bases 2048, tokenizer bpe, vocabulary 64: 1.9440</title>"),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn the_courses_of_the_best_cells_are_drawn() {
+        let mut study = grid();
+        study.cells[0].course.clear();
+        let view = StudyView::new(&study);
+        let plot = view.plots.iter().find(|plot| plot.caption.contains("while they were learned")).unwrap();
+        assert_eq!(plot.svg.matches("<path class=\"line s").count(), 2 * 4, "four cells, and their legend");
+        let drawn = ["cell 5", "cell 4", "cell 2", "cell 3"].map(|name| plot.svg.find(name));
+        assert!(drawn.is_sorted() && drawn[0].is_some(), "the best first: {drawn:?}");
+        study.cells.iter_mut().for_each(|cell| cell.course.clear());
+        assert!(!StudyView::new(&study).plots.iter().any(|plot| plot.caption.contains("learned")));
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use crate::artifact::Artifact;
 use crate::evaluate::result;
 use crate::model::Shape;
-use crate::report::study::{Absent, Kind, Measured, Outcome, Study};
+use crate::report::study::{Absent, Found, Kind, Measured, Outcome, Study};
 use crate::report::{Evaluation, Leaderboard};
 use crate::stage::Error;
 use crate::stage::evaluate::RESULTS;
-use crate::train::read_history;
+use crate::train::{Record, read_history};
 
 /// What was found of the cells so far.
 #[derive(Debug, Default)]
 pub struct Cells {
     outcomes: Vec<Outcome>,
-    figures: BTreeMap<BTreeMap<String, String>, BTreeMap<String, Measured>>,
+    found: BTreeMap<BTreeMap<String, String>, Found>,
     /// The order in which they came.
     order: Vec<BTreeMap<String, String>>,
     failed: Vec<Absent>,
@@ -49,7 +49,7 @@ impl Cells {
             }
         }
         for artifact in artifacts.iter().filter(|artifact| artifact.manifest.kind == "train") {
-            let at = place(&artifact.manifest.stage).filter(|at| !self.figures.contains_key(at));
+            let at = place(&artifact.manifest.stage).filter(|at| !self.found.contains_key(at));
             let reason = "its model is there, its scores are not".to_owned();
             self.failed.extend(at.map(|at| Absent { at, reason }));
         }
@@ -63,9 +63,9 @@ impl Cells {
 
     /// What there is to show; nothing where no matrix has two cells.
     pub fn study(mut self) -> Option<Study> {
-        let figures = &mut self.figures;
+        let places = &mut self.found;
         let cells = self.order.into_iter().map(|at| {
-            let found = figures.remove(&at).unwrap_or_default();
+            let found = places.remove(&at).unwrap_or_default();
             (at, found)
         });
         let mut outcomes = self.outcomes;
@@ -74,10 +74,10 @@ impl Cells {
     }
 
     fn put(&mut self, at: &BTreeMap<String, String>, outcome: Outcome, measured: Measured) {
-        if !self.figures.contains_key(at) {
+        if !self.found.contains_key(at) {
             self.order.push(at.clone());
         }
-        self.figures.entry(at.clone()).or_default().entry(outcome.name.clone()).or_insert(measured);
+        self.found.entry(at.clone()).or_default().figures.entry(outcome.name.clone()).or_insert(measured);
         match self.outcomes.iter_mut().find(|other| other.name == outcome.name) {
             Some(other) => other.bases = other.bases.max(outcome.bases),
             None => self.outcomes.push(outcome),
@@ -118,16 +118,29 @@ impl Cells {
         };
         put("Parameters", Kind::Parameters, details["parameters"].as_f64());
         let tokens = details["tokens"].as_f64();
-        let seconds = read_history(&model.path("history.jsonl"))?.last().map(|record| record.seconds);
+        let history = read_history(&model.path("history.jsonl"))?;
+        let seconds = history.last().map(|record| record.seconds);
         let speed =
             tokens.zip(seconds.filter(|&seconds| seconds > 0.0)).map(|(tokens, seconds)| tokens / seconds);
         put("Training, tokens per second", Kind::TokensPerSecond, speed);
         let trained = Trained::of(model);
         let operations = trained.as_ref().zip(tokens).map(|(of, tokens)| of.per_token() * tokens);
         put("Training, operations", Kind::Operations, operations);
-        put("Memory to train, one thread, counted", Kind::Bytes, trained.map(|of| of.bytes()));
+        put("Memory to train, one thread, counted", Kind::Bytes, trained.as_ref().map(Trained::bytes));
+        if let Some(found) = self.found.get_mut(at) {
+            found.course = trained.map(|of| course(&history, of.per_token())).unwrap_or_default();
+        }
         Ok(())
     }
+}
+
+/// Points of a course that are kept.
+const POINTS: usize = 250;
+
+/// Bits per base of the training rows by the operations so far, a part of the records of long histories.
+fn course(history: &[Record], per_token: f64) -> Vec<[f64; 2]> {
+    let records = history.iter().step_by(history.len().div_ceil(POINTS).max(1));
+    records.filter_map(|record| Some([record.tokens as f64 * per_token, record.bits_per_base?])).collect()
 }
 
 /// What a checkpoint says of how a model was trained.
@@ -242,6 +255,7 @@ mod tests {
         let shape = crate::model::Named::all().next().unwrap().shape(100, 32).unwrap();
         assert_eq!(values(1)[3], Some(1000.0 * shape.work_per_token(32)));
         assert_eq!(values(1)[4], Some(shape.memory(32).total(2, 1, false) as f64));
+        assert_eq!(study.cells[1].course, [[1000.0 * shape.work_per_token(32), 1.9]]);
         assert_eq!(values(0), [Some(1.8), None, None, None, None]);
         let absent: Vec<&str> = study.absent.iter().map(|absent| absent.reason.as_str()).collect();
         let failure = "`train@size=b,vocabulary=16` failed: no room";
