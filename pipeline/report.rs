@@ -14,6 +14,7 @@ mod histogram;
 mod leaderboard;
 mod number;
 mod sequences;
+pub mod study;
 mod verdict;
 mod view;
 mod vocabularies;
@@ -31,6 +32,7 @@ pub use data::*;
 pub use histogram::{Bin, Histogram};
 pub use leaderboard::Leaderboard;
 pub use number::{bytes, count, seconds};
+pub use study::Study;
 pub use verdict::Baseline;
 
 /// Why a report could not be rendered.
@@ -60,6 +62,7 @@ fn environment() -> Result<minijinja::Environment<'static>, Error> {
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     // The name's ending turns escaping on.
     templates.add_template("head.html", include_str!("report/head.html"))?;
+    templates.add_template("study.html", include_str!("report/study.html"))?;
     templates.add_template("page.html", include_str!("report/page.html"))?;
     templates.add_template("board.html", include_str!("report/board.html"))?;
     templates.add_template("leaderboard.html", include_str!("report/leaderboard.html"))?;

@@ -1,23 +1,27 @@
-//! `genomill compare`: two runs side by side.
+//! `genomill compare`: two runs side by side, or the cells of one matrix.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::{Error, print_json};
+use crate::artifact::Artifact;
 use crate::fs;
-use crate::report::{Comparison, PairState, StagePair, ValuePair, render_comparison};
+use crate::report::{Comparison, PairState, StagePair, Study, ValuePair, render_comparison};
+use crate::stage::report::study::Cells;
 use crate::workflow::comparison::{Compared, Difference, State, compare};
+use crate::workflow::journal::{self, What};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The work folder of a run, such as work/yeast
     first: PathBuf,
-    /// That of another, such as other/yeast
-    second: PathBuf,
+    /// That of another, such as other/yeast; without one the page shows the cells of a matrix, those that failed included
+    second: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,12 +34,20 @@ pub struct Arguments {
 const VALUE_LETTERS: usize = 40;
 
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    let compared = compare(&arguments.first, &arguments.second)?;
+    let compared = match &arguments.second {
+        Some(second) => compare(&arguments.first, second)?,
+        None if arguments.html.is_some() => Vec::new(),
+        None => {
+            let reason =
+                "there is one run, expected two to compare, or `--html FILE` for the cells of its matrix";
+            return Err(Error::Other(reason.to_owned()));
+        }
+    };
     if arguments.json {
         return print_json(&compared);
     }
     if let Some(page) = &arguments.html {
-        return Ok(fs::write_atomic(page, render_comparison(&comparison(arguments, compared))?.as_bytes())?);
+        return Ok(fs::write_atomic(page, render_comparison(&comparison(arguments, compared)?)?.as_bytes())?);
     }
     let mut out = io::stdout().lock();
     let width = compared.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
@@ -49,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// What the page shows.
-fn comparison(arguments: &Arguments, compared: Vec<Compared>) -> Comparison {
+fn comparison(arguments: &Arguments, compared: Vec<Compared>) -> Result<Comparison, Error> {
     let value = |difference: Difference| ValuePair {
         change: difference.change(),
         path: difference.path,
@@ -67,13 +79,54 @@ fn comparison(arguments: &Arguments, compared: Vec<Compared>) -> Comparison {
         differences: stage.differences.into_iter().map(value).collect(),
     };
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    Comparison {
+    let study = study(arguments)?;
+    if study.is_none() && arguments.second.is_none() {
+        let first = arguments.first.display();
+        let reason = format!(
+            "`{first}` has no two cells of a matrix that are scored: name another run to compare it with"
+        );
+        return Err(Error::Other(reason));
+    }
+    Ok(Comparison {
         first: arguments.first.display().to_string(),
-        second: arguments.second.display().to_string(),
+        second: arguments.second.as_ref().map(|second| second.display().to_string()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: now.split('T').next().unwrap_or_default().to_owned(),
         stages: compared.into_iter().map(stage).collect(),
+        study,
+    })
+}
+
+/// The cells of the matrices of both runs.
+fn study(arguments: &Arguments) -> Result<Option<Study>, Error> {
+    let mut cells = Cells::default();
+    let works = std::iter::once(&arguments.first).chain(&arguments.second);
+    for work in works {
+        let run = arguments.second.as_ref().map(|_| run_name(work));
+        let failed = journal::last(work).into_iter().filter_map(|(stage, told)| match told.what {
+            What::Failed(error) => Some((stage, error)),
+            _ => None,
+        });
+        let failed: BTreeMap<String, String> = failed.collect();
+        cells
+            .add(&artifacts(work)?, &failed, run.as_deref())
+            .map_err(|error| Error::Other(error.to_string()))?;
     }
+    Ok(cells.study())
+}
+
+/// The artifacts of a work folder, by name.
+fn artifacts(work: &Path) -> Result<Vec<Artifact>, Error> {
+    let entries = std::fs::read_dir(work).map_err(fs::error("list", work))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found: Vec<Artifact> = paths.filter_map(|path| Artifact::open(&path).ok()).collect();
+    found.sort_by(|a, b| a.manifest.stage.cmp(&b.manifest.stage));
+    Ok(found)
+}
+
+/// A run as an axis of the matrix has it: its folder, written out, so that two runs of one workflow have two names.
+fn run_name(work: &Path) -> String {
+    work.display().to_string()
 }
 
 fn words(stage: &Compared) -> &'static str {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Error, print_json};
-use crate::model::{Config, Overrides, Preset};
+use crate::model::{Named, Shape};
 #[cfg(feature = "train")]
 use crate::model::{dnabert2, hyena};
 use crate::report::count;
@@ -28,8 +28,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InfoArguments {
-    /// The shape's name, such as olmo-1b
-    preset: Preset,
+    /// The shape's name, such as olmo-1b, hyenadna-tiny-1k or dnabert2-117m
+    preset: Named,
     /// Token ids
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     vocab: u32,
@@ -138,61 +138,86 @@ struct Speed {
 }
 
 impl Speed {
-    fn of(arguments: &InfoArguments, config: &Config) -> Self {
-        let rate = arguments.mfu * arguments.peak * 1e12 / config.work().per_token as f64;
+    fn of(arguments: &InfoArguments, shape: &Shape) -> Self {
+        let rate = arguments.mfu * arguments.peak * 1e12 / shape.work(arguments.context).per_token as f64;
         let all = rate * f64::from(arguments.devices);
         Self { tokens_per_second: rate, seconds: arguments.tokens.map(|tokens| tokens as f64 / all) }
     }
 }
 
 fn info(arguments: &InfoArguments) -> Result<(), Error> {
-    let shape = Overrides::default();
-    let config = Config::resolve(Some(arguments.preset), &shape, arguments.vocab, arguments.context)
-        .map_err(|error| Error::Other(error.to_string()))?;
-    let speed = Speed::of(arguments, &config);
+    let shape = arguments.preset.shape(arguments.vocab, arguments.context).map_err(Error::Other)?;
+    let speed = Speed::of(arguments, &shape);
     if !arguments.json {
-        return Ok(tell(&mut io::stdout().lock(), arguments, &config, &speed)?);
+        return Ok(tell(&mut io::stdout().lock(), arguments, &shape, &speed)?);
     }
-    let (parameters, memory) = (config.count(), config.memory());
+    let (parameters, memory) = (shape.parts(), shape.memory(arguments.context));
     let (rows, threads) = (arguments.rows.into(), arguments.threads.into());
+    let recomputes = matches!(shape, Shape::Olmo(_));
     print_json(&json!({
         "preset": arguments.preset,
-        "model": config,
+        "family": shape.family(),
+        "model": shape,
         "parameters": parameters,
         "parameters_total": parameters.total(),
         "memory": memory,
         "memory_total": memory.total(rows, threads, false),
-        "memory_total_with_checkpointing": memory.total(rows, threads, true),
-        "flop": config.work(),
+        "memory_total_with_checkpointing": recomputes.then(|| memory.total(rows, threads, true)),
+        "flop": shape.work(arguments.context),
         "tokens_per_second": speed.tokens_per_second,
         "seconds": speed.seconds,
     }))
 }
 
-fn tell(out: &mut impl Write, arguments: &InfoArguments, config: &Config, speed: &Speed) -> io::Result<()> {
-    let (parameters, memory, work) = (config.count(), config.memory(), config.work());
+/// What stands in the place of attention, and in that of the head.
+const fn names(shape: &Shape) -> [&'static str; 3] {
+    match shape {
+        Shape::Olmo(config) if !config.tied_head => ["embedding", "attention", "in attention, not halved"],
+        Shape::Olmo(_) => ["embedding, which is the head too", "attention", "in attention, not halved"],
+        Shape::Hyena { .. } => [
+            "embedding, which is the head too",
+            "operators, in place of attention",
+            "in long convolutions, by transforms",
+        ],
+        Shape::Dnabert2 { .. } => ["embedding, which is the head too", "attention", "in attention"],
+    }
+}
+
+fn tell(out: &mut impl Write, arguments: &InfoArguments, shape: &Shape, speed: &Speed) -> io::Result<()> {
+    let context = arguments.context;
+    let (parameters, memory, work) = (shape.parts(), shape.memory(context), shape.work(context));
     let (rows, threads) = (arguments.rows, arguments.threads);
     let total = |checkpointing| memory.total(rows.into(), threads.into(), checkpointing);
-    let mut line = |name: &str, value: u64, unit: &str| {
-        let value = format!("{}{unit}", count(value));
-        writeln!(out, "  {name:<44} {value:>26}")
-    };
-    let embedding = if config.tied_head { "embedding, which is the head too" } else { "embedding" };
-    line(embedding, parameters.embedding, "")?;
-    line("attention", parameters.attention, "")?;
-    line("feed-forward", parameters.feed_forward, "")?;
-    line("norms", parameters.norms, "")?;
-    line("head", parameters.head, "")?;
-    line("parameters", parameters.total(), "")?;
-    line("weights, f32", memory.weights, " bytes")?;
-    line("gradients", memory.gradients, " bytes")?;
-    line("moments of AdamW", memory.optimizer, " bytes")?;
-    line("activations of a row", memory.activations_per_row, " bytes")?;
-    line("  with activation checkpointing", memory.checkpointed_activations_per_row, " bytes")?;
-    line(&format!("to train, {rows} rows, threads: {threads}"), total(false), " bytes")?;
-    line("  with activation checkpointing", total(true), " bytes")?;
-    line("a token, forward and backward", work.per_token, " FLOP")?;
-    line("  of these in attention, not halved", work.attention_per_token, " FLOP")?;
+    let recomputes = matches!(shape, Shape::Olmo(_));
+    let [embedding, attention, mixing] = names(shape);
+    let bytes = " bytes";
+    let lines = [
+        (embedding.to_owned(), parameters.embedding, "", true),
+        (attention.to_owned(), parameters.attention, "", true),
+        ("networks that make filters".to_owned(), parameters.filters, "", parameters.filters > 0),
+        ("feed-forward".to_owned(), parameters.feed_forward, "", true),
+        ("norms and biases".to_owned(), parameters.norms, "", true),
+        ("head".to_owned(), parameters.head, "", true),
+        ("parameters".to_owned(), parameters.total(), "", true),
+        ("weights, f32".to_owned(), memory.weights, bytes, true),
+        ("gradients".to_owned(), memory.gradients, bytes, true),
+        ("moments of AdamW".to_owned(), memory.optimizer, bytes, true),
+        ("activations of a row".to_owned(), memory.activations_per_row, bytes, true),
+        (
+            "  with activation checkpointing".to_owned(),
+            memory.checkpointed_activations_per_row,
+            bytes,
+            recomputes,
+        ),
+        (format!("to train, {rows} rows, threads: {threads}"), total(false), bytes, true),
+        ("  with activation checkpointing".to_owned(), total(true), bytes, recomputes),
+        ("a token, forward and backward".to_owned(), work.per_token, " FLOP", true),
+        (format!("  of these {mixing}"), work.attention_per_token, " FLOP", true),
+    ];
+    for (name, value, unit, _) in lines.iter().filter(|(.., shown)| *shown) {
+        let value = format!("{}{unit}", count(*value));
+        writeln!(out, "  {name:<44} {value:>26}")?;
+    }
     let (share, peak) = (100.0 * arguments.mfu, arguments.peak);
     writeln!(out, "  {:.0} tokens/s at {share} % of {peak} TFLOP/s", speed.tokens_per_second)?;
     match (arguments.tokens, speed.seconds) {

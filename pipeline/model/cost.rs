@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::config::{Config, Family};
 
 /// Bytes of an f32.
-const FLOAT: u64 = 4;
+pub(super) const FLOAT: u64 = 4;
 
-/// Bytes of training as this trainer does it: everything in f32. Activations are counted by hand: a tenth below
+/// Bytes of training as this trainer does it: everything in f32. Activations are counted by hand: of OLMo a tenth below
 /// what was measured on `olmo-6m`, with checkpointing a fifth above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {

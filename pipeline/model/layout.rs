@@ -73,14 +73,22 @@ pub enum Start {
 pub struct Count {
     /// The embedding, padding included (and the head, where they are tied).
     pub embedding: u64,
-    /// Queries, keys, values and outputs of all layers.
+    /// Queries, keys, values and outputs of all layers; of HyenaDNA the operator's matrices and short filters.
     pub attention: u64,
+    /// What makes HyenaDNA's long filters.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filters: u64,
     /// Gates, ups and downs of all layers.
     pub feed_forward: u64,
-    /// The norms of all layers, and the last norm.
+    /// Norms and biases.
     pub norms: u64,
     /// A head of its own.
     pub head: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Parameter {
@@ -118,9 +126,24 @@ impl Part {
 }
 
 impl Count {
+    /// Of these tensors.
+    pub fn of(parameters: &[Parameter]) -> Self {
+        parameters.iter().fold(Self::default(), |mut count, parameter| {
+            *match parameter.role {
+                Role::Embedding => &mut count.embedding,
+                Role::Attention => &mut count.attention,
+                Role::Filter => &mut count.filters,
+                Role::FeedForward => &mut count.feed_forward,
+                Role::Norm => &mut count.norms,
+                Role::Head => &mut count.head,
+            } += parameter.len();
+            count
+        })
+    }
+
     /// The layers, their norms included, and the last norm.
     pub const fn layers(self) -> u64 {
-        self.attention + self.feed_forward + self.norms
+        self.attention + self.filters + self.feed_forward + self.norms
     }
 
     /// All of them.
@@ -141,16 +164,7 @@ impl Config {
 
     /// Number of parameters; nothing is allocated.
     pub fn count(&self) -> Count {
-        self.parameters().iter().fold(Count::default(), |mut count, parameter| {
-            *match parameter.role {
-                Role::Embedding => &mut count.embedding,
-                Role::Attention | Role::Filter => &mut count.attention,
-                Role::FeedForward => &mut count.feed_forward,
-                Role::Norm => &mut count.norms,
-                Role::Head => &mut count.head,
-            } += parameter.len();
-            count
-        })
+        Count::of(&self.parameters())
     }
 
     /// The tensors of one layer: qkv, output, gate and up, down; with OLMo-2 also the norms of queries, keys,

@@ -1,4 +1,6 @@
-//! What a model of any family looks like, and the presets of all families by name. Nothing is allocated.
+//! What a model of any family looks like, what it costs, and the presets of all families by name. Nothing is allocated.
+
+mod cost;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +14,7 @@ use super::config::{Config, Preset};
 use super::dnabert2::{self, Heads};
 use super::hf;
 use super::hyena;
-use super::layout::{Parameter, Role};
+use super::layout::Parameter;
 use crate::fs;
 
 /// What stands before the names of HyenaDNA's presets.
@@ -54,6 +56,32 @@ impl Named {
         let olmo = Preset::ALL.into_iter().map(Self::Olmo);
         let hyena = hyena::Preset::ALL.into_iter().map(Self::Hyena);
         olmo.chain(hyena).chain(dnabert2::Preset::ALL.into_iter().map(Self::Dnabert2))
+    }
+}
+
+impl Named {
+    /// This shape for `vocabulary` token ids and rows of `context` tokens.
+    ///
+    /// # Errors
+    /// Where the shape cannot be, as `expected ...` of rows that are longer than a HyenaDNA's positions.
+    pub fn shape(self, vocabulary: u32, context: u32) -> Result<Shape, String> {
+        let shape = match self {
+            Self::Olmo(preset) => {
+                Config::resolve(Some(preset), &super::Overrides::default(), vocabulary, context)
+                    .map(Shape::Olmo)
+            }
+            Self::Hyena(preset) => Ok(Shape::Hyena { hyenadna: preset.config().with_vocabulary(vocabulary) }),
+            Self::Dnabert2(preset) => {
+                preset.config(vocabulary, None).map(|dnabert2| Shape::Dnabert2 { dnabert2 })
+            }
+        };
+        let shape = shape.map_err(|error| error.to_string())?;
+        match shape.longest() {
+            Some(longest) if context > longest => {
+                Err(format!("rows of {context} tokens are longer than what `{self}` takes, {longest}"))
+            }
+            _ => Ok(shape),
+        }
     }
 }
 
@@ -195,30 +223,6 @@ impl Shape {
     /// Whether it guesses hidden tokens instead of the next one: such a model has no bits per base.
     pub const fn is_masked(&self) -> bool {
         matches!(self, Self::Dnabert2 { .. })
-    }
-
-    /// Floating-point operations per token of a training step on rows of `context` tokens, forward and backward, as
-    /// [`Work`](super::cost::Work) counts them. Of a HyenaDNA also 5 n log2 n for half of each complex transform of the long
-    /// convolutions, and of a DNABERT-2 as if the masked head answered at every position.
-    pub fn work_per_token(&self, context: usize) -> f64 {
-        let context = context as f64;
-        let mixing = match self {
-            Self::Olmo(config) => return config.work().per_token as f64,
-            Self::Hyena { hyenadna } => {
-                let transform = 2.5 * 2.0 * (2.0 * context).log2();
-                3.0 * 2.0 * transform * f64::from(hyenadna.layers) * f64::from(hyenadna.width)
-            }
-            Self::Dnabert2 { dnabert2 } => {
-                12.0 * f64::from(dnabert2.layers) * f64::from(dnabert2.width) * context
-            }
-        };
-        6.0 * self.in_products() as f64 + mixing
-    }
-
-    /// Parameters that every token is multiplied with: all matrices, the embedding as the head.
-    fn in_products(&self) -> u64 {
-        let of_tokens = |p: &&Parameter| !matches!(p.role, Role::Norm | Role::Filter);
-        self.layout().iter().filter(of_tokens).map(Parameter::len).sum()
     }
 }
 

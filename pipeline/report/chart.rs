@@ -1,6 +1,6 @@
 //! Charts as inline SVG: axes, ticks, a legend, and marks for lines, bars, dots and intervals.
 //!
-//! Colours come from the page's style sheet by class (`s1` .. `s3`, `rule`), so that charts follow light and dark. All
+//! Colours come from the page's style sheet by class (`s1` .. `s6`, `rule`), so that charts follow light and dark. All
 //! charts are drawn 480 units wide: two stand side by side on a wide page, and one fills a telephone.
 
 use std::fmt::Write;
@@ -12,6 +12,8 @@ const HEIGHT: f64 = 300.0;
 const RIGHT: f64 = 14.0;
 const BOTTOM: f64 = 48.0;
 const LEGEND_ROW: f64 = 19.0;
+/// Width of the mark of a legend's entry and of the room around it.
+const LEGEND_MARK: f64 = 38.0;
 /// Width of a letter of the tick labels, on the generous side.
 const LETTER: f64 = 6.6;
 /// More points than this are thinned out before they are drawn.
@@ -26,7 +28,14 @@ pub(super) enum Series {
     First,
     Second,
     Third,
+    Fourth,
+    Fifth,
+    Sixth,
 }
+
+/// Every colour that a series can have.
+pub(super) const SERIES: [Series; 6] =
+    [Series::First, Series::Second, Series::Third, Series::Fourth, Series::Fifth, Series::Sixth];
 
 impl Series {
     const fn class(self) -> &'static str {
@@ -34,6 +43,9 @@ impl Series {
             Self::First => "s1",
             Self::Second => "s2",
             Self::Third => "s3",
+            Self::Fourth => "s4",
+            Self::Fifth => "s5",
+            Self::Sixth => "s6",
         }
     }
 }
@@ -139,6 +151,20 @@ impl Chart {
         self
     }
 
+    /// Rows that a legend of these texts takes at most.
+    pub(super) fn legend_rows<'a>(texts: impl Iterator<Item = &'a str>) -> u32 {
+        let widest = WIDTH - RIGHT - 80.0;
+        let (mut rows, mut x) = (1, 0.0);
+        for text in texts {
+            let width = LEGEND_MARK + LETTER * text.chars().count() as f64;
+            if x > 0.0 && x + width > widest {
+                (rows, x) = (rows + 1, 0.0);
+            }
+            x += width;
+        }
+        rows
+    }
+
     /// The finished chart.
     pub(super) fn svg(&self) -> String {
         let (title, description) = (escape(&self.title), escape(&self.description));
@@ -218,7 +244,7 @@ impl Chart {
     fn legend_entries(&self) -> String {
         let (mut svg, mut x, mut y) = (String::new(), self.left, 14.0);
         for (shape, class, text) in &self.legend {
-            let width = 30.0 + LETTER * text.chars().count() as f64;
+            let width = LEGEND_MARK + LETTER * text.chars().count() as f64;
             if x > self.left && x + width > WIDTH {
                 (x, y) = (self.left, y + LEGEND_ROW);
             }

@@ -1,10 +1,11 @@
-//! Two runs on one page: which stages came out the same, what was set differently, and what came out differently. Memory:
-//! the page.
+//! Two runs on one page: which stages came out the same, what was set differently, and what came out differently; of matrices
+//! also their cells, of both runs or of one alone. Memory: the page.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, environment, number};
+use super::study::view::StudyView;
+use super::{Error, Study, environment, number};
 
 /// Rows of a table that are shown.
 const ROWS: usize = 500;
@@ -17,14 +18,16 @@ const LETTERS: usize = 24;
 pub struct Comparison {
     /// The work folder of the first run.
     pub first: String,
-    /// That of the second.
-    pub second: String,
+    /// That of the second; none where a matrix is shown alone.
+    pub second: Option<String>,
     /// The version of genomill.
     pub version: String,
     /// The day of the comparison, as `2026-11-24`.
     pub date: String,
     /// The stages that either run has.
     pub stages: Vec<StagePair>,
+    /// The models of their matrices.
+    pub study: Option<Study>,
 }
 
 /// A stage in two runs.
@@ -77,6 +80,7 @@ struct View<'a> {
     title: String,
     version: &'a str,
     tiles: Vec<(&'static str, usize)>,
+    study: Option<StudyView>,
     sections: Vec<Section<'a>>,
 }
 
@@ -127,9 +131,13 @@ pub fn render_comparison(of: &Comparison) -> Result<String, Error> {
     let view = View {
         of,
         style: include_str!("style.css"),
-        title: format!("{} and {}", of.first, of.second),
+        title: of
+            .second
+            .as_ref()
+            .map_or_else(|| of.first.clone(), |second| format!("{} and {second}", of.first)),
         version: &of.version,
         tiles: states.map(|(label, state)| (label, count(state))).to_vec(),
+        study: of.study.as_ref().map(StudyView::new),
         sections: sections.collect(),
     };
     Ok(environment()?.get_template("comparison.html")?.render(minijinja::value::Serde(view))?)
@@ -195,7 +203,7 @@ mod tests {
         let stage = |name: &str, state| StagePair { name: name.to_owned(), state, differences: Vec::new() };
         Comparison {
             first: "a".to_owned(),
-            second: "b".to_owned(),
+            second: Some("b".to_owned()),
             stages: vec![
                 stage("raw", PairState::Same),
                 StagePair { differences, ..stage("rows", PairState::Differs) },
@@ -225,6 +233,23 @@ mod tests {
             );
         }
         assert!(!page.contains("<b>") && !page.contains("NaN"));
+    }
+
+    #[test]
+    fn a_matrix_is_shown_beside_the_comparison_or_alone() {
+        let study = Some(crate::report::study::tests::grid());
+        let page = render_comparison(&Comparison { study: study.clone(), ..comparison() }).unwrap();
+        assert!(page.contains("<section id=\"study\">") && page.contains("<section id=\"stages\">"));
+        let alone = Comparison { first: "a".to_owned(), study, ..Comparison::default() };
+        let page = render_comparison(&alone).unwrap();
+        assert!(page.contains("<h1>a</h1>") && page.contains("<section id=\"study\">"));
+        assert!(
+            !page.contains("id=\"stages\"") && !page.contains("#stages") && !page.contains("Stages the same")
+        );
+        assert!(
+            page.contains("<td class=\"wide\">its stage `model` failed: out of &lt;memory&gt;</td>"),
+            "{page}"
+        );
     }
 
     #[test]

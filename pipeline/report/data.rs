@@ -52,6 +52,9 @@ pub struct Data {
     pub training: Option<Training>,
     /// Bits per base, one for each set of held-out bases.
     pub evaluations: Vec<Evaluation>,
+    /// The models of a matrix side by side.
+    #[serde(default)]
+    pub study: Option<super::Study>,
     /// Scores of models on tasks.
     pub leaderboard: Option<super::Leaderboard>,
     /// What to type to get the same again.

@@ -2,6 +2,7 @@
 
 use crate::metric::interval::Estimate;
 use crate::metric::scores::Metric;
+use crate::report::leaderboard::sides::{Figure, Side};
 use crate::report::leaderboard::{Leaderboard, Row, SourceOf};
 use crate::report::{
     Account, Command, Contamination, Count, Data, Dropped, Duplicates, Evaluation, Fact, Histogram, Leak,
@@ -40,6 +41,7 @@ pub fn full() -> Data {
         shards: shards(),
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
+        study: Some(crate::report::study::tests::grid()),
         leaderboard: Some(leaderboard()),
         commands: vec![
             command(
@@ -407,7 +409,9 @@ fn leaderboard() -> Leaderboard {
         task: "tf-0".into(),
         metric: Metric::Mcc,
         model: "olmo-tiny".into(),
+        family: Some("OLMo".into()),
         protocol: "linear-probe".into(),
+        recipe: None,
         ours: true,
         parameters: Some(270_336),
         value: Some(0.512),
@@ -433,5 +437,16 @@ fn leaderboard() -> Leaderboard {
         ..ours.clone()
     };
     let sources = vec![SourceOf { key: "dnabert2".into(), text: "DNABERT-2 paper, Table 4".into() }];
-    Leaderboard { rows: vec![published, ours], pairs: Vec::new(), sources }
+    let figure = |by: &str, value: f64, noise| Figure { by: by.into(), value, noise, runs: None };
+    let side = Side {
+        task: "tf-0".into(),
+        metric: Metric::Mcc,
+        model: "dnabert2-117m".into(),
+        parameters: Some(117_074_944),
+        published: vec![figure("dnabert2", 0.7199, None)],
+        recipe: vec![figure("fine-tune, recipe dnabert2", 0.701, Some([0.66, 0.74]))],
+        common: vec![figure("linear-probe", 0.512, Some([0.44, 0.58]))],
+        disagreements: vec!["linear-probe less dnabert2: −0.2079 (−0.2799 to −0.1399)".into()],
+    };
+    Leaderboard { rows: vec![published, ours], sides: vec![side], pairs: Vec::new(), sources }
 }

@@ -2,6 +2,8 @@
 //!
 //! Figures of one task stand together, the best first. Memory: the rows.
 
+pub mod sides;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -13,12 +15,16 @@ use crate::evaluate::result::Outcome;
 use crate::evaluate::versus::{self, Pair};
 use crate::metric::scores::Metric;
 use crate::task::published::{self, Published};
+use sides::{Side, sides};
 
 /// All that is shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leaderboard {
     /// Figures, task by task, the best first.
     pub rows: Vec<Row>,
+    /// Published, reproduced and by the common protocol, side by side.
+    #[serde(default)]
+    pub sides: Vec<Side>,
     /// Our results against each other.
     pub pairs: Vec<Pair>,
     /// Where published figures come from.
@@ -34,8 +40,14 @@ pub struct Row {
     pub metric: Metric,
     /// The model.
     pub model: String,
+    /// Of ours the family that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
     /// How it was asked; of published figures the key of the source.
     pub protocol: String,
+    /// The recipe of the model's own that it was asked by; none by the common protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// Whether it was computed here.
     pub ours: bool,
     /// Number of parameters, where it is known.
@@ -88,7 +100,7 @@ impl Leaderboard {
             a.task.cmp(&b.task).then(value(b).total_cmp(&value(a))).then(a.model.cmp(&b.model))
         });
         let sources = sources.into_iter().map(|(key, text)| SourceOf { key: key.to_owned(), text }).collect();
-        Ok(Self { rows, pairs: versus::pairs(results)?, sources })
+        Ok(Self { sides: sides(&rows), rows, pairs: versus::pairs(results)?, sources })
     }
 
     /// As Markdown.
@@ -104,6 +116,18 @@ impl Leaderboard {
             format!("| {} |", cells.join(" | "))
         }));
         lines.push(String::new());
+        if !self.sides.is_empty() {
+            lines.push(
+                "| task | model | score | published | own recipe | common protocol | beyond noise |"
+                    .to_owned(),
+            );
+            lines.push("|---|---|---|---|---|---|---|".to_owned());
+            lines.extend(self.sides.iter().map(|side| {
+                let cells = cells_of_side(side).map(|cell| cell.join("<br>").replace('|', "\\|"));
+                format!("| {} |", cells.join(" | "))
+            }));
+            lines.push(String::new());
+        }
         if !self.pairs.is_empty() {
             lines.push("| task | left | right | score | left less right | 95 % interval | p, Holm | AUROC, left less right | p (DeLong), Holm |".to_owned());
             lines.push("|---|---|---|---|---|---|---|---|---|".to_owned());
@@ -215,7 +239,8 @@ fn remark_on_differences(rows: &mut [Row], results: &[(PathBuf, Outcome)]) {
     let contents = numbers(results, &|outcome| (outcome.task.name.clone(), outcome.task.content.clone()));
     let configurations = numbers(results, &|outcome| {
         let config = serde_json::to_string(&outcome.config).unwrap_or_default();
-        (format!("{} {}", outcome.task.name, outcome.config.protocol), config)
+        let recipe = recipe(outcome).unwrap_or_default();
+        (format!("{} {} {recipe}", outcome.task.name, outcome.config.protocol), config)
     });
     for ((row, content), configuration) in rows.iter_mut().zip(contents).zip(configurations) {
         let apart = |what: &str, number: usize, of: &str| {
@@ -243,6 +268,7 @@ fn numbers(results: &[(PathBuf, Outcome)], of: &dyn Fn(&Outcome) -> (String, Str
 impl Row {
     fn ours(outcome: &Outcome) -> Self {
         let (summary, metric) = (&outcome.summary, outcome.summary.metric);
+        let recipe = recipe(outcome);
         let intervals = outcome.runs.iter().filter_map(|run| run.scores.intervals.get(&metric));
         let ends: Vec<[f64; 2]> = intervals.map(|interval| [interval.low, interval.high]).collect();
         let mean = |at: usize| ends.iter().map(|ends| ends[at]).sum::<f64>() / ends.len() as f64;
@@ -259,7 +285,12 @@ impl Row {
             task: outcome.task.name.clone(),
             metric,
             model: outcome.model.name.clone(),
-            protocol: outcome.config.protocol.to_string(),
+            family: Some(outcome.model.family.clone()),
+            protocol: match &recipe {
+                Some(recipe) => format!("{}, recipe {recipe}", outcome.config.protocol),
+                None => outcome.config.protocol.to_string(),
+            },
+            recipe,
             ours: true,
             parameters: Some(outcome.model.parameters),
             value: summary.all.map(|all| all.mean),
@@ -277,7 +308,9 @@ impl Row {
             task: figure.task.clone(),
             metric: figure.metric,
             model: figure.model.clone(),
+            family: None,
             protocol: format!("published: {}", figure.source),
+            recipe: None,
             ours: false,
             parameters: None,
             value: Some(figure.value),
@@ -288,6 +321,20 @@ impl Row {
             runs: None,
             remarks: Vec::new(),
         }
+    }
+
+    /// What noise allows the mean to be: its 95 % interval over test examples and that over seeds, put together. Nothing of published
+    /// figures without a spread, and of ours without an interval.
+    pub fn noise(&self) -> Option<[f64; 2]> {
+        let value = self.value?;
+        let runs = self.runs.unwrap_or(1);
+        let seeds =
+            self.sd.filter(|_| runs > 1).map_or(0.0, |sd| student(runs - 1) * sd / f64::from(runs).sqrt());
+        if !self.ours {
+            return self.sd.map(|spread| [value - spread, value + spread]);
+        }
+        self.interval
+            .map(|[low, high]| [value - (value - low).hypot(seeds), value + (high - value).hypot(seeds)])
     }
 
     /// The cells of a table.
@@ -310,6 +357,36 @@ impl Row {
             self.remarks.join("; "),
         ]
     }
+}
+
+/// The 97.5 % quantile of Student's distribution with so many degrees of freedom, at least 1.
+fn student(freedom: u32) -> f64 {
+    const QUANTILES: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+    let exact = usize::try_from(freedom).ok().and_then(|freedom| QUANTILES.get(freedom.saturating_sub(1)));
+    let part = f64::from(freedom).recip();
+    // Fisher's expansion, right to a thousandth from 10 on.
+    exact.copied().unwrap_or(1.96 + part * (2.372 + part * (2.823 + part * 2.556)))
+}
+
+/// The recipe of the model's own by which a result came about: the evaluator writes it where there is one.
+fn recipe(outcome: &Outcome) -> Option<String> {
+    let written = serde_json::to_value(outcome).ok()?;
+    let named = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    named(&written["recipe"]).or_else(|| named(&written["config"]["recipe"]))
+}
+
+/// The cells of a table, each of one line or more.
+fn cells_of_side(side: &Side) -> [Vec<String>; 7] {
+    let texts = |figures: &[sides::Figure]| figures.iter().map(sides::Figure::text).collect::<Vec<_>>();
+    [
+        vec![side.task.clone()],
+        vec![side.model.clone()],
+        vec![side.metric.to_string()],
+        texts(&side.published),
+        texts(&side.recipe),
+        texts(&side.common),
+        side.disagreements.clone(),
+    ]
 }
 
 fn cells_of(pair: &Pair) -> [String; 9] {
@@ -336,6 +413,7 @@ pub(super) struct Board<'a> {
     tasks: BTreeSet<&'a str>,
     protocols: BTreeSet<&'a str>,
     pairs: Vec<[String; 9]>,
+    sides: Vec<[Vec<String>; 7]>,
     notes: Vec<String>,
     sources: &'a [SourceOf],
 }
@@ -366,6 +444,7 @@ impl<'a> Board<'a> {
             tasks: of.rows.iter().map(|row| row.task.as_str()).collect(),
             protocols: of.rows.iter().map(|row| row.protocol.as_str()).collect(),
             pairs: of.pairs.iter().map(cells_of).collect(),
+            sides: of.sides.iter().map(cells_of_side).collect(),
             notes: of.notes(),
             sources: &of.sources,
         }
@@ -456,6 +535,30 @@ mod tests {
             board.pairs.is_empty()
                 && board.rows[0].remarks.iter().any(|remark| remark.contains("of this name: not comparable"))
         );
+    }
+
+    #[test]
+    fn noise_has_the_test_set_and_the_seeds_in_it() {
+        let row = |sd, runs| Row {
+            value: Some(0.5),
+            sd,
+            runs,
+            interval: Some([0.47, 0.53]),
+            ..Row::published(&published::published(Some("tf-0"))[0])
+        };
+        let ours = |sd, runs| Row { ours: true, ..row(sd, runs) };
+        // Over two runs 0.04 = 12.706 sd / sqrt(2) beside 0.03.
+        let sd = 0.04 * 2.0_f64.sqrt() / 12.706;
+        let [low, high] = ours(Some(sd), Some(2)).noise().unwrap();
+        assert!((low - 0.45).abs() < 1e-9 && (high - 0.55).abs() < 1e-9, "{low} {high}");
+        assert_eq!(ours(None, Some(1)).noise(), Some([0.47, 0.53]));
+        assert_eq!(row(Some(0.25), None).noise(), Some([0.25, 0.75]));
+        assert_eq!(row(None, None).noise(), None);
+        for (freedom, expected) in
+            [(1, 12.706), (4, 2.776), (10, 2.228), (11, 2.201), (30, 2.042), (120, 1.980)]
+        {
+            assert!((student(freedom) - expected).abs() < 1e-3, "{freedom}: {}", student(freedom));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::fixture::full;
 use super::*;
 
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "summary",
     "workflow",
     "stages",
@@ -16,6 +16,7 @@ const SECTIONS: [&str; 17] = [
     "contamination",
     "shards",
     "training",
+    "study",
     "bits-per-base",
     "tasks",
     "reproduce",
@@ -51,10 +52,13 @@ fn full_data_shows_every_section() {
         "tail shorter than the window: 512",
         "<td class=\"key\">tf, decontaminated</td>",
         "<td class=\"n\">0.4400 to 0.5800</td>",
+        "fine-tune, recipe dnabert2: 0.7010 (0.6600 to 0.7400)",
+        "the best of 5 cells is bases 2048, tokenizer bpe, vocabulary 64",
+        "<td class=\"n top\">+0.0180</td>",
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("class=\"chart\"").count(), 16);
+    assert_eq!(page.matches("class=\"chart\"").count(), 16 + 4 * 3 + 3);
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn minimal_data_shows_nothing_false() {
 #[test]
 fn each_part_may_be_missing() {
     type Removal = (&'static str, fn(&mut Data));
-    let without: [Removal; 14] = [
+    let without: [Removal; 15] = [
         ("vocabularies", |data| data.vocabularies = None),
         ("workflow", |data| data.stages.clear()),
         ("sources", |data| data.sources.clear()),
@@ -85,6 +89,7 @@ fn each_part_may_be_missing() {
         ("contamination", |data| data.contamination.clear()),
         ("shards", |data| data.shards.clear()),
         ("training", |data| data.training = None),
+        ("study", |data| data.study = None),
         ("bits-per-base", |data| data.evaluations.clear()),
         ("reproduce", |data| data.commands.clear()),
     ];
@@ -115,6 +120,7 @@ fn parts_may_be_empty() {
             Evaluation::default(),
             Evaluation { markov: Some(Markov::default()), ..Evaluation::default() },
         ],
+        study: Some(Study::default()),
         commands: vec![Command::default()],
         machine: Some(Machine::default()),
         ..minimal()
@@ -184,9 +190,18 @@ fn names_and_texts_are_escaped() {
     data.lengths[0].title = evil.into();
     data.splits[0].contigs = vec![evil.into()];
     data.commands[0].line = evil.into();
+    if let Some(study) = &mut data.study {
+        study.outcomes[0].name = evil.into();
+        study.absent[0].reason = evil.into();
+        for value in study.cells.iter_mut().filter_map(|cell| cell.at.get_mut("tokenizer")) {
+            *value = evil.into();
+        }
+        study.axes[1].values = vec![evil.into()];
+    }
     data.evaluations[0].split = evil.into();
     if let Some(board) = &mut data.leaderboard {
         board.rows[0].model = evil.into();
+        board.sides[0].model = evil.into();
     }
     if let Some(model) = &mut data.evaluations[0].model {
         model.name = evil.into();

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::leaderboard::Board;
 use super::number::{bytes, count, fixed, short, signed};
 use super::sequences::SequencesView;
+use super::study::view::StudyView;
 use super::vocabularies::VocabulariesView;
 use super::{Data, Estimate, Evaluation, Stage, Status, Tokens, Training, dag, figure, verdict};
 
@@ -25,6 +26,7 @@ pub(super) struct View<'a> {
     shards: ShardsView,
     training: Option<TrainingView>,
     evaluations: Vec<EvaluationView<'a>>,
+    study: Option<StudyView>,
     board: Option<Board<'a>>,
 }
 
@@ -119,11 +121,17 @@ const SHARDS: usize = 24;
 impl<'a> View<'a> {
     pub(super) fn new(data: &'a Data) -> Self {
         let evaluations: Vec<EvaluationView> = data.evaluations.iter().map(EvaluationView::new).collect();
+        let study = data.study.as_ref().map(StudyView::new);
+        // Of a study the summary says which cell is best, not what each of them is.
+        let verdicts = match &study {
+            Some(study) => study.sentences().cloned().collect(),
+            None => evaluations.iter().filter_map(EvaluationView::sentence).collect(),
+        };
         Self {
             data,
             style: include_str!("style.css"),
             tiles: tiles(data),
-            verdicts: evaluations.iter().filter_map(EvaluationView::sentence).collect(),
+            verdicts,
             dag: dag::svg(&data.stages),
             stages: data.stages.iter().enumerate().map(StageView::new).collect(),
             status: StatusView::new(&data.stages),
@@ -134,6 +142,7 @@ impl<'a> View<'a> {
             shards: ShardsView::new(data),
             training: data.training.as_ref().map(TrainingView::new),
             evaluations,
+            study,
             board: data.leaderboard.as_ref().map(Board::new),
         }
     }
@@ -179,8 +188,19 @@ fn tiles(data: &Data) -> Vec<Tile> {
         let steps = format!("{}, {} steps", training.model, count(training.steps));
         tiles.push(tile("Parameters", &short(training.parameters as f64), steps));
     }
-    tiles.extend(data.evaluations.iter().filter_map(evaluation_tile));
+    match &data.study {
+        Some(study) => tiles.push(study_tile(study)),
+        None => tiles.extend(data.evaluations.iter().filter_map(evaluation_tile)),
+    }
     tiles
+}
+
+fn study_tile(study: &super::Study) -> Tile {
+    let absent = match study.absent.len() {
+        0 => "all of them there".to_owned(),
+        absent => format!("{} not there", count(absent as u64)),
+    };
+    tile("Cells", &count(study.cells.len() as u64), absent)
 }
 
 fn evaluation_tile(evaluation: &Evaluation) -> Option<Tile> {

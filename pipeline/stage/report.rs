@@ -2,6 +2,7 @@
 //! history and one count per token.
 
 mod sequences;
+pub mod study;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,7 +138,11 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
             data.tokens = Some(tokens(&set, artifacts)?);
         }
     }
-    for artifact in of("train") {
+    let mut cells = study::Cells::default();
+    cells.add(artifacts, &BTreeMap::new(), None)?;
+    data.study = cells.study();
+    // Of several trainings the study has the figures.
+    for artifact in of("train").filter(|_| data.study.is_none()) {
         data.training = Some(training(artifact)?);
     }
     data.leaderboard = leaderboard(of("evaluate"))?;

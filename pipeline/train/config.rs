@@ -36,7 +36,7 @@ pub struct Config {
     /// A model to start from instead of random weights; it brings its shape, so `preset` and `model` are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initialize: Option<Initialize>,
-    /// How long to train: `400 steps`, `5_000_000 tokens` or `2 epochs`.
+    /// How long to train: `400 steps`, `5_000_000 tokens`, `2 epochs` or `2e15 flops`.
     #[serde(default = "one_epoch")]
     pub duration: Duration,
     /// Rows per optimizer step. Default: 16.
@@ -399,7 +399,9 @@ impl Config {
         if let Some((key, model)) = self.foreign(&model) {
             return Err(Error::Foreign { key, model });
         }
-        let pace = Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows };
+        let flops_per_token = model.work_per_token(context as usize);
+        let pace =
+            Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows, flops_per_token };
         Ok(Resolved {
             mask_rate: model.is_masked().then(|| self.mask_rate.unwrap_or(MASK_RATE)),
             model,

@@ -34,6 +34,22 @@ fn info_counts_what_a_preset_costs() {
         (json["tokens_per_second"].as_f64().unwrap(), json["flop"]["per_token"].as_f64().unwrap());
     assert!((rate * flop / 50e12 - 1.0).abs() < 1e-9);
     assert!((json["seconds"].as_f64().unwrap() * 2.0 * rate / 1e9 - 1.0).abs() < 1e-9, "{json}");
+    let peers: [(&str, &[&str]); 2] = [
+        (
+            "hyenadna-tiny-1k",
+            &["networks that make filters", "in long convolutions, by transforms", "parameters"],
+        ),
+        ("dnabert2-117m", &["norms and biases", "117,074,176\n", "in attention"]),
+    ];
+    for (name, expected) in peers {
+        let vocabulary = if name.starts_with("hyena") { "12" } else { "4096" };
+        let info = ["model", "info", name, "--vocab", vocabulary, "--context", "1024"];
+        let text = stdout(&genomill().args(info).output().unwrap());
+        for line in expected {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+        assert!(!text.contains("checkpointing"), "they cannot do that: {text}");
+    }
     for (wrong, expected) in [
         (
             ["model", "info", "olmo-2b", "--vocab", "5", "--context", "8"],

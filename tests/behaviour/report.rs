@@ -1,7 +1,7 @@
 //! The report opens in a browser: every section there, nothing loaded from elsewhere, no error on the console.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::support::{LAMBDA, Scratch, genomill, stderr};
 
@@ -25,6 +25,76 @@ fn the_report_stands_alone_and_names_every_stage() {
     }
     assert!(html.contains("<svg"));
     loads_nothing(&html);
+}
+
+/// Four small models of which two cannot be: rows of BPE tokens are not what a HyenaDNA takes.
+#[cfg(feature = "train")]
+fn study() -> Scratch {
+    let yaml = LAMBDA
+        .replace(
+            "params: {vocabulary: 96}",
+            "matrix: {vocabulary: [32, 64], size: [olmo-300k, hyenadna-tiny-1k]}",
+        )
+        .replace("params.vocabulary", "matrix.vocabulary");
+    let scratch = Scratch::lambda();
+    scratch.write(&format!(
+        "{yaml}  model:   {{uses: train, from: shards, preset: \"${{matrix.size}}\", duration: 2e9 flops, batch_rows: 2}}\n  \
+         scores:  {{uses: evaluate, from: shards, model: model, markov_order: 2}}\n  \
+         report:  {{uses: report, from: [scores]}}\n"
+    ));
+    scratch
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn the_cells_of_a_matrix_are_a_study_and_those_that_failed_are_said() {
+    let scratch = study();
+    let output = scratch.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = |arguments: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).args(["compare"]).args(arguments);
+        command.output().unwrap()
+    };
+    let output = shown(&["work/flow", "--html", "study.html"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let html = std::fs::read_to_string(scratch.path("study.html")).unwrap();
+    for expected in [
+        "<section id=\"study\">",
+        "the best of 2 cells is size olmo-300k, vocabulary ",
+        "Cells that are not there.",
+        "<td>size hyenadna-tiny-1k, vocabulary 32</td><td class=\"wide\">`model@size=hyenadna-tiny-1k,vocabulary=32` failed: ",
+        "Bits per base, test by vocabulary.",
+    ] {
+        assert!(html.contains(expected), "no {expected} in {html}");
+    }
+    loads_nothing(&html);
+    opens_in_chromium(&scratch.path("study.html"));
+    fits_a_telephone(&scratch.path("study.html"));
+
+    scratch.ran(&["--set", "matrix.size=[olmo-300k]"]);
+    let page = scratch.artifact("report/report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("<section id=\"study\">")
+            && html.contains("Training, tokens per second by vocabulary.")
+    );
+    assert!(!html.contains("Cells that are not there.") && !html.contains("<section id=\"training\">"));
+    loads_nothing(&html);
+    opens_in_chromium(&page);
+    fits_a_telephone(&page);
+    let refused = stderr(&shown(&["work/flow"]));
+    assert!(refused.contains("--html"), "one folder is not compared with anything: {refused}");
+}
+
+#[test]
+fn a_run_without_a_matrix_is_no_study() {
+    let scratch = Scratch::lambda();
+    scratch.ran(&["--until", "raw"]);
+    let mut command = genomill();
+    command.current_dir(scratch.path("")).args(["compare", "work/flow", "--html", "study.html"]);
+    let refused = stderr(&command.output().unwrap());
+    assert!(refused.contains("no two cells of a matrix that are scored"), "{refused}");
 }
 
 fn loads_nothing(html: &str) {
@@ -63,10 +133,37 @@ fn two_runs_are_put_side_by_side_on_a_page_that_stands_alone() {
 fn the_report_opens_in_chromium() {
     let (_scratch, page) = page();
     opens_in_chromium(&page);
+    fits_a_telephone(&page);
+}
+
+/// Nothing sticks out of a window that is 400 pixels wide, but what scrolls by itself; skipped without chromium.
+fn fits_a_telephone(page: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    let told = "<script>addEventListener('load', () => parent.postMessage(document.documentElement.scrollWidth, '*'))</script></body>";
+    std::fs::write(folder.path().join("page.html"), html.replace("</body>", told)).unwrap();
+    let frame = "<!DOCTYPE html><title>none</title><script>onmessage = event => document.title = 'wide: ' + event.data</script>\
+        <iframe width=\"400\" height=\"800\" style=\"border: 0\" src=\"page.html\"></iframe>";
+    std::fs::write(folder.path().join("frame.html"), frame).unwrap();
+    let Some(shown) = chromium(&folder.path().join("frame.html"), &["--virtual-time-budget=5000"]) else {
+        return;
+    };
+    let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let wide = dom.split_once("<title>wide: ").and_then(|(_, rest)| rest.split_once("</title>"));
+    let wide: u32 = wide.and_then(|(wide, _)| wide.parse().ok()).unwrap_or_else(|| panic!("{dom}"));
+    assert!(wide <= 400, "the page is {wide} pixels wide in a window of 400");
 }
 
 /// Nothing on the console, and all of the page there; skipped without chromium.
 fn opens_in_chromium(page: &Path) {
+    let Some(shown) = chromium(page, &[]) else { return };
+    let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(dom.contains("</section>") && dom.contains("</html>"), "{}", stderr(&shown));
+    assert!(!stderr(&shown).contains("CONSOLE"), "{}", stderr(&shown));
+}
+
+/// What chromium makes of a page; nothing where it is not installed.
+fn chromium(page: &Path, more: &[&str]) -> Option<Output> {
     let profile = tempfile::tempdir().unwrap();
     let shown = Command::new("chromium")
         .args([
@@ -83,14 +180,12 @@ fn opens_in_chromium(page: &Path) {
             "--disable-sync",
             "--dump-dom",
         ])
+        .args(more)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("file://{}", page.display()))
         .output();
-    let Ok(shown) = shown else {
+    if shown.is_err() {
         eprintln!("skipped: chromium is not installed");
-        return;
-    };
-    let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(dom.contains("</section>") && dom.contains("</html>"), "{}", stderr(&shown));
-    assert!(!stderr(&shown).contains("CONSOLE"), "{}", stderr(&shown));
+    }
+    shown.ok()
 }

@@ -1,6 +1,6 @@
 //! Mistakes in workflow files: what, where, and what was probably meant.
 
-use crate::support::{LAMBDA, Scratch, stderr};
+use crate::support::{LAMBDA, Scratch, data, genomill, root, stderr};
 
 /// An edit of a good workflow, and what the message must say.
 const MISTAKES: [(&str, &str, &[&str]); 16] = [
@@ -106,4 +106,43 @@ fn a_value_from_the_command_line_is_blamed_on_the_command_line() {
     );
     let output = Scratch::lambda().run(&["--set", "window.stride=3"]);
     assert!(stderr(&output).contains("did you mean `windows`?"), "{}", stderr(&output));
+}
+
+/// The genomes that have to be fetched, as small stand-ins.
+const GENOMES: [&str; 6] = ["ecoli", "mtb", "yeast", "maydis", "arabidopsis", "human"];
+
+#[test]
+fn every_workflow_that_ships_can_be_planned() {
+    let genomes = tempfile::tempdir().unwrap();
+    for name in GENOMES {
+        std::fs::copy(data("phage_lambda.fa.gz"), genomes.path().join(format!("{name}.fa.gz"))).unwrap();
+    }
+    let folder = root().join("workflows");
+    let mut planned = 0;
+    for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if path.extension().is_none_or(|extension| extension != "yaml") || !text.contains("\nstages:") {
+            continue;
+        }
+        let work = tempfile::tempdir().unwrap();
+        let mut command = genomill();
+        command.arg("plan").arg(&path).arg("--json").arg("--work").arg(work.path());
+        if text.contains("params.genomes") {
+            command.arg("--set").arg(format!("params.genomes={}", genomes.path().display()));
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}: {}", path.display(), stderr(&output));
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let stages = plan.as_array().unwrap();
+        assert!(stages.iter().all(|stage| stage["decision"] == "run"), "{}", path.display());
+        let cells =
+            stages.iter().filter(|stage| stage["stage"].as_str().unwrap().starts_with("model@")).count();
+        match path.file_stem().unwrap().to_str().unwrap() {
+            "tuning" => assert_eq!(cells, 6 * 2),
+            "tuning-gpu" => assert_eq!(cells, 7 * 3 * 3 * 2),
+            _ => assert_eq!(cells, 0, "{}", path.display()),
+        }
+        planned += 1;
+    }
+    assert!(planned >= 9, "{planned} workflows");
 }
