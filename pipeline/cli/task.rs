@@ -1,7 +1,5 @@
 //! `genomill task`: look at benchmark tasks before any model runs on them.
 
-#[cfg(feature = "train")]
-mod cnn;
 mod leaderboard;
 
 use std::io::{self, Write};
@@ -41,9 +39,6 @@ pub enum Command {
     },
     /// List the tasks of the suites that are known by name, with the metric of their published scores
     List,
-    /// Learn the convolutional baseline of Genomic Benchmarks from scratch, once for each seed, and score it
-    #[cfg(feature = "train")]
-    Cnn(cnn::Arguments),
     /// Put results of `genomill evaluate` side by side, with what others have published
     Leaderboard(leaderboard::Arguments),
     /// Print scores that others have published, with their sources and protocols
@@ -59,8 +54,6 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::List => list(),
-        #[cfg(feature = "train")]
-        Command::Cnn(arguments) => cnn::run(arguments),
         Command::Leaderboard(arguments) => leaderboard::run(arguments),
         Command::Published { tasks, json } => published(tasks, *json),
         Command::Audit { paths, reference, clean, memory, seed, json } => {

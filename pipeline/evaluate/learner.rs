@@ -1,4 +1,4 @@
-//! What is learned step by step: a head on a model that is frozen, whole, or beside matrices of low rank.
+//! What is learned step by step: a network with a head on it, or the convolutional baseline.
 //!
 //! One thread learns one seed, so that what comes out does not depend on the number of threads. Shapes in comments: B rows, T tokens, d
 //! width, C classes. Memory: the weights that are learned four times (gradients, moments), the best ones once more, and the
@@ -6,17 +6,17 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::cnn::Cnn;
 use super::encoder::{self, BATCH, Batch, Network, Row};
-use super::optimizer::{Adam, Draws};
-use super::protocol::{Config, Pooling, Protocol};
+use super::optimizer::Adam;
+use super::protocol::Config;
 use crate::observer::Stop;
 use crate::sequence::kmer::spread;
 use crate::train::{Decay, Schedule};
 
-/// Channels of the convolutional head.
-const CHANNELS: i64 = 64;
-/// Positions that its convolutions see.
-const KERNEL: i64 = 3;
+mod adapted;
+
+use adapted::Adapted;
 
 /// An example as a model takes it.
 #[derive(Debug, Clone, Copy)]
@@ -49,38 +49,41 @@ pub(super) struct Learned {
     pub loss: f64,
 }
 
-/// What of a model is learned.
-enum Adaptation {
-    /// Nothing.
-    Frozen,
-    /// Every weight: the first of those that are learned.
-    Full,
-    /// The weights at these places plus `scale` times the product of two that are learned.
-    Lora { places: Vec<usize>, scale: f64 },
+/// What is learned from.
+pub(super) enum Base {
+    /// A network.
+    Network(Network),
+    /// The convolutional baseline for rows of at most so many bases.
+    Cnn { longest: usize },
 }
 
-/// A network, and the weights that are learned: those of the adaptation, then those of the head.
-pub(super) struct Model {
-    base: Network,
-    adaptation: Adaptation,
-    pooling: Pooling,
-    is_convolutional: bool,
-    weights: Vec<Tensor>,
-    /// How many of them are the adaptation's.
-    adapted: usize,
+/// What is learned: weights, and what they compute.
+pub(super) enum Model {
+    Adapted(Adapted),
+    Cnn(Cnn),
+}
+
+impl Base {
+    /// The same again, for another thread.
+    pub(super) fn share(&self) -> Self {
+        match self {
+            Self::Network(network) => Self::Network(network.share()),
+            Self::Cnn { longest } => Self::Cnn { longest: *longest },
+        }
+    }
 }
 
 impl Learner<'_> {
     /// Learns from `train` and keeps the weights of the epoch with the lowest loss on `validation`.
     pub(super) fn learn(
         &self,
-        network: Network,
+        base: Base,
         train: &[Item<'_>],
         validation: &[Item<'_>],
     ) -> Result<Learned, encoder::Error> {
         let training = &self.config.training;
-        let mut model = Model::new(network, self.config, self.classes, self.seed)?;
-        let mut adam = Adam::new(&model.weights, training.weight_decay)?;
+        let mut model = Model::new(base, self.config, self.classes, self.seed)?;
+        let mut adam = Adam::new(model.weights(), training.weight_decay)?;
         let (batch, mut best) = (training.batch as usize, None::<(f64, u32, Vec<Tensor>)>);
         let schedule = self.schedule(train.len());
         let mut order = (0..train.len()).collect::<Vec<_>>();
@@ -93,9 +96,11 @@ impl Learner<'_> {
                     return Err(encoder::Error::Stopped);
                 }
                 step += 1;
-                let items = places.iter().map(|at| train[*at]).collect::<Vec<_>>();
-                let gradients = model.gradients(&items, training.clip)?;
-                adam.step(&mut model.weights, gradients, schedule.rate(step))?;
+                if places.len() >= model.least() {
+                    let items = places.iter().map(|at| train[*at]).collect::<Vec<_>>();
+                    let gradients = model.gradients(&items, training.clip)?;
+                    adam.step(model.weights_mut(), gradients, schedule.rate(step))?;
+                }
                 (self.told)();
             }
             let loss = loss(&model.log_probabilities(validation, self.stop)?, validation, self.classes);
@@ -129,77 +134,52 @@ impl Learner<'_> {
 }
 
 impl Model {
-    /// Before the first step: a head that knows nothing, on what the network computes.
-    pub(super) fn new(
-        network: Network,
-        config: &Config,
-        classes: usize,
-        seed: u64,
-    ) -> Result<Self, encoder::Error> {
-        let mut draws = Draws::new(seed);
-        let width = i64::from(network.width());
-        let base = if config.protocol == Protocol::FromScratch { network.fresh(seed)? } else { network };
-        let (adaptation, mut weights) = match config.protocol {
-            Protocol::FineTune | Protocol::FromScratch => (Adaptation::Full, own(base.tensors())),
-            Protocol::Lora => low_rank(&base, config, &mut draws)?,
-            _ => (Adaptation::Frozen, Vec::new()),
-        };
-        let adapted = weights.len();
-        let is_convolutional = config.protocol == Protocol::CnnHead;
-        let mut inputs = width;
-        if is_convolutional {
-            for channels in [width, CHANNELS] {
-                weights.push(draws.uniform(&[CHANNELS, channels, KERNEL], channels * KERNEL)?);
-                weights.push(draws.uniform(&[CHANNELS], channels * KERNEL)?);
-            }
-            inputs = CHANNELS;
-        }
-        let classes = i64::try_from(classes).unwrap_or(i64::MAX);
-        weights.extend([draws.uniform(&[classes, inputs], inputs)?, draws.uniform(&[classes], inputs)?]);
-        Ok(Self { base, adaptation, pooling: config.inputs.pooling, is_convolutional, weights, adapted })
+    /// Before the first step: a head that knows nothing, on what the network computes; or a fresh baseline.
+    fn new(base: Base, config: &Config, classes: usize, seed: u64) -> Result<Self, encoder::Error> {
+        Ok(match base {
+            Base::Network(network) => Self::Adapted(Adapted::new(network, config, classes, seed)?),
+            Base::Cnn { longest } => Self::Cnn(Cnn::new(classes, longest, seed)?),
+        })
     }
 
-    /// The hidden values of a batch: `[B, T, d]`.
-    pub(super) fn hidden(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
-        let network = match &self.adaptation {
-            Adaptation::Frozen => {
-                return tch::no_grad(|| self.base.encode(&batch.ids, &batch.valid));
-            }
-            Adaptation::Full => self
-                .base
-                .with_tensors(self.weights[..self.adapted].iter().map(Tensor::shallow_clone).collect()),
-            Adaptation::Lora { places, scale } => {
-                let mut tensors: Vec<Tensor> =
-                    self.base.tensors().iter().map(Tensor::shallow_clone).collect();
-                for (place, pair) in places.iter().zip(self.weights[..self.adapted].chunks(2)) {
-                    let change = pair[1].f_matmul(&pair[0])?.f_mul_scalar(*scale)?;
-                    tensors[*place] = tensors[*place].f_add(&change)?;
-                }
-                self.base.with_tensors(tensors)
-            }
-        };
-        network.encode(&batch.ids, &batch.valid)
+    fn weights(&self) -> &[Tensor] {
+        match self {
+            Self::Adapted(model) => &model.weights,
+            Self::Cnn(model) => &model.weights,
+        }
+    }
+
+    fn weights_mut(&mut self) -> &mut [Tensor] {
+        match self {
+            Self::Adapted(model) => &mut model.weights,
+            Self::Cnn(model) => &mut model.weights,
+        }
+    }
+
+    /// Examples of a step at least: batch norm has nothing to norm one by.
+    const fn least(&self) -> usize {
+        match self {
+            Self::Adapted(_) => 1,
+            Self::Cnn(_) => 2,
+        }
     }
 
     /// Scores of the classes: `[B, C]`.
-    fn logits(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
-        let (hidden, head) = (self.hidden(batch)?, &self.weights[self.adapted..]);
-        let (pooled, last) = if self.is_convolutional {
-            (convolved(&hidden, batch, head)?, &head[4..])
-        } else {
-            (batch.pool(&hidden, self.pooling)?, head)
-        };
-        Ok(pooled.f_linear(&last[0], Some(&last[1]))?)
+    fn logits(&self, batch: &Batch, training: bool) -> Result<Tensor, encoder::Error> {
+        match self {
+            Self::Adapted(model) => model.logits(batch),
+            Self::Cnn(model) => Ok(model.logits(batch, training)?),
+        }
     }
 
     /// The gradients of the mean loss, cut to a norm of `clip`.
     fn gradients(&self, items: &[Item<'_>], clip: f64) -> Result<Vec<Tensor>, encoder::Error> {
         let rows = items.iter().map(|item| item.row).collect::<Vec<_>>();
         let labels = items.iter().map(|item| i64::from(item.class)).collect::<Vec<_>>();
-        let logits = self.logits(&Batch::new(&rows)?)?;
+        let logits = self.logits(&Batch::new(&rows)?, true)?;
         let labels = Tensor::f_from_slice(&labels)?;
         let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, -100, 0.0)?;
-        let gradients = Tensor::f_run_backward(&[loss], &self.weights, false, false)?;
+        let gradients = Tensor::f_run_backward(&[loss], self.weights(), false, false)?;
         let there = || gradients.iter().filter(|gradient| gradient.defined());
         let norms = there().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
         let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
@@ -223,7 +203,7 @@ impl Model {
                 return Err(encoder::Error::Stopped);
             }
             let of = |rows: Vec<&Row>| -> Result<Tensor, encoder::Error> {
-                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows)?))?;
+                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows)?, false))?;
                 Ok(logits.f_to_kind(Kind::Double)?.f_log_softmax(-1, Kind::Double)?)
             };
             let mut logs = of(items.iter().map(|item| item.row).collect())?;
@@ -236,13 +216,21 @@ impl Model {
         Ok(found)
     }
 
-    /// Copies of the weights.
+    /// Copies of all that was learned.
     fn state(&self) -> Vec<Tensor> {
-        self.weights.iter().map(|weight| weight.detach().copy()).collect()
+        let norms = match self {
+            Self::Adapted(_) => &[][..],
+            Self::Cnn(model) => model.norms.as_slice(),
+        };
+        self.weights().iter().chain(norms.iter().flatten()).map(|tensor| tensor.detach().copy()).collect()
     }
 
     fn set(&mut self, state: Vec<Tensor>) {
-        self.weights = state;
+        let mut state = state.into_iter();
+        self.weights_mut().iter_mut().zip(&mut state).for_each(|(to, from)| *to = from);
+        if let Self::Cnn(model) = self {
+            model.norms.iter_mut().flatten().zip(state).for_each(|(to, from)| *to = from);
+        }
     }
 }
 
@@ -258,51 +246,17 @@ pub(super) fn loss(logs: &[f64], items: &[Item<'_>], classes: usize) -> f64 {
     sum / items.len() as f64
 }
 
-/// Copies whose gradients are wanted.
-fn own(tensors: &[Tensor]) -> Vec<Tensor> {
-    tensors.iter().map(|tensor| tensor.detach().copy().set_requires_grad(true)).collect()
-}
-
-/// Two matrices beside each projection, `[rank, inputs]` as linear layers start and `[outputs, rank]` of zeros.
-fn low_rank(
-    base: &Network,
-    config: &Config,
-    draws: &mut Draws,
-) -> Result<(Adaptation, Vec<Tensor>), TchError> {
-    let rank = i64::from(config.training.lora_rank);
-    let places = base.projections();
-    let mut weights = Vec::new();
-    for place in &places {
-        let shape = base.tensors()[*place].size();
-        weights.push(draws.uniform(&[rank, shape[1]], shape[1])?);
-        let zeros = Tensor::f_zeros([shape[0], rank], (Kind::Float, tch::Device::Cpu))?;
-        weights.push(zeros.set_requires_grad(true));
-    }
-    let scale = config.training.lora_alpha / rank as f64;
-    Ok((Adaptation::Lora { places, scale }, weights))
-}
-
-/// Two convolutions over the bases and their mean: `[B, T, d]` to `[B, CHANNELS]`.
-fn convolved(hidden: &Tensor, batch: &Batch, head: &[Tensor]) -> Result<Tensor, TchError> {
-    let (values, there) = batch.per_base(hidden)?;
-    let there = there.f_unsqueeze(1)?;
-    let mut values = values.f_transpose(1, 2)?;
-    for layer in head[..4].chunks(2) {
-        values = values
-            .f_conv1d(&layer[0], Some(&layer[1]), 1, KERNEL / 2, 1, 1)?
-            .f_gelu("none")?
-            .f_mul(&there)?;
-    }
-    let sum = values.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?;
-    let bases = there.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?.f_clamp_min(1.0)?;
-    sum.f_div(&bases)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::encoder::tests::{MODELS, open};
+    use super::super::encoder::{Encoder, Row};
     use super::*;
-    use crate::evaluate::protocol::Inputs;
+    use crate::evaluate::protocol::{Baseline, Inputs, Pooling, Protocol};
+    use crate::model::{Named, hyena};
+    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::nucleotide::Nucleotide;
 
     fn config(protocol: Protocol) -> Config {
         Config::new(protocol)
@@ -322,6 +276,14 @@ mod tests {
         (0..count).map(one).collect()
     }
 
+    fn adapted(encoder: &Encoder, protocol: Protocol) -> Adapted {
+        Adapted::new(encoder.network().unwrap().share(), &config(protocol), 2, 3).unwrap()
+    }
+
+    fn hidden(model: &Adapted, batch: &Batch) -> Tensor {
+        model.network().unwrap().encode(&batch.ids, &batch.valid).unwrap()
+    }
+
     #[test]
     fn before_the_first_step_all_is_as_the_model_left_it() {
         for name in MODELS {
@@ -330,15 +292,15 @@ mod tests {
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
             let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
-            let expected = encoder.network().encode(&batch.ids, &batch.valid).unwrap();
+            let expected = encoder.network().unwrap().encode(&batch.ids, &batch.valid).unwrap();
             for (protocol, same) in [
                 (Protocol::FineTune, true),
                 (Protocol::Lora, true),
                 (Protocol::CnnHead, true),
                 (Protocol::FromScratch, false),
             ] {
-                let model = Model::new(encoder.network().share(), &config(protocol), 2, 3).unwrap();
-                let off = (model.hidden(&batch).unwrap() - &expected).abs().max().double_value(&[]);
+                let model = adapted(&encoder, protocol);
+                let off = (hidden(&model, &batch) - &expected).abs().max().double_value(&[]);
                 assert_eq!(off == 0.0, same, "{name}, {protocol}: {off}");
             }
         }
@@ -353,25 +315,31 @@ mod tests {
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
             let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
-            let mut model = Model::new(encoder.network().share(), &config(Protocol::Lora), 2, 3).unwrap();
-            let before = model.hidden(&batch).unwrap();
+            let mut model = adapted(&encoder, Protocol::Lora);
+            let before = hidden(&model, &batch);
             model.weights[1] = &model.weights[1] + 0.1;
-            let off = (model.hidden(&batch).unwrap() - before).abs().max().double_value(&[]);
+            let off = (hidden(&model, &batch) - before).abs().max().double_value(&[]);
             assert!(off > 1e-4, "{name}: {off}");
         }
+    }
+
+    /// The loss on what validates, and the epoch, of examples with a word and without one.
+    fn learned(encoder: &Encoder, config: &Config, rate: f64) -> (f64, u32) {
+        let made = sequences(360);
+        let rows = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &config.inputs).unwrap().0;
+        let item = |(row, (_, class)): (_, &(_, u32))| Item { row, turned: None, class: *class };
+        let items: Vec<Item<'_>> = rows.iter().zip(&made).map(item).collect();
+        let longest = rows.iter().map(|row: &Row| row.ids.len()).max().unwrap();
+        let (train, validation) = items.split_at(300);
+        let (stop, told) = (Stop::new(), || {});
+        let learner = Learner { config, classes: 2, seed: 1, rate, stop: &stop, told: &told };
+        let learned = learner.learn(encoder.base(longest).unwrap(), train, validation).unwrap();
+        (learned.loss, learned.epoch)
     }
 
     #[test]
     fn every_protocol_learns_a_word_and_again_the_same() {
         let encoder = open("olmo2_gqa/hf");
-        let made = sequences(360);
-        let (rows, _) = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
-        let items: Vec<Item<'_>> = rows
-            .iter()
-            .zip(&made)
-            .map(|(row, (_, class))| Item { row, turned: None, class: *class })
-            .collect();
-        let (train, validation) = items.split_at(300);
         for (protocol, rate, epochs) in [
             (Protocol::CnnHead, 3e-3, 6),
             (Protocol::FineTune, 1e-3, 6),
@@ -380,18 +348,36 @@ mod tests {
         ] {
             let mut config = config(protocol);
             config.training.epochs = epochs;
-            let learn = || {
-                let (stop, told) = (Stop::new(), || {});
-                let learner =
-                    Learner { config: &config, classes: 2, seed: 1, rate, stop: &stop, told: &told };
-                learner.learn(encoder.network().share(), train, validation).unwrap()
-            };
-            let learned = learn();
-            assert!(learned.loss < 0.6, "{protocol}: {}", learned.loss);
+            let (loss, epoch) = learned(&encoder, &config, rate);
+            assert!(loss < 0.6, "{protocol}: {loss}");
             if protocol == Protocol::Lora {
-                let again = learn();
-                assert_eq!((learned.loss, learned.epoch), (again.loss, again.epoch));
+                assert_eq!(learned(&encoder, &config, rate), (loss, epoch));
             }
+        }
+    }
+
+    /// Of both peers: all weights, beside low-rank matrices, and from a shape alone; of DNABERT-2 through its pooler; and the
+    /// baseline.
+    #[test]
+    fn peers_and_the_baseline_learn_a_word() {
+        let ids: Arc<dyn Tokenizer> = Arc::new(Nucleotide::hyena());
+        let tiny = Named::Hyena(hyena::Preset::Tiny1k);
+        let tiny = Encoder::of_preset("x", tiny, Some(ids), None).unwrap();
+        let (mean, pooler) = (Pooling::Mean, Pooling::Pooler);
+        let cnn = || Encoder::of_baseline(Baseline::Cnn).unwrap();
+        for (what, encoder, protocol, pooling, rate, epochs) in [
+            ("hyenadna", open("hyenadna"), Protocol::FineTune, mean, 1e-3, 3),
+            ("hyenadna", open("hyenadna"), Protocol::Lora, mean, 1e-2, 4),
+            ("dnabert2", open("dnabert2"), Protocol::FineTune, pooler, 1e-3, 2),
+            ("dnabert2", open("dnabert2"), Protocol::Lora, pooler, 1e-2, 2),
+            ("dnabert2", open("dnabert2"), Protocol::FromScratch, pooler, 1e-3, 6),
+            ("hyenadna-tiny-1k", tiny, Protocol::FromScratch, mean, 1e-3, 3),
+            ("cnn", cnn(), Protocol::FromScratch, mean, 1e-3, 6),
+        ] {
+            let mut config = config(protocol);
+            (config.training.epochs, config.inputs.pooling) = (epochs, pooling);
+            let (loss, _) = learned(&encoder, &config, rate);
+            assert!(loss < 0.55, "{what}, {protocol}: {loss}");
         }
     }
 

@@ -40,6 +40,33 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// What stands on a leaderboard beside models, scored by the same rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Baseline {
+    /// The convolutional network of Genomic Benchmarks, `from-scratch`.
+    Cnn,
+    /// How often each word of four bases stands in a sequence, under the `linear-probe`.
+    Kmer,
+}
+
+impl Baseline {
+    /// The one protocol that it can be asked by.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Cnn => Protocol::FromScratch,
+            Self::Kmer => Protocol::LinearProbe,
+        }
+    }
+}
+
+/// As it is written in files.
+impl std::fmt::Display for Baseline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// How the hidden values of a sequence become one embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -51,6 +78,9 @@ pub enum Pooling {
     Last,
     /// The special token in front, which the model must have.
     Cls,
+    /// What a DNABERT-2 makes of that token with the layer that its classes are published with. A model that was only
+    /// pretrained has none: where all weights are learned, it gets a fresh one.
+    Pooler,
 }
 
 /// As it is written in files.

@@ -20,8 +20,8 @@ pub use looks::LOOKS;
 use looks::{Look, forget, looks};
 
 use super::answers;
-use super::encoder::{self, Encoder, Network, Row};
-use super::learner::{Item, Learned, Learner};
+use super::encoder::{self, Encoder, Row};
+use super::learner::{Base, Item, Learned, Learner};
 use super::predictions::{self, Predictions};
 use super::probe::{self, Embedded};
 use super::protocol::{Config, Given, Protocol, Strands, Validation};
@@ -143,6 +143,7 @@ pub fn evaluate(
     }
     let workers = Workers::start(hooks.threads)?;
     let (samples, given) = samples(encoder, dataset, config)?;
+    let model = &encoder.identity_for(longest(&samples[0].rows), dataset.classes.len())?;
     // A run that was stopped goes on: the same look.
     fs::create_dir_all(&folder)?;
     if !is_same || is_done {
@@ -159,7 +160,7 @@ pub fn evaluate(
 
 /// Refuses what cannot be scored.
 fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Error> {
-    encoder.check(config.inputs.pooling)?;
+    encoder.check(config.protocol, config.inputs.pooling)?;
     let task = || dataset.name.clone();
     for example in Part::ALL.into_iter().flat_map(|part| dataset.part(part)) {
         match dataset.bases(example) {
@@ -226,6 +227,13 @@ fn key(model: &Identity, task: &TaskOf, config: &Config) -> String {
 /// The tokens of every part.
 fn samples(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<([Sample; 3], Given), Error> {
     let mut given = Given::default();
+    let mut inputs = config.inputs;
+    if encoder.is_cut_to_training() {
+        let lengths = dataset.part(Part::Train).iter().map(|example| dataset.length(example));
+        let longest = lengths.max().map(|longest| u32::try_from(longest).unwrap_or(u32::MAX));
+        inputs.max_tokens = inputs.max_tokens.into_iter().chain(longest).min();
+    }
+    let inputs = &inputs;
     let mut of = |part| -> Result<Sample, Error> {
         let examples = dataset.part(part);
         let bases = || examples.iter().map(|example| dataset.bases(example).unwrap_or_default());
@@ -233,15 +241,15 @@ fn samples(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<([Sa
         bases().for_each(|bases| {
             hasher.update(&(bases.len() as u64).to_le_bytes()).update(bases);
         });
-        let (rows, forward) = encoder.rows(bases(), &config.inputs)?;
+        let (rows, forward) = encoder.rows(bases(), inputs)?;
         given += forward;
         let mut turned = Vec::new();
-        if config.inputs.strands == Strands::Both {
+        if inputs.strands == Strands::Both {
             let mut other = Vec::new();
             for bases in bases() {
                 other.clear();
                 reverse_complement_into(bases, &mut other);
-                turned.extend(encoder.rows(std::iter::once(&other[..]), &config.inputs)?.0);
+                turned.extend(encoder.rows(std::iter::once(&other[..]), inputs)?.0);
             }
         }
         let classes = examples.iter().map(|example| example.class).collect();
@@ -249,6 +257,11 @@ fn samples(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<([Sa
     };
     let samples = [of(Part::Train)?, of(Part::Validation)?, of(Part::Test)?];
     Ok((samples, given))
+}
+
+/// Tokens of the longest row.
+fn longest(rows: &[Row]) -> usize {
+    rows.iter().map(|row| row.ids.len()).max().unwrap_or(0)
 }
 
 impl Sample {
@@ -269,7 +282,10 @@ impl Work<'_> {
         let runs = match self.config.protocol {
             Protocol::ZeroShot => vec![self.kept(0, || self.zero_shot(encoder))?],
             Protocol::LinearProbe => self.probes(encoder)?,
-            _ => self.trained(encoder)?,
+            _ => {
+                let base = encoder.base(longest(&self.samples[0].rows));
+                base.map_or_else(|| Ok(Vec::new()), |base| self.trained(&base))?
+            }
         };
         let by_seed: Vec<(u64, &Scores)> = runs.iter().map(|run| (run.seed, &run.scores)).collect();
         let summary = seeds::Summary::new(task.metric, &by_seed);
@@ -540,7 +556,7 @@ impl Work<'_> {
     }
 
     /// The first seed tries every learning rate, then the others take the best, side by side.
-    fn trained(&self, encoder: &Encoder) -> Result<Vec<Run>, Error> {
+    fn trained(&self, base: &Base) -> Result<Vec<Run>, Error> {
         let (rates, seeds) = (&self.config.training.learning_rates, self.config.seeds);
         let of_run = Learner::steps(self.config, self.parts(0)?[0].len());
         let total = of_run * (rates.len() as u64 + seeds - 1);
@@ -551,24 +567,24 @@ impl Work<'_> {
             let done = steps.fetch_add(1, Ordering::Relaxed) + 1;
             self.progress(done * batch, total.max(done) * batch, Unit::Items);
         };
-        let first = self.kept(0, || self.tuned(encoder, &told))?;
+        let first = self.kept(0, || self.tuned(base, &told))?;
         steps.fetch_max(of_run * rates.len() as u64, Ordering::Relaxed);
         let missing: Vec<u64> = (1..seeds).filter(|seed| self.done(*seed).is_none()).collect();
         steps.fetch_add(of_run * (seeds - 1 - missing.len() as u64), Ordering::Relaxed);
-        let parts = missing.into_iter().map(|seed| (encoder.network().share(), seed)).collect();
+        let parts = missing.into_iter().map(|seed| (base.share(), seed)).collect();
         let rate = first.chosen.unwrap_or(rates[0]);
-        self.workers.map(parts, |(network, seed)| {
-            let learned = self.learned(network, seed, rate, &told)?;
+        self.workers.map(parts, |(base, seed)| {
+            let learned = self.learned(base, seed, rate, &told)?;
             self.kept(seed, || self.asked(seed, &learned, rate, Vec::new())).map(drop)
         })?;
         Ok(std::iter::once(first).chain((1..seeds).filter_map(|seed| self.done(seed))).collect())
     }
 
     /// The first seed at the learning rate that validates best.
-    fn tuned(&self, encoder: &Encoder, told: &(dyn Fn() + Sync)) -> Result<Answered, Error> {
+    fn tuned(&self, base: &Base, told: &(dyn Fn() + Sync)) -> Result<Answered, Error> {
         let rates = &self.config.training.learning_rates;
-        let parts = rates.iter().map(|rate| (encoder.network().share(), *rate)).collect();
-        let learned = self.workers.map(parts, |(network, rate)| self.learned(network, 0, rate, told))?;
+        let parts = rates.iter().map(|rate| (base.share(), *rate)).collect();
+        let learned = self.workers.map(parts, |(base, rate)| self.learned(base, 0, rate, told))?;
         let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
         let tried = rates
             .iter()
@@ -582,16 +598,10 @@ impl Work<'_> {
         self.asked(0, best, *rate, tried)
     }
 
-    fn learned(
-        &self,
-        network: Network,
-        seed: u64,
-        rate: f64,
-        told: &(dyn Fn() + Sync),
-    ) -> Result<Learned, Error> {
+    fn learned(&self, base: Base, seed: u64, rate: f64, told: &(dyn Fn() + Sync)) -> Result<Learned, Error> {
         let [train, validation] = self.parts(seed)?;
         let (config, classes, stop) = (self.config, self.dataset.classes.len(), self.hooks.stop);
-        Ok(Learner { config, classes, seed, rate, stop, told }.learn(network, &train, &validation)?)
+        Ok(Learner { config, classes, seed, rate, stop, told }.learn(base, &train, &validation)?)
     }
 
     /// The answers to the test set of what was learned.

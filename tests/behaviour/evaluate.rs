@@ -115,6 +115,40 @@ fn models_are_scored_on_tasks_and_a_second_look_is_an_act() {
     );
 }
 
+/// A shape needs no checkpoint, and baselines stand beside models by the same rules.
+#[test]
+fn shapes_and_baselines_are_scored_as_models_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    task(folder, "words");
+    std::fs::write(folder.join("quick.yaml"), "training: {epochs: 2, learning_rates: [0.001]}\n").unwrap();
+    let scratch =
+        ["--tasks", "words", "--protocol", "from-scratch", "--config", "quick.yaml", "--seeds", "2"];
+    let shape = ["--preset", "hyenadna-tiny-1k", "small=dnabert2-300k", "--tokenizer", "hyenadna"];
+    let output = evaluate(folder, &[], &[&scratch[..], &shape, &["--baseline", "cnn"]].concat());
+    let text = stdout(&output);
+    for model in ["hyenadna-tiny-1k", "small", "cnn"] {
+        assert!(text.contains(&format!("words (version 1): {model}, from-scratch\n")), "{text}");
+    }
+    let kmer = ["--tasks", "words", "--protocol", "linear-probe", "--baseline", "kmer", "--json"];
+    let json: Value = serde_json::from_str(&stdout(&evaluate(folder, &[], &kmer))).unwrap();
+    assert_eq!((&json[0]["looks"], &json[0]["model"]["family"]), (&1.into(), &"baseline".into()));
+    let place = folder.join("out/words/from-scratch/cnn");
+    assert!(place.join("predictions-1.parquet").is_file() && place.join("looks.json").is_file());
+    let board = genomill().current_dir(folder).args(["task", "leaderboard", "out"]).output().unwrap();
+    let board = stdout(&board);
+    for row in [
+        "| words | cnn | from-scratch |",
+        "| words | kmer | linear-probe |",
+        "| words | small | from-scratch |",
+    ] {
+        assert!(board.contains(row), "no {row} in\n{board}");
+    }
+    let other = ["--preset", "olmo-300k", "--tasks", "words", "--protocol", "from-scratch"];
+    let error = stderr(&evaluate(folder, &[], &other));
+    assert!(error.contains("`olmo-300k` has no tokenizer of its own"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +158,7 @@ fn what_is_wrong_is_said_with_its_place() {
     std::fs::write(folder.join("twice.yaml"), "protocol: lora\n").unwrap();
     std::fs::write(folder.join("zero.yaml"), "training: {learning_rates: [0]}\n").unwrap();
     let hyena = hyena();
-    let cases: [(&[&str], &[&str], &str); 7] = [
+    let cases: [(&[&str], &[&str], &str); 10] = [
         (
             &[&hyena],
             &["--protocol", "guess"],
@@ -156,6 +190,17 @@ fn what_is_wrong_is_said_with_its_place() {
             &["--protocol", "linear-probe", "--pooling", "cls"],
             "`hyena` puts no token in front of a sequence",
         ),
+        (
+            &[],
+            &["--protocol", "lora", "--baseline", "cnn"],
+            "`cnn` is a baseline: expected the protocol `from-scratch`",
+        ),
+        (
+            &[],
+            &["--protocol", "lora", "--preset", "hyenadna-tiny"],
+            "unknown shape `hyenadna-tiny` of --preset",
+        ),
+        (&[], &["--protocol", "lora"], "required arguments were not provided"),
     ];
     for (models, more, expected) in cases {
         let output = evaluate(folder, models, &[&["--tasks", "words"], more].concat());
@@ -171,7 +216,9 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
             LAMBDA,
             "  model:   {uses: train, from: shards, preset: olmo-300k, duration: 4 steps, batch_rows: 4}\n",
             "  tasks:   {uses: evaluate, model: model, tasks: tasks.yaml, protocol: cnn-head, seeds: 2, training: {epochs: 1, learning_rates: [0.001]}}\n",
-            "  report:  {uses: report, from: [tasks]}\n",
+            "  ids:     {uses: tokenizer, model: nucleotide}\n",
+            "  shapes:  {uses: evaluate, preset: olmo-300k, tokenizer: ids, baselines: [cnn], tasks: tasks.yaml, protocol: from-scratch, seeds: 1, training: {epochs: 1, learning_rates: [0.001]}}\n",
+            "  report:  {uses: report, from: [tasks, shapes]}\n",
         ]
         .concat(),
     );
@@ -211,7 +258,22 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
         "tasks: tasks.yaml, folders: {x: other}",
         "`protocol` of stage `tasks`: is missing, which `tasks` needs",
     );
-    problems("tasks: tasks.yaml, protocol: lora", "there is neither `model` nor `folders`");
+    problems(
+        "tasks: tasks.yaml, protocol: lora",
+        "there is none of `model`, `folders`, `preset` and `baselines`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: lora, preset: hyenadna-tiny-1k",
+        "`hyenadna-tiny-1k` needs the protocol `from-scratch`, found `lora`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: lora, baselines: [kmer]",
+        "`kmer` needs the protocol `linear-probe`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: from-scratch, preset: olmo-300k",
+        "`tokenizer` of stage `tasks`: is missing, which `olmo-300k` needs",
+    );
     problems(
         "tasks: tasks.yaml, protocol: lore, folders: {x: other}",
         "unknown value `lore`, expected one of `linear-probe`",
