@@ -11,7 +11,7 @@ use super::{Error, print_json};
 use crate::fs;
 use crate::report::count;
 use crate::task::audit::{Audit, Options, Score, audit};
-use crate::task::{Dataset, KNOWN, Part, find, published};
+use crate::task::{Dataset, KNOWN, Kind, Part, find, published};
 use crate::units::{parse_bytes, similar};
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +60,11 @@ pub fn run(command: &Command) -> Result<(), Error> {
             let options = Options { memory: *memory, seed: *seed };
             let mut audits = Vec::new();
             for_each_task(paths, reference, |dataset| {
+                if dataset.kind != Kind::Sequences {
+                    let name = &dataset.name;
+                    let what = "the audit is for tasks in which sequences have classes";
+                    return Err(Error::Other(format!("task `{name}` is about bases or variants: {what}")));
+                }
                 let (found, kept) = audit(dataset, &options);
                 if let Some(folder) = clean {
                     write_clean(dataset, &kept, folder)?;
