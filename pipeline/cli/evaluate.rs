@@ -14,7 +14,7 @@ use super::run::{on_signal, threads};
 use super::task::for_each_task;
 use super::{Error, print_json};
 use crate::evaluate::encoder::{self, Encoder};
-use crate::evaluate::protocol::{Baseline, Config, Pooling, Protocol, Strands};
+use crate::evaluate::protocol::{Baseline, Config, Pooling, Protocol, Recipe, Strands};
 use crate::evaluate::result::Outcome;
 use crate::evaluate::tasks::{Again, Place, evaluate};
 use crate::fs;
@@ -22,6 +22,7 @@ use crate::metric::scores::Metric;
 use crate::metric::seeds::Spread;
 use crate::model::Named;
 use crate::observer::{Event, Stop};
+use crate::task::Kind;
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self, Tokenizer};
 use crate::train::Hooks;
@@ -49,6 +50,9 @@ pub struct Arguments {
     /// How models are asked
     #[arg(long, value_parser = words::<Protocol>(&PROTOCOLS))]
     protocol: Protocol,
+    /// The published recipe of a model in place of the common training
+    #[arg(long, value_name = "NAME", value_parser = words::<Recipe>(&["hyenadna", "dnabert2", "cnn"]))]
+    recipe: Option<Recipe>,
     /// A YAML file with the rest of the configuration: inputs, seeds, validation, training
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -177,6 +181,7 @@ impl Arguments {
             Some(path) => read(path, self.protocol)?,
             None => Config::new(self.protocol),
         };
+        config.recipe = self.recipe.or(config.recipe);
         config.seeds = self.seeds.unwrap_or(config.seeds);
         config.inputs.pooling = self.pooling.unwrap_or(config.inputs.pooling);
         config.inputs.strands = self.strands.unwrap_or(config.inputs.strands);
@@ -228,17 +233,28 @@ fn summary(outcome: &Outcome) -> String {
         format!("{:.4}{sd}", all.mean)
     };
     let mean = outcome.summary.all.as_ref().map_or("undefined".to_owned(), spread);
-    format!("{}: {} {mean} of {} runs", outcome.config.protocol, outcome.summary.metric, outcome.runs.len())
+    format!("{}: {} {mean} of {} runs", outcome.config.label(), outcome.summary.metric, outcome.runs.len())
+}
+
+/// The recall of every class, the mean over runs.
+fn recalls(outcome: &Outcome) -> Vec<String> {
+    let of = |(at, class): (usize, &String)| {
+        let classes = outcome.runs.iter().filter_map(|run| run.scores.classes.get(at));
+        let recalls: Vec<f64> = classes.clone().filter_map(|class| class.recall).collect();
+        let bases = classes.map(|class| class.examples).next().unwrap_or(0);
+        let mean = recalls.iter().sum::<f64>() / recalls.len() as f64;
+        let mean = if recalls.is_empty() { "-".to_owned() } else { format!("{mean:.4}") };
+        format!("  recall of `{class}` ({bases} bases): {mean}")
+    };
+    outcome.task.classes.iter().enumerate().map(of).collect()
 }
 
 /// Scores for people.
 fn text(outcome: &Outcome) -> String {
     let metrics = [Metric::Accuracy, Metric::Mcc, Metric::MacroF1, Metric::Auroc, Metric::Auprc];
     let (task, model) = (&outcome.task, &outcome.model);
-    let mut lines = vec![format!(
-        "{} (version {}): {}, {}",
-        task.name, task.version, model.name, outcome.config.protocol
-    )];
+    let mut lines =
+        vec![format!("{} (version {}): {}, {}", task.name, task.version, model.name, outcome.config.label())];
     let names = metrics.map(|metric| format!("{:>10}", metric.to_string()));
     lines.push(format!("  seed   chosen  epoch{}", names.concat()));
     for run in &outcome.runs {
@@ -260,6 +276,9 @@ fn text(outcome: &Outcome) -> String {
             "  {metric} on {clean} clean examples of {}: mean {mean:.4}",
             outcome.task.examples[2]
         ));
+    }
+    if task.kind == Kind::Bases {
+        lines.extend(recalls(outcome));
     }
     lines.extend(outcome.notes.iter().map(|note| format!("  ! {note}")));
     lines.join("\n") + "\n\n"

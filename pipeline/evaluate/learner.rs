@@ -12,7 +12,11 @@ use super::optimizer::Adam;
 use super::protocol::Config;
 use crate::observer::Stop;
 use crate::sequence::kmer::spread;
-use crate::train::{Decay, Schedule};
+use crate::task::UNLABELLED;
+use crate::train::Schedule;
+
+/// The label of what has no class.
+const NO_LABEL: i64 = -100;
 
 mod adapted;
 
@@ -25,14 +29,25 @@ pub(super) struct Item<'a> {
     pub row: &'a Row,
     /// Those of its reverse complement, where both strands are asked.
     pub turned: Option<&'a Row>,
-    /// Its class.
-    pub class: u32,
+    /// What it is.
+    pub target: Target<'a>,
+}
+
+/// What an example is to be taken for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// The class of the whole.
+    Class(u32),
+    /// The class of each base, [`UNLABELLED`] of one that has none.
+    Bases(&'a [u8]),
 }
 
 /// A run of one seed at one learning rate.
 pub(super) struct Learner<'a> {
     pub config: &'a Config,
     pub classes: usize,
+    /// Whether bases have classes.
+    pub per_base: bool,
     pub seed: u64,
     pub rate: f64,
     pub stop: &'a Stop,
@@ -82,7 +97,7 @@ impl Learner<'_> {
         validation: &[Item<'_>],
     ) -> Result<Learned, encoder::Error> {
         let training = &self.config.training;
-        let mut model = Model::new(base, self.config, self.classes, self.seed)?;
+        let mut model = Model::new(base, self.config, (self.classes, self.per_base), self.seed)?;
         let mut adam = Adam::new(model.weights(), training.weight_decay)?;
         let (batch, mut best) = (training.batch as usize, None::<(f64, u32, Vec<Tensor>)>);
         let schedule = self.schedule(train.len());
@@ -103,7 +118,8 @@ impl Learner<'_> {
                 }
                 (self.told)();
             }
-            let loss = loss(&model.log_probabilities(validation, self.stop)?, validation, self.classes);
+            let logs = model.log_probabilities(validation, self.stop)?;
+            let loss = loss(&logs, &truth(validation), self.classes);
             if loss.is_finite() && best.as_ref().is_none_or(|best| loss < best.0) {
                 best = Some((loss, epoch, model.state()));
             }
@@ -121,11 +137,15 @@ impl Learner<'_> {
 
     fn schedule(&self, examples: usize) -> Schedule {
         let steps = Self::steps(self.config, examples);
-        let warmup_steps = self.config.training.warmup_steps.min(steps / 10);
+        let training = &self.config.training;
+        let warmup_steps = match training.warmup_share {
+            Some(share) => (steps as f64 * share) as u64,
+            None => training.warmup_steps.min(steps / 10),
+        };
         Schedule {
-            decay: Decay::Linear,
+            decay: training.decay,
             peak: self.rate,
-            floor: 0.0,
+            floor: training.floor,
             warmup_steps,
             cooldown_steps: 0,
             steps: steps + 1,
@@ -134,10 +154,18 @@ impl Learner<'_> {
 }
 
 impl Model {
-    /// Before the first step: a head that knows nothing, on what the network computes; or a fresh baseline.
-    fn new(base: Base, config: &Config, classes: usize, seed: u64) -> Result<Self, encoder::Error> {
+    /// Before the first step: a head that knows nothing, on what the network computes; or a fresh baseline. `per_base` says
+    /// whether bases have classes.
+    fn new(
+        base: Base,
+        config: &Config,
+        (classes, per_base): (usize, bool),
+        seed: u64,
+    ) -> Result<Self, encoder::Error> {
         Ok(match base {
-            Base::Network(network) => Self::Adapted(Adapted::new(network, config, classes, seed)?),
+            Base::Network(network) => {
+                Self::Adapted(Adapted::new(network, config, (classes, per_base), seed)?)
+            }
             Base::Cnn { longest } => Self::Cnn(Cnn::new(classes, longest, seed)?),
         })
     }
@@ -164,7 +192,7 @@ impl Model {
         }
     }
 
-    /// Scores of the classes: `[B, C]`.
+    /// Scores of the classes, `[B, C]`; where bases have classes of every base, `[B * bases, C]`.
     fn logits(&self, batch: &Batch, training: bool) -> Result<Tensor, encoder::Error> {
         match self {
             Self::Adapted(model) => model.logits(batch),
@@ -175,10 +203,9 @@ impl Model {
     /// The gradients of the mean loss, cut to a norm of `clip`.
     fn gradients(&self, items: &[Item<'_>], clip: f64) -> Result<Vec<Tensor>, encoder::Error> {
         let rows = items.iter().map(|item| item.row).collect::<Vec<_>>();
-        let labels = items.iter().map(|item| i64::from(item.class)).collect::<Vec<_>>();
         let logits = self.logits(&Batch::new(&rows)?, true)?;
-        let labels = Tensor::f_from_slice(&labels)?;
-        let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, -100, 0.0)?;
+        let labels = Tensor::f_from_slice(&labels(items))?;
+        let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, NO_LABEL, 0.0)?;
         let gradients = Tensor::f_run_backward(&[loss], self.weights(), false, false)?;
         let there = || gradients.iter().filter(|gradient| gradient.defined());
         let norms = there().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
@@ -191,7 +218,8 @@ impl Model {
         Ok(gradients)
     }
 
-    /// `ln p` of every class for each item; where both strands are asked, of the mean of their probabilities.
+    /// `ln p` of every class for each item, or for each base with a class; where both strands are asked, of the mean of their
+    /// probabilities.
     pub(super) fn log_probabilities(
         &self,
         items: &[Item<'_>],
@@ -210,6 +238,11 @@ impl Model {
             let turned = items.iter().filter_map(|item| item.turned).collect::<Vec<_>>();
             if turned.len() == items.len() {
                 logs = both(&logs, &of(turned)?)?;
+            }
+            if items.iter().any(|item| matches!(item.target, Target::Bases(_))) {
+                let labels = Tensor::f_from_slice(&labels(items))?;
+                let places = labels.f_ne(NO_LABEL)?.f_nonzero()?.f_flatten(0, 1)?;
+                logs = logs.f_index_select(0, &places)?;
             }
             found.extend(Vec::<f64>::try_from(logs.f_contiguous()?.f_view(-1_i64)?)?);
         }
@@ -239,11 +272,46 @@ pub(super) fn both(forward: &Tensor, turned: &Tensor) -> Result<Tensor, TchError
     forward.f_logaddexp(turned)?.f_sub_scalar(std::f64::consts::LN_2)
 }
 
-/// The mean loss in nats, `ln p` of `classes` classes being given for each item.
-pub(super) fn loss(logs: &[f64], items: &[Item<'_>], classes: usize) -> f64 {
-    let rows = logs.chunks(classes).zip(items);
-    let sum: f64 = rows.map(|(row, item)| -row[item.class as usize]).sum();
-    sum / items.len() as f64
+/// The mean loss in nats, `ln p` of `classes` classes being given for each that has one.
+pub(super) fn loss(logs: &[f64], truth: &[u32], classes: usize) -> f64 {
+    let sum: f64 = logs.chunks(classes).zip(truth).map(|(row, class)| -row[*class as usize]).sum();
+    sum / truth.len() as f64
+}
+
+/// The classes of items, or of their bases that have one.
+pub(super) fn truth(items: &[Item<'_>]) -> Vec<u32> {
+    let mut all = Vec::new();
+    for item in items {
+        match item.target {
+            Target::Class(class) => all.push(class),
+            Target::Bases(labels) => {
+                let labels = labels.iter().filter(|label| **label != UNLABELLED);
+                all.extend(labels.map(|label| u32::from(*label)));
+            }
+        }
+    }
+    all
+}
+
+/// The classes of a batch, as scores have them: one an item, or those of all bases, filled up to the longest.
+fn labels(items: &[Item<'_>]) -> Vec<i64> {
+    let longest = items.iter().map(|item| match item.target {
+        Target::Class(_) => 1,
+        Target::Bases(labels) => labels.len(),
+    });
+    let longest = longest.max().unwrap_or(0);
+    let mut all = Vec::with_capacity(items.len() * longest);
+    for item in items {
+        match item.target {
+            Target::Class(class) => all.push(i64::from(class)),
+            Target::Bases(labels) => {
+                let label = |label: &u8| if *label == UNLABELLED { NO_LABEL } else { i64::from(*label) };
+                let filled = labels.iter().map(label).chain(std::iter::repeat(NO_LABEL));
+                all.extend(filled.take(longest));
+            }
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -277,7 +345,7 @@ mod tests {
     }
 
     fn adapted(encoder: &Encoder, protocol: Protocol) -> Adapted {
-        Adapted::new(encoder.network().unwrap().share(), &config(protocol), 2, 3).unwrap()
+        Adapted::new(encoder.network().unwrap().share(), &config(protocol), (2, false), 3).unwrap()
     }
 
     fn hidden(model: &Adapted, batch: &Batch) -> Tensor {
@@ -327,12 +395,14 @@ mod tests {
     fn learned(encoder: &Encoder, config: &Config, rate: f64) -> (f64, u32) {
         let made = sequences(360);
         let rows = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &config.inputs).unwrap().0;
-        let item = |(row, (_, class)): (_, &(_, u32))| Item { row, turned: None, class: *class };
+        let item =
+            |(row, (_, class)): (_, &(_, u32))| Item { row, turned: None, target: Target::Class(*class) };
         let items: Vec<Item<'_>> = rows.iter().zip(&made).map(item).collect();
         let longest = rows.iter().map(|row: &Row| row.ids.len()).max().unwrap();
         let (train, validation) = items.split_at(300);
         let (stop, told) = (Stop::new(), || {});
-        let learner = Learner { config, classes: 2, seed: 1, rate, stop: &stop, told: &told };
+        let learner =
+            Learner { config, classes: 2, per_base: false, seed: 1, rate, stop: &stop, told: &told };
         let learned = learner.learn(encoder.base(longest).unwrap(), train, validation).unwrap();
         (learned.loss, learned.epoch)
     }
@@ -378,6 +448,63 @@ mod tests {
             (config.training.epochs, config.inputs.pooling) = (epochs, pooling);
             let (loss, _) = learned(&encoder, &config, rate);
             assert!(loss < 0.55, "{what}, {protocol}: {loss}");
+        }
+    }
+
+    /// Bases from a word on have the one class, those before it the other, some none; in windows of unlike length.
+    #[test]
+    fn classes_of_bases_are_learned_and_those_without_one_are_not_asked_for() {
+        let made: Vec<(Vec<u8>, Vec<u8>)> = (0..120_u64)
+            .map(|i| {
+                let length = 40 + (spread(i) % 20) as usize;
+                let mut bases: Vec<u8> =
+                    (0..length as u64).map(|j| b"AC"[(spread(i << 8 | j) % 2) as usize]).collect();
+                let at = (spread(i ^ 99) % 40) as usize;
+                bases[at..].iter_mut().for_each(|base| *base = if *base == b'A' { b'T' } else { b'G' });
+                let labels = (0..length).map(|j| if j % 7 == 0 { UNLABELLED } else { u8::from(j >= at) });
+                (bases, labels.collect())
+            })
+            .collect();
+        for (name, protocol) in [
+            ("hyenadna", Protocol::LinearProbe),
+            ("olmo2_gqa/hf", Protocol::CnnHead),
+            ("olmo2_gqa/hf", Protocol::FineTune),
+        ] {
+            let mut config = config(protocol);
+            config.training.epochs = 5;
+            let encoder = open(name);
+            let rows = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &config.inputs).unwrap().0;
+            let items: Vec<Item<'_>> = rows
+                .iter()
+                .zip(&made)
+                .map(|(row, (_, labels))| Item { row, turned: None, target: Target::Bases(labels) })
+                .collect();
+            let (train, validation) = items.split_at(100);
+            let (stop, told) = (Stop::new(), || {});
+            let learner = Learner {
+                config: &config,
+                classes: 2,
+                per_base: true,
+                seed: 1,
+                rate: 1e-2,
+                stop: &stop,
+                told: &told,
+            };
+            let learned = learner.learn(encoder.base(60).unwrap(), train, validation).unwrap();
+            let (truth, logs) =
+                (truth(validation), learned.model.log_probabilities(validation, &stop).unwrap());
+            assert_eq!(logs.len(), 2 * truth.len());
+            assert_eq!(
+                truth.len(),
+                made[100..].iter().map(|(_, l)| l.iter().filter(|l| **l < 2).count()).sum::<usize>()
+            );
+            let right =
+                logs.chunks(2).zip(&truth).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
+            assert!(
+                right as f64 > 0.9 * truth.len() as f64,
+                "{name}, {protocol}: {right} of {}",
+                truth.len()
+            );
         }
     }
 

@@ -215,7 +215,7 @@ fn remark_on_differences(rows: &mut [Row], results: &[(PathBuf, Outcome)]) {
     let contents = numbers(results, &|outcome| (outcome.task.name.clone(), outcome.task.content.clone()));
     let configurations = numbers(results, &|outcome| {
         let config = serde_json::to_string(&outcome.config).unwrap_or_default();
-        (format!("{} {}", outcome.task.name, outcome.config.protocol), config)
+        (format!("{} {}", outcome.task.name, outcome.config.label()), config)
     });
     for ((row, content), configuration) in rows.iter_mut().zip(contents).zip(configurations) {
         let apart = |what: &str, number: usize, of: &str| {
@@ -259,7 +259,7 @@ impl Row {
             task: outcome.task.name.clone(),
             metric,
             model: outcome.model.name.clone(),
-            protocol: outcome.config.protocol.to_string(),
+            protocol: outcome.config.label(),
             ours: true,
             parameters: Some(outcome.model.parameters),
             value: summary.all.map(|all| all.mean),

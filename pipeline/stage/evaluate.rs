@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Error, File, Outcome, Stage, Task, to_json};
 use crate::artifact::Counts;
-use crate::evaluate::protocol::{Baseline, Inputs, Protocol, Training, Validation};
+use crate::evaluate::protocol::{Baseline, Inputs, Protocol, Recipe, Training, Validation};
 use crate::fs;
 use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
@@ -66,6 +66,9 @@ pub struct Config {
     /// How models are asked; with `tasks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
+    /// The published recipe of a model in place of `training` and `inputs.pooling`; with `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipe: Option<Recipe>,
     /// More models, by name: folders with `config.json`, weights and `tokenizer.json`; with `tasks`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     folders: BTreeMap<String, PathBuf>,

@@ -144,9 +144,58 @@ fn shapes_and_baselines_are_scored_as_models_are() {
     ] {
         assert!(board.contains(row), "no {row} in\n{board}");
     }
+    let recipe = ["--tasks", "words", "--protocol", "from-scratch", "--baseline", "cnn", "--recipe", "cnn"];
+    let text = stdout(&evaluate(folder, &[], &[&recipe[..], &["--seeds", "1"]].concat()));
+    assert!(text.contains("words (version 1): cnn, from-scratch, recipe cnn\n"), "{text}");
     let other = ["--preset", "olmo-300k", "--tasks", "words", "--protocol", "from-scratch"];
     let error = stderr(&evaluate(folder, &[], &other));
     assert!(error.contains("`olmo-300k` has no tokenizer of its own"), "{error}");
+}
+
+/// Bases of genes and effects of variants, from a file of tasks.
+#[test]
+fn genes_and_variants_are_tasks_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (mut fasta, mut gff, mut vcf) = (String::new(), String::new(), String::new());
+    for (name, letters) in [("one", "ACGTTGCA"), ("two", "GATTACAC")] {
+        fasta += &format!(">{name}\n{}\n", letters.repeat(20));
+        gff += &format!(
+            "{name}\tx\tCDS\t11\t40\t.\t+\t0\tParent=a\n{name}\tx\tCDS\t61\t90\t.\t+\t0\tParent=a\n"
+        );
+        for at in [50, 58, 66, 74] {
+            let label = if at % 16 == 2 { "bad" } else { "good" };
+            vcf += &format!("{name}\t{at}\t.\t{}\tA\t.\t.\tSIG={label}\n", &letters[1..2].replace('A', "N"));
+        }
+    }
+    std::fs::write(folder.join("a.fa"), fasta).unwrap();
+    std::fs::write(folder.join("a.gff3"), gff).unwrap();
+    std::fs::write(folder.join("a.vcf"), vcf.replace("\tN\tA\t", "\tA\tC\t")).unwrap();
+    let tasks = "tasks:\n  finding: {version: 1, genes: {annotation: a.gff3, assembly: a.fa, window: 40, test: [two]}}\n";
+    let effects = "tasks:\n  effects: {version: 1, variants: {vcf: a.vcf, assembly: a.fa, info: SIG, positive: [bad], negative: [good], window: 20}}\n";
+    std::fs::write(folder.join("genes.yaml"), tasks).unwrap();
+    std::fs::write(folder.join("variants.yaml"), effects).unwrap();
+    std::fs::write(folder.join("quick.yaml"), "training: {epochs: 1, learning_rates: [0.01]}\n").unwrap();
+    let hyena = hyena();
+    let probe =
+        ["--tasks", "genes.yaml", "--protocol", "linear-probe", "--config", "quick.yaml", "--seeds", "1"];
+    let text = stdout(&evaluate(folder, &[&hyena], &probe));
+    for expected in
+        ["recall of `donor, forward` (1 bases): ", "! every base has a class: 160 bases in 4 windows"]
+    {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let zero_shot = ["--tasks", "variants.yaml", "--protocol", "zero-shot", "--json"];
+    let json: Value = serde_json::from_str(&stdout(&evaluate(folder, &[&hyena], &zero_shot))).unwrap();
+    assert_eq!((&json[0]["task"]["metric"], &json[0]["task"]["examples"][2]), (&"auroc".into(), &8.into()));
+    let board = genomill().current_dir(folder).args(["task", "leaderboard", "out"]).output().unwrap();
+    assert!(stdout(&board).contains("| finding | hyena | linear-probe | mcc |"), "{}", stdout(&board));
+    std::fs::write(folder.join("a.vcf"), "one\t5\t.\tA\tC\t.\t.\tSIG=bad\n").unwrap();
+    let error = stderr(&evaluate(folder, &[&hyena], &zero_shot));
+    assert!(error.contains("a.vcf`, line 1: found the reference `A`, but `a.fa` has `T` there"), "{error}");
+    let error =
+        stderr(&genomill().current_dir(folder).args(["task", "audit", "genes.yaml"]).output().unwrap());
+    assert!(error.contains("task `finding` is about bases or variants"), "{error}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn every_example_tells_editors_of_the_schema() {
     for path in std::fs::read_dir(root().join("workflows")).unwrap().map(|entry| entry.unwrap().path()) {
         if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
             let text = std::fs::read_to_string(&path).unwrap();
-            let of = if path.ends_with("tasks.yaml") { "tasks" } else { "workflow" };
+            let of = if path.to_string_lossy().ends_with("tasks.yaml") { "tasks" } else { "workflow" };
             let line = format!("# yaml-language-server: $schema=../schemas/{of}.schema.json");
             assert_eq!(text.lines().next(), Some(line.as_str()), "{}", path.display());
             examples += 1;

@@ -1,6 +1,6 @@
 //! A network that is frozen, learned whole, or learned beside matrices of low rank, and a head on it.
 //!
-//! Shapes in comments: B rows, T tokens, d width, C classes.
+//! The head gives the classes of a sequence, or of every base of it. Shapes in comments: B rows, T tokens, d width, C classes.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -29,6 +29,8 @@ pub(in crate::evaluate) struct Adapted {
     adaptation: Adaptation,
     pooling: Pooling,
     is_convolutional: bool,
+    /// Whether bases have classes.
+    per_base: bool,
     pub(super) weights: Vec<Tensor>,
     /// How many of them are the adaptation's.
     adapted: usize,
@@ -39,7 +41,7 @@ impl Adapted {
     pub(super) fn new(
         network: Network,
         config: &Config,
-        classes: usize,
+        (classes, per_base): (usize, bool),
         seed: u64,
     ) -> Result<Self, encoder::Error> {
         let mut draws = Draws::new(seed);
@@ -68,7 +70,8 @@ impl Adapted {
         }
         let classes = i64::try_from(classes).unwrap_or(i64::MAX);
         weights.extend([draws.uniform(&[classes, inputs], inputs)?, draws.uniform(&[classes], inputs)?]);
-        Ok(Self { base, adaptation, pooling: config.inputs.pooling, is_convolutional, weights, adapted })
+        let pooling = config.inputs.pooling;
+        Ok(Self { base, adaptation, pooling, is_convolutional, per_base, weights, adapted })
     }
 
     /// The network with what was learned.
@@ -89,16 +92,28 @@ impl Adapted {
         })
     }
 
-    /// Scores of the classes: `[B, C]`.
+    /// Scores of the classes, `[B, C]`; where bases have classes of every base, `[B * bases, C]`.
     pub(super) fn logits(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
         let (network, head) = (self.network()?, &self.weights[self.adapted..]);
-        let (pooled, last) = if self.is_convolutional {
-            let hidden = tch::no_grad(|| network.encode(&batch.ids, &batch.valid))?;
-            (convolved(&hidden, batch, head)?, &head[4..])
+        let last = &head[head.len() - 2..];
+        let values = if self.is_convolutional || self.per_base {
+            let (mut values, there) = batch.per_base(&self.hidden(&network, batch)?)?;
+            if self.is_convolutional {
+                values = convolved(&values, &there, &head[..4])?;
+            }
+            if self.per_base { values.f_flatten(0, 1)? } else { mean(&values, &there)? }
         } else {
-            (network.embedding(batch, self.pooling)?, head)
+            network.embedding(batch, self.pooling)?
         };
-        Ok(pooled.f_linear(&last[0], Some(&last[1]))?)
+        Ok(values.f_linear(&last[0], Some(&last[1]))?)
+    }
+
+    /// The network's values, `[B, T, d]`; of a frozen one without a trace of how they came to be.
+    fn hidden(&self, network: &Network, batch: &Batch) -> Result<Tensor, encoder::Error> {
+        match self.adaptation {
+            Adaptation::Frozen => tch::no_grad(|| network.encode(&batch.ids, &batch.valid)),
+            _ => network.encode(&batch.ids, &batch.valid),
+        }
     }
 }
 
@@ -126,18 +141,22 @@ fn low_rank(
     Ok((Adaptation::Lora { places, scale }, weights))
 }
 
-/// Two convolutions over the bases and their mean: `[B, T, d]` to `[B, CHANNELS]`.
-fn convolved(hidden: &Tensor, batch: &Batch, head: &[Tensor]) -> Result<Tensor, TchError> {
-    let (values, there) = batch.per_base(hidden)?;
+/// Two convolutions over the bases: `[B, bases, d]` to `[B, bases, CHANNELS]`, 0 where `there`, `[B, bases]`, is 0.
+fn convolved(values: &Tensor, there: &Tensor, head: &[Tensor]) -> Result<Tensor, TchError> {
     let there = there.f_unsqueeze(1)?;
     let mut values = values.f_transpose(1, 2)?;
-    for layer in head[..4].chunks(2) {
+    for layer in head.chunks(2) {
         values = values
             .f_conv1d(&layer[0], Some(&layer[1]), 1, KERNEL / 2, 1, 1)?
             .f_gelu("none")?
             .f_mul(&there)?;
     }
-    let sum = values.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?;
-    let bases = there.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?.f_clamp_min(1.0)?;
+    values.f_transpose(1, 2)
+}
+
+/// The mean over the bases that are there: `[B, bases, d]` to `[B, d]`.
+fn mean(values: &Tensor, there: &Tensor) -> Result<Tensor, TchError> {
+    let sum = values.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)?;
+    let bases = there.f_sum_dim_intlist([1_i64].as_slice(), true, Kind::Float)?.f_clamp_min(1.0)?;
     sum.f_div(&bases)
 }

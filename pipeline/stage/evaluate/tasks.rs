@@ -20,6 +20,7 @@ impl Config {
     pub(super) fn protocol(&self) -> Option<protocol::Config> {
         Some(protocol::Config {
             protocol: self.protocol?,
+            recipe: self.recipe,
             inputs: self.inputs,
             seeds: self.seeds,
             validation: self.validation,
@@ -206,7 +207,7 @@ fn brief(outcome: &result::Outcome) -> serde_json::Value {
         "task": outcome.task.name,
         "version": outcome.task.version,
         "model": outcome.model.name,
-        "protocol": outcome.config.protocol,
+        "protocol": outcome.config.label(),
         "metric": outcome.summary.metric,
         "mean": outcome.summary.all.map(|all| all.mean),
         "sd": outcome.summary.all.and_then(|all| all.sd),
