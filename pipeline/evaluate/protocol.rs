@@ -223,10 +223,12 @@ pub struct Training {
     pub strengths: Vec<f64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_linear(decay: &Decay) -> bool {
     *decay == Decay::Linear
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }

@@ -191,15 +191,11 @@ fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Er
         }
     }
     check_kind(encoder, dataset, config)?;
-    let learned = dataset.counts(Part::Train);
-    let is_learned = dataset.kind != Kind::Pairs;
-    for part in [Part::Test, Part::Validation].into_iter().filter(|_| is_learned) {
-        let counts = dataset.counts(part);
-        let unseen = counts.iter().zip(&learned).position(|(here, learned)| *here > 0 && *learned == 0);
-        if let Some(class) = unseen {
-            let (examples, class) = (counts[class], dataset.classes[class].clone());
-            return Err(Error::Unseen { task: task(), class, examples, part: part.name() });
-        }
+    // Of bases some class may be rare: it is said, and the others are scored.
+    if dataset.kind == Kind::Sequences
+        && let Some((part, class, examples)) = unseen(dataset).into_iter().next()
+    {
+        return Err(Error::Unseen { task: task(), class, examples, part: part.name() });
     }
     if config.protocol == Protocol::ZeroShot {
         if !encoder.identity().causal {
@@ -210,6 +206,17 @@ fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// Classes that nothing is learned of: the part that has them, and how many examples, or bases.
+fn unseen(dataset: &Dataset) -> Vec<(Part, String, u64)> {
+    let learned = dataset.counts(Part::Train);
+    let of = |part| {
+        let counts = dataset.counts(part).into_iter().zip(&learned).zip(&dataset.classes);
+        let unseen = counts.filter(|((here, learned), _)| *here > 0 && **learned == 0);
+        unseen.map(|((here, _), class)| (part, class.clone(), here)).collect::<Vec<_>>()
+    };
+    [Part::Test, Part::Validation].into_iter().flat_map(of).collect()
 }
 
 /// Refuses a protocol, or a model, that is not for what has classes here.
@@ -398,17 +405,7 @@ impl Work<'_> {
         if given.unknown_bases > 0 {
             notes.push(format!("{} bases are unknown to the tokenizer", given.unknown_bases));
         }
-        match self.dataset.kind {
-            Kind::Sequences => {}
-            Kind::Bases => notes.push(format!(
-                "every base has a class: {} bases in {} windows, intervals over windows",
-                self.dataset.counts(Part::Test).iter().sum::<u64>(),
-                self.samples[2].rows.len()
-            )),
-            Kind::Pairs => notes.push(
-                "a variant is taken for positive where it is less likely than the reference: nothing was learned or chosen".to_owned(),
-            ),
-        }
+        notes.extend(self.notes_of_kind());
         let dropped = self.dataset.dropped.iter();
         notes.extend(dropped.map(|(reason, count)| format!("left out of the task: {count} ({reason})")));
         if self.config.validation == Validation::Homology {
@@ -426,6 +423,25 @@ impl Work<'_> {
             notes.push(format!("look {looks} at this test set by this model and protocol"));
         }
         notes
+    }
+
+    /// What a reader should know of tasks in which other things than sequences have classes.
+    fn notes_of_kind(&self) -> Vec<String> {
+        match self.dataset.kind {
+            Kind::Sequences => Vec::new(),
+            Kind::Bases => {
+                let bases: u64 = self.dataset.counts(Part::Test).iter().sum();
+                let windows = self.samples[2].rows.len();
+                let all = format!("every base has a class: {bases} bases in {windows} windows, intervals over windows");
+                let unseen = unseen(self.dataset).into_iter().filter(|(part, ..)| *part == Part::Test);
+                let said = |(_, class, bases)| format!("`{class}` has {bases} bases in test and none to learn from");
+                std::iter::once(all).chain(unseen.map(said)).collect()
+            }
+            Kind::Pairs => vec![
+                "a variant is taken for positive where it is less likely than the reference: nothing was learned or chosen"
+                    .to_owned(),
+            ],
+        }
     }
 
     /// Whether seeds make a difference.

@@ -139,7 +139,6 @@ fn gather(dataset: &mut Dataset, genes: &Genes, base: &Path) -> Result<Vec<Trans
     let path = base.join(&genes.annotation);
     let (mut numbers, mut found) = (HashMap::new(), Vec::<Transcripts>::new());
     let mut reader = annotation::Reader::open(&path)?;
-    let count = |dataset: &mut Dataset, reason| *dataset.dropped.entry(reason).or_default() += 1;
     let mut line = 0;
     while let Some(feature) = reader.next_feature()? {
         line += 1;
@@ -147,11 +146,11 @@ fn gather(dataset: &mut Dataset, genes: &Genes, base: &Path) -> Result<Vec<Trans
             continue;
         }
         if genes.exclude.iter().any(|name| name == feature.sequence) {
-            count(dataset, "features on a sequence that `exclude` names");
+            drop_some(dataset, "features on a sequence that `exclude` names", 1);
             continue;
         }
         let Some(strand) = feature.strand else {
-            count(dataset, "features without a strand");
+            drop_some(dataset, "features without a strand", 1);
             continue;
         };
         let transcript = ["Parent", "transcript_id", "ID"].into_iter().find_map(|key| feature.attribute(key));
@@ -180,41 +179,12 @@ fn take(
     transcripts: &Transcripts,
     bases: &[u8],
 ) -> Result<(), Error> {
-    let mut strands = [vec![NONE; bases.len()], vec![NONE; bases.len()]];
-    for ((_, strand), transcript) in transcripts {
-        let end = transcript.exons.iter().map(|exon| exon.end).max().unwrap_or(0);
-        if end > bases.len() as u64 {
-            let (file, line, name) =
-                (dataset.files[0].clone(), transcript.line, &dataset.contigs[contig as usize]);
-            let problem = format!("found a feature to {end}, but `{name}` has {} bases", bases.len());
-            return Err(Error::Interval { file, line, problem });
-        }
-        let short = paint(&mut strands[usize::from(*strand == Strand::Reverse)], *strand, &transcript.exons);
-        if short > 0 {
-            *dataset.dropped.entry("gaps too short for an intron, taken as exon").or_default() += short;
-        }
-    }
-    let [forward, reverse] = &strands;
-    let mut labels: Vec<u8> = Vec::with_capacity(bases.len());
-    for ((base, forward), reverse) in bases.iter().zip(forward).zip(reverse) {
-        labels.push(match (forward, reverse) {
-            _ if !b"ACGT".contains(&base.to_ascii_uppercase()) => UNLABELLED,
-            (&NONE, &NONE) => 0,
-            (class, &NONE) => *class,
-            (&NONE, class) => class + ACCEPTOR,
-            _ => UNLABELLED,
-        });
-    }
-    let unlabelled = labels.iter().filter(|label| **label == UNLABELLED).count() as u64;
-    *dataset
-        .dropped
-        .entry("bases with genes on both strands, or with other codes than A, C, G and T")
-        .or_default() += unlabelled;
+    let labels = labels(dataset, contig, transcripts, bases)?;
     let part = part_of([&genes.test, &genes.validation], &dataset.contigs[contig as usize]);
     let size = usize::try_from(genes.window).unwrap_or(usize::MAX);
     for (at, (bases, labels)) in bases.chunks(size).zip(labels.chunks(size)).enumerate() {
         if labels.iter().all(|label| *label == UNLABELLED) {
-            *dataset.dropped.entry("windows without a base that has a class").or_default() += 1;
+            drop_some(dataset, "windows without a base that has a class", 1);
             continue;
         }
         let start = (at * size) as u64;
@@ -227,12 +197,59 @@ fn take(
     Ok(())
 }
 
+/// The class of every base of a sequence.
+fn labels(
+    dataset: &mut Dataset,
+    contig: u32,
+    transcripts: &Transcripts,
+    bases: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let (mut strands, mut short) = ([vec![NONE; bases.len()], vec![NONE; bases.len()]], 0);
+    for ((_, strand), transcript) in transcripts {
+        let end = transcript.exons.iter().map(|exon| exon.end).max().unwrap_or(0);
+        if end > bases.len() as u64 {
+            let (file, name) = (dataset.files[0].clone(), &dataset.contigs[contig as usize]);
+            let problem = format!("found a feature to {end}, but `{name}` has {} bases", bases.len());
+            return Err(Error::Interval { file, line: transcript.line, problem });
+        }
+        short += paint(&mut strands[usize::from(*strand == Strand::Reverse)], *strand, &transcript.exons);
+    }
+    drop_some(dataset, "gaps too short for an intron, taken as exon", short);
+    let [forward, reverse] = &strands;
+    let classes = bases.iter().zip(forward).zip(reverse);
+    let labels: Vec<u8> =
+        classes.map(|((base, forward), reverse)| class_of(*base, *forward, *reverse)).collect();
+    let unlabelled: u64 = labels.iter().map(|label| u64::from(*label == UNLABELLED)).sum();
+    drop_some(
+        dataset,
+        "bases with genes on both strands, or with other codes than A, C, G and T",
+        unlabelled,
+    );
+    Ok(labels)
+}
+
+/// The class of a base of which each strand says what it is there.
+const fn class_of(base: u8, forward: u8, reverse: u8) -> u8 {
+    match (base.to_ascii_uppercase(), forward, reverse) {
+        (b'A' | b'C' | b'G' | b'T', class, NONE) => class,
+        (b'A' | b'C' | b'G' | b'T', NONE, class) => class + ACCEPTOR,
+        _ => UNLABELLED,
+    }
+}
+
+/// Counts what is left out, if anything is.
+fn drop_some(dataset: &mut Dataset, reason: &'static str, count: u64) {
+    if count > 0 {
+        *dataset.dropped.entry(reason).or_default() += count;
+    }
+}
+
 /// Writes the classes of a transcript where they go before what is there; how many gaps were too short for an intron.
 fn paint(classes: &mut [u8], strand: Strand, exons: &[Interval]) -> u64 {
     let rank = |class: u8| [0, 2, 3, 1, 3][class as usize];
     let mut put = |interval: Interval, class: u8| {
-        let (start, end) = (interval.start as usize, interval.end as usize);
-        for place in &mut classes[start..end] {
+        let at = |place| usize::try_from(place).unwrap_or(usize::MAX);
+        for place in &mut classes[at(interval.start)..at(interval.end)] {
             if rank(class) > rank(*place) {
                 *place = class;
             }

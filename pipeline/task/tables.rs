@@ -107,12 +107,11 @@ pub(super) fn check_sequence(bases: &str) -> Result<(), String> {
     })
 }
 
+/// What hears of every row: its number and its texts. What is wrong with it is given back.
+type Each<'a> = &'a mut dyn FnMut(u64, &[&str]) -> Result<(), String>;
+
 /// Calls `each` with the number of every row, from 1 (in CSV its line), and the texts of some columns.
-fn each_row(
-    path: &Path,
-    columns: &[&str],
-    each: &mut dyn FnMut(u64, &[&str]) -> Result<(), String>,
-) -> Result<(), Error> {
+fn each_row(path: &Path, columns: &[&str], each: Each<'_>) -> Result<(), Error> {
     if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
         return each_row_of_parquet(path, columns, each);
     }
@@ -124,11 +123,7 @@ fn each_row(
     Ok(())
 }
 
-fn each_row_of_parquet(
-    path: &Path,
-    columns: &[&str],
-    each: &mut dyn FnMut(u64, &[&str]) -> Result<(), String>,
-) -> Result<(), Error> {
+fn each_row_of_parquet(path: &Path, columns: &[&str], each: Each<'_>) -> Result<(), Error> {
     let wrong = |problem: String| Error::Parquet { file: path.to_owned(), problem };
     let file = std::fs::File::open(path).map_err(|source| Error::Read { file: path.to_owned(), source })?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| wrong(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! Models scored on tasks, from outside: by the command, within a workflow, and on the leaderboard. Needs the trainer.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -159,18 +160,22 @@ fn genes_and_variants_are_tasks_too() {
     let folder = folder.path();
     let (mut fasta, mut gff, mut vcf) = (String::new(), String::new(), String::new());
     for (name, letters) in [("one", "ACGTTGCA"), ("two", "GATTACAC")] {
-        fasta += &format!(">{name}\n{}\n", letters.repeat(20));
-        gff += &format!(
-            "{name}\tx\tCDS\t11\t40\t.\t+\t0\tParent=a\n{name}\tx\tCDS\t61\t90\t.\t+\t0\tParent=a\n"
-        );
+        writeln!(fasta, ">{name}\n{}", letters.repeat(20)).unwrap();
+        for (start, end) in [(11, 40), (61, 90)] {
+            writeln!(gff, "{name}\tx\tCDS\t{start}\t{end}\t.\t+\t0\tParent=a").unwrap();
+        }
+        if name == "two" {
+            writeln!(gff, "{name}\tx\tCDS\t101\t110\t.\t-\t0\tParent=b").unwrap();
+        }
         for at in [50, 58, 66, 74] {
             let label = if at % 16 == 2 { "bad" } else { "good" };
-            vcf += &format!("{name}\t{at}\t.\t{}\tA\t.\t.\tSIG={label}\n", &letters[1..2].replace('A', "N"));
+            let (reference, other) = if name == "one" { ("C", "A") } else { ("A", "C") };
+            writeln!(vcf, "{name}\t{at}\t.\t{reference}\t{other}\t.\t.\tSIG={label}").unwrap();
         }
     }
     std::fs::write(folder.join("a.fa"), fasta).unwrap();
     std::fs::write(folder.join("a.gff3"), gff).unwrap();
-    std::fs::write(folder.join("a.vcf"), vcf.replace("\tN\tA\t", "\tA\tC\t")).unwrap();
+    std::fs::write(folder.join("a.vcf"), vcf).unwrap();
     let tasks = "tasks:\n  finding: {version: 1, genes: {annotation: a.gff3, assembly: a.fa, window: 40, test: [two]}}\n";
     let effects = "tasks:\n  effects: {version: 1, variants: {vcf: a.vcf, assembly: a.fa, info: SIG, positive: [bad], negative: [good], window: 20}}\n";
     std::fs::write(folder.join("genes.yaml"), tasks).unwrap();
@@ -180,9 +185,11 @@ fn genes_and_variants_are_tasks_too() {
     let probe =
         ["--tasks", "genes.yaml", "--protocol", "linear-probe", "--config", "quick.yaml", "--seeds", "1"];
     let text = stdout(&evaluate(folder, &[&hyena], &probe));
-    for expected in
-        ["recall of `donor, forward` (1 bases): ", "! every base has a class: 160 bases in 4 windows"]
-    {
+    for expected in [
+        "recall of `donor, forward` (1 bases): ",
+        "! every base has a class: 160 bases in 4 windows",
+        "! `exon, reverse` has 10 bases in test and none to learn from",
+    ] {
         assert!(text.contains(expected), "no {expected} in\n{text}");
     }
     let zero_shot = ["--tasks", "variants.yaml", "--protocol", "zero-shot", "--json"];

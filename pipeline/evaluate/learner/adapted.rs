@@ -33,7 +33,7 @@ pub(in crate::evaluate) struct Adapted {
     per_base: bool,
     pub(super) weights: Vec<Tensor>,
     /// How many of them are the adaptation's.
-    adapted: usize,
+    own: usize,
 }
 
 impl Adapted {
@@ -58,7 +58,7 @@ impl Adapted {
             Protocol::Lora => low_rank(&base, config, &mut draws)?,
             _ => (Adaptation::Frozen, Vec::new()),
         };
-        let adapted = weights.len();
+        let own = weights.len();
         let is_convolutional = config.protocol == Protocol::CnnHead;
         let mut inputs = width;
         if is_convolutional {
@@ -71,12 +71,12 @@ impl Adapted {
         let classes = i64::try_from(classes).unwrap_or(i64::MAX);
         weights.extend([draws.uniform(&[classes, inputs], inputs)?, draws.uniform(&[classes], inputs)?]);
         let pooling = config.inputs.pooling;
-        Ok(Self { base, adaptation, pooling, is_convolutional, per_base, weights, adapted })
+        Ok(Self { base, adaptation, pooling, is_convolutional, per_base, weights, own })
     }
 
     /// The network with what was learned.
     pub(super) fn network(&self) -> Result<Network, TchError> {
-        let learned = &self.weights[..self.adapted];
+        let learned = &self.weights[..self.own];
         Ok(match &self.adaptation {
             Adaptation::Frozen => self.base.share(),
             Adaptation::Full => self.base.with_tensors(learned.iter().map(Tensor::shallow_clone).collect()),
@@ -94,7 +94,7 @@ impl Adapted {
 
     /// Scores of the classes, `[B, C]`; where bases have classes of every base, `[B * bases, C]`.
     pub(super) fn logits(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
-        let (network, head) = (self.network()?, &self.weights[self.adapted..]);
+        let (network, head) = (self.network()?, &self.weights[self.own..]);
         let last = &head[head.len() - 2..];
         let values = if self.is_convolutional || self.per_base {
             let (mut values, there) = batch.per_base(&self.hidden(&network, batch)?)?;

@@ -40,7 +40,9 @@ pub(super) fn drawn(examples: usize, seed: u64) -> Vec<bool> {
 /// The same, drawn family by family: in an order by the seed, those that still fit into the tenth.
 pub(super) fn drawn_by_family(families: &[u32], seed: u64) -> Vec<bool> {
     let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
-    families.iter().for_each(|family| *sizes.entry(*family).or_default() += 1);
+    for family in families {
+        *sizes.entry(*family).or_default() += 1;
+    }
     let room = (families.len() as u64).div_ceil(VALIDATION);
     let mut order: Vec<(u32, u64)> = sizes.into_iter().collect();
     order.sort_by_key(|(family, _)| spread(u64::from(*family) ^ spread(seed)));

@@ -1,6 +1,7 @@
 //! Models on small tasks: what is scored, looked at, kept and refused.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 
 use super::super::encoder::tests::open;
 use super::super::protocol::{Inputs, Recipe, Training};
@@ -242,11 +243,12 @@ fn genes(folder: &Path) -> Dataset {
                     letters[(draw % 4) as usize] as char
                 }));
                 if coding {
-                    gff += &format!("{name}\tx\tCDS\t{from}\t{}\t.\t+\t0\tParent=g{gene}\n", bases.len());
+                    let end = bases.len();
+                    writeln!(gff, "{name}\tx\tCDS\t{from}\t{end}\t.\t+\t0\tParent=g{gene}").unwrap();
                 }
             }
         }
-        fasta += &format!(">{name}\n{bases}\n");
+        writeln!(fasta, ">{name}\n{bases}").unwrap();
     }
     std::fs::write(folder.join("a.fa"), fasta).unwrap();
     std::fs::write(folder.join("a.gff3"), gff).unwrap();
@@ -293,7 +295,7 @@ fn variants_are_scored_by_what_they_change() {
     let bases: String = (0..200_u64).map(|j| b"ACGT"[(spread(j) % 4) as usize] as char).collect();
     std::fs::write(data.path().join("a.fa"), format!(">c\n{bases}\n")).unwrap();
     let line = |at: usize| {
-        let (reference, label) = (&bases[at..=at], if at % 2 == 0 { "bad" } else { "good" });
+        let (reference, label) = (&bases[at..=at], if at.is_multiple_of(2) { "bad" } else { "good" });
         let other = if reference == "A" { "T" } else { "A" };
         format!("c\t{}\t.\t{reference}\t{other}\t.\t.\tSIG={label}\n", at + 1)
     };
