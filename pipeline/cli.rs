@@ -171,9 +171,6 @@ enum Error {
     Versus(#[from] crate::evaluate::versus::Error),
     #[cfg(feature = "train")]
     #[error(transparent)]
-    Cnn(#[from] crate::evaluate::cnn::Error),
-    #[cfg(feature = "train")]
-    #[error(transparent)]
     Encoder(#[from] crate::evaluate::encoder::Error),
     #[cfg(feature = "train")]
     #[error(transparent)]
@@ -219,8 +216,6 @@ fn is_stop(error: &Error) -> bool {
         | Error::Tokenizer(tokenizers::Error::Stopped)
         | Error::Remote(crate::remote::Error::Stopped { .. })
         | Error::Shard(shard::Error::Remote(crate::remote::Error::Stopped { .. })) => true,
-        #[cfg(feature = "train")]
-        Error::Cnn(crate::evaluate::cnn::Error::Stopped) => true,
         #[cfg(feature = "train")]
         Error::Evaluate(error) => error.is_stop(),
         _ => false,

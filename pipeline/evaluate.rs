@@ -8,7 +8,7 @@ mod answers;
 #[cfg(feature = "train")]
 mod bits_per_base;
 #[cfg(feature = "train")]
-pub mod cnn;
+mod cnn;
 mod config;
 #[cfg(feature = "train")]
 pub mod encoder;

@@ -118,7 +118,7 @@ fn check_length(what: &'static str, found: usize, expected: usize) -> Result<(),
 }
 
 /// All values are finite; there are `width` of them for each example.
-fn check_finite(what: &'static str, values: &[f64], width: usize) -> Result<(), Error> {
+pub(crate) fn check_finite(what: &'static str, values: &[f64], width: usize) -> Result<(), Error> {
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(Error::NotFinite { example: at / width, what, found: values[at] }),
         None => Ok(()),

@@ -19,6 +19,7 @@ pub mod region;
 pub mod samples;
 pub mod table;
 pub mod two_bit;
+pub mod vcf;
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,19 @@
 //! Benchmark tasks: labelled sequences in three parts, read from the layouts that the field uses, and what can be said about
 //! them before any model runs. No tensors.
 //!
-//! A task is a folder of Genomic Benchmarks, a folder of GUE, any CSV files with a sequence and a label, or sites on an assembly against
-//! stretches like them; [`Task`] is how it stands in a YAML file. Lengths are in bases, coordinates 0-based and half-open on the forward strand.
+//! A task is a folder of Genomic Benchmarks, a folder of GUE, any table (CSV, Parquet) with a sequence and a label, sites on an assembly against
+//! stretches like them, the bases of genes, or variants against the reference; [`Task`] is how it stands in a YAML file. Lengths are in bases, coordinates 0-based and half-open on the forward strand.
 
 pub mod audit;
 mod dataset;
 mod folders;
+pub mod genes;
 mod known;
 pub mod published;
 mod reference;
 mod sites;
+pub mod tables;
+pub mod variants;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,9 +21,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use dataset::{Dataset, Example, Part, Place};
+pub use dataset::{Dataset, Example, Kind, Part, Place, UNLABELLED};
+pub use genes::Genes;
 pub use known::{KNOWN, Known};
 pub use sites::Sites;
+pub use tables::Table;
+pub use variants::Variants;
 
 use crate::metric::scores::Metric;
 use crate::source::{columns, contigs, table};
@@ -33,7 +39,7 @@ pub struct File {
     pub tasks: BTreeMap<String, Task>,
 }
 
-/// A task as written: one of `genomic_benchmarks`, `gue`, `csv` and `sites`. Paths start from the folder of the file.
+/// A task as written: one of `genomic_benchmarks`, `gue`, `csv`, `table`, `sites`, `genes` and `variants`. Paths start from the folder of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
@@ -51,10 +57,19 @@ pub struct Task {
     /// CSV files of one's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<Csv>,
+    /// Parquet or CSV files of one's own, a file for each part or a column that says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<Table>,
     /// Sites on an assembly, against stretches like them: protein binding from peaks, coding sequence from an annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sites: Option<Sites>,
-    /// What the score is; by default the published one of a known task, else `mcc`.
+    /// Gene finding: a class for every base, from an annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genes: Option<Genes>,
+    /// Variant effects without training: variants in their surroundings against the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variants: Option<Variants>,
+    /// What the score is; by default the published one of a known task, of `variants` `auroc`, else `mcc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
 }
@@ -108,7 +123,9 @@ pub enum Error {
         problem: String,
     },
     /// A task that does not say what it is, or twice.
-    #[error("task `{task}`: found {found}, expected one of `genomic_benchmarks`, `gue`, `csv` and `sites`")]
+    #[error(
+        "task `{task}`: found {found}, expected one of `genomic_benchmarks`, `gue`, `csv`, `table`, `sites`, `genes` and `variants`"
+    )]
     Kind {
         /// Its name.
         task: String,
@@ -140,6 +157,14 @@ pub enum Error {
     /// A reference.
     #[error(transparent)]
     Reference(#[from] contigs::Error),
+    /// A Parquet file.
+    #[error("cannot read `{}`: {problem}", file.display())]
+    Parquet {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and in which row.
+        problem: String,
+    },
     /// An interval that the reference does not have.
     #[error("cannot read `{}`, line {line}: {problem}", file.display())]
     Interval {
@@ -170,8 +195,15 @@ impl Task {
         if let Some(csv) = &self.csv {
             files.extend([&csv.train, &csv.test].into_iter().chain(&csv.validation).cloned());
         }
+        files.extend(self.table.iter().flat_map(Table::files).cloned());
         if let Some(sites) = &self.sites {
             files.extend(sites.bed.iter().chain(&sites.annotation).chain([&sites.assembly]).cloned());
+        }
+        if let Some(genes) = &self.genes {
+            files.extend([genes.annotation.clone(), genes.assembly.clone()]);
+        }
+        if let Some(variants) = &self.variants {
+            files.extend([variants.vcf.clone(), variants.assembly.clone()]);
         }
         let mut files: Vec<PathBuf> = files.iter().map(|path| base.join(path)).collect();
         if let Some(folder) = &self.gue {
@@ -190,21 +222,26 @@ impl Task {
     pub fn read(&self, name: &str, base: &Path) -> Result<Dataset, Error> {
         let under = |path: &PathBuf| base.join(path);
         let wrong_kind = |found: &str| Error::Kind { task: name.to_owned(), found: found.to_owned() };
-        let mut dataset = match (&self.genomic_benchmarks, &self.gue, &self.csv, &self.sites) {
-            (Some(folder), None, None, None) => {
-                let reference: Vec<_> = self.reference.iter().map(under).collect();
-                folders::genomic_benchmarks(name, &under(folder), &reference)?
-            }
-            (None, Some(folder), None, None) => folders::gue(name, &under(folder))?,
-            (None, None, Some(csv), None) => folders::csv(name, csv, base)?,
-            (None, None, None, Some(sites)) => sites::read(name, sites, base)?,
-            (None, None, None, None) => return Err(wrong_kind("none")),
-            _ => return Err(wrong_kind("several")),
-        };
+        let mut found = Vec::new();
+        if let Some(folder) = &self.genomic_benchmarks {
+            let reference: Vec<_> = self.reference.iter().map(under).collect();
+            found.push(folders::genomic_benchmarks(name, &under(folder), &reference));
+        }
+        found.extend(self.gue.iter().map(|folder| folders::gue(name, &under(folder))));
+        found.extend(self.csv.iter().map(|csv| folders::csv(name, csv, base)));
+        found.extend(self.table.iter().map(|table| tables::read(name, table, base)));
+        found.extend(self.sites.iter().map(|sites| sites::read(name, sites, base)));
+        found.extend(self.genes.iter().map(|genes| genes::read(name, genes, base)));
+        found.extend(self.variants.iter().map(|variants| variants::read(name, variants, base)));
+        if found.len() > 1 {
+            return Err(wrong_kind("several"));
+        }
+        let mut dataset = found.pop().ok_or_else(|| wrong_kind("none"))??;
         dataset.version = self.version;
         dataset.metric = self.metric.or(dataset.metric);
         for (part, purpose) in [(Part::Train, "train"), (Part::Test, "test")] {
-            if dataset.part(part).is_empty() {
+            let is_learned = dataset.kind != Kind::Pairs || part == Part::Test;
+            if is_learned && dataset.part(part).is_empty() {
                 return Err(Error::Empty { task: name.to_owned(), part: purpose });
             }
         }

@@ -1,7 +1,5 @@
 //! `genomill task`: look at benchmark tasks before any model runs on them.
 
-#[cfg(feature = "train")]
-mod cnn;
 mod leaderboard;
 
 use std::io::{self, Write};
@@ -13,7 +11,7 @@ use super::{Error, print_json};
 use crate::fs;
 use crate::report::count;
 use crate::task::audit::{Audit, Options, Score, audit};
-use crate::task::{Dataset, KNOWN, Part, find, published};
+use crate::task::{Dataset, KNOWN, Kind, Part, find, published};
 use crate::units::{parse_bytes, similar};
 
 #[derive(Debug, Subcommand)]
@@ -41,9 +39,6 @@ pub enum Command {
     },
     /// List the tasks of the suites that are known by name, with the metric of their published scores
     List,
-    /// Learn the convolutional baseline of Genomic Benchmarks from scratch, once for each seed, and score it
-    #[cfg(feature = "train")]
-    Cnn(cnn::Arguments),
     /// Put results of `genomill evaluate` side by side, with what others have published
     Leaderboard(leaderboard::Arguments),
     /// Print scores that others have published, with their sources and protocols
@@ -59,14 +54,17 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::List => list(),
-        #[cfg(feature = "train")]
-        Command::Cnn(arguments) => cnn::run(arguments),
         Command::Leaderboard(arguments) => leaderboard::run(arguments),
         Command::Published { tasks, json } => published(tasks, *json),
         Command::Audit { paths, reference, clean, memory, seed, json } => {
             let options = Options { memory: *memory, seed: *seed };
             let mut audits = Vec::new();
             for_each_task(paths, reference, |dataset| {
+                if dataset.kind != Kind::Sequences {
+                    let name = &dataset.name;
+                    let what = "the audit is for tasks in which sequences have classes";
+                    return Err(Error::Other(format!("task `{name}` is about bases or variants: {what}")));
+                }
                 let (found, kept) = audit(dataset, &options);
                 if let Some(folder) = clean {
                     write_clean(dataset, &kept, folder)?;

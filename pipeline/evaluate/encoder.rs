@@ -1,8 +1,9 @@
 //! Models as encoders: a folder with a checkpoint, an OLMo in Hugging Face's layout, a HyenaDNA or a DNABERT-2, each with its
-//! tokenizer, as one thing that takes bases and gives hidden values.
+//! tokenizer, as one thing that takes bases and gives hidden values; a shape of these families without weights; or a baseline.
 //!
 //! Memory: the model, and for each thread the hidden values of a batch of [`BATCH`] rows.
 
+mod baseline;
 mod network;
 mod tokens;
 
@@ -15,7 +16,9 @@ use tch::{Device, TchError, Tensor};
 pub use crate::model::network::Network;
 pub use tokens::{Batch, Row};
 
-use super::protocol::{Given, Inputs, Pooling};
+use super::cnn::Cnn;
+use super::learner::Base;
+use super::protocol::{Baseline, Given, Inputs, Pooling, Protocol};
 use super::result::Identity;
 use crate::fs;
 use crate::model::dnabert2::{self, Dnabert2};
@@ -24,6 +27,7 @@ use crate::model::hyena::{self, Hyena};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
+use crate::model::{self, Named};
 use crate::observer::Stop;
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self, Tokenizer};
@@ -32,14 +36,26 @@ use crate::train::checkpoint;
 /// Rows that a thread computes at once.
 pub const BATCH: usize = 32;
 const TOKENIZER: &str = "tokenizer.json";
+/// Tokens that an OLMo without weights takes at most, unless the inputs say another number.
+const CONTEXT: u32 = 4096;
 
 /// A model with its tokenizer.
 pub struct Encoder {
     identity: Identity,
-    network: Network,
+    body: Body,
     tokenizer: Arc<dyn Tokenizer>,
     before: Vec<u32>,
     after: Vec<u32>,
+}
+
+/// What computes.
+enum Body {
+    /// A network with the weights that it was given.
+    Whole(Network),
+    /// A network of which only the shape matters.
+    Shape(Network),
+    /// No network.
+    Baseline(Baseline),
 }
 
 /// Why a model cannot be asked.
@@ -61,6 +77,9 @@ pub enum Error {
     /// A folder without a tokenizer.
     #[error("`{}` has no `{TOKENIZER}`: put the one that the model was trained with there", .0.display())]
     NoTokenizer(PathBuf),
+    /// A shape without a tokenizer.
+    #[error("`{0}` has no tokenizer of its own: say which one it is to have")]
+    NoTokenizerOf(String),
     /// A tokenizer with ids that the model does not know.
     #[error("the tokenizer of `{}` has {found} ids, the model knows {expected}", folder.display())]
     Vocabulary {
@@ -89,6 +108,30 @@ pub enum Error {
         /// Its name.
         model: String,
     },
+    /// A pooling that the model has no layer for.
+    #[error(
+        "`{model}` has no pooler: the pooling `pooler` is for a DNABERT-2, and for one that was only pretrained with `fine-tune` and \
+         `from-scratch`, which learn it"
+    )]
+    NoPooler {
+        /// Its name.
+        model: String,
+    },
+    /// A protocol that there is nothing for.
+    #[error("`{model}` {what}: expected the protocol `{expected}`, found `{found}`")]
+    Protocol {
+        /// Its name.
+        model: String,
+        /// What it is.
+        what: &'static str,
+        /// The one that it can be asked by.
+        expected: Protocol,
+        /// The one that was asked for.
+        found: Protocol,
+    },
+    /// A shape that cannot be.
+    #[error(transparent)]
+    Shape(#[from] model::config::Error),
     /// A stop was asked for.
     #[error("stopped")]
     Stopped,
@@ -124,7 +167,53 @@ impl Encoder {
             (false, _) => return Err(Error::NoTokenizer(folder.to_owned())),
         };
         let (before, after) = around(&network, tokenizer.as_ref());
-        Self::new(name, folder, network, tokenizer, before, after)
+        Self::of_network(name, folder, network, tokenizer, before, after)
+    }
+
+    /// A shape without weights, for `from-scratch`: of as many ids as `tokenizer` has, by default HyenaDNA's own; of an OLMo
+    /// for at most `max_tokens` tokens.
+    ///
+    /// # Errors
+    /// [`Error`] where the shape cannot be, or has no tokenizer of its own and is given none.
+    pub fn of_preset(
+        name: &str,
+        preset: Named,
+        tokenizer: Option<Arc<dyn Tokenizer>>,
+        max_tokens: Option<u32>,
+    ) -> Result<Self, Error> {
+        let tokenizer = match (tokenizer, preset) {
+            (Some(tokenizer), _) => tokenizer,
+            (None, Named::Hyena(_)) => Arc::new(Nucleotide::hyena()),
+            (None, _) => return Err(Error::NoTokenizerOf(preset.to_string())),
+        };
+        let network = network::fresh(preset, tokenizer.vocabulary_size(), max_tokens.unwrap_or(CONTEXT))?;
+        let (before, after) = around(&network, tokenizer.as_ref());
+        let shape = format!("{preset}, {:?}", network.tensors().iter().map(Tensor::size).collect::<Vec<_>>());
+        let identity = Identity {
+            weights: blake3::hash(shape.as_bytes()).to_hex().to_string(),
+            ..identity(name, &network, tokenizer.as_ref(), [&before, &after])
+        };
+        Ok(Self { identity, body: Body::Shape(network), tokenizer, before, after })
+    }
+
+    /// What stands in place of a model.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn of_baseline(baseline: Baseline) -> Result<Self, Error> {
+        let tokenizer = baseline::tokenizer(baseline)?;
+        let identity = Identity {
+            name: baseline.to_string(),
+            family: "baseline".to_owned(),
+            parameters: 0,
+            width: tokenizer.vocabulary_size(),
+            context: None,
+            causal: false,
+            weights: baseline.to_string(),
+            tokenizer: hash_of(tokenizer.as_ref(), [&[], &[]]),
+        };
+        let (before, after) = (Vec::new(), Vec::new());
+        Ok(Self { identity, body: Body::Baseline(baseline), tokenizer, before, after })
     }
 
     fn of_checkpoint(name: &str, folder: &Path) -> Result<Self, Error> {
@@ -135,10 +224,10 @@ impl Encoder {
         let (state, network) = checkpoint::network(&found, Device::Cpu)?;
         let tokenizer = checkpoint::tokenizer(&found, &state)?.into();
         let before = state.vocabulary.begin.into_iter().collect();
-        Self::new(name, folder, network, tokenizer, before, Vec::new())
+        Self::of_network(name, folder, network, tokenizer, before, Vec::new())
     }
 
-    fn new(
+    fn of_network(
         name: &str,
         folder: &Path,
         network: Network,
@@ -150,19 +239,11 @@ impl Encoder {
         if found > expected {
             return Err(Error::Vocabulary { folder: folder.to_owned(), found, expected });
         }
-        let mut around = blake3::Hasher::new();
-        around.update(tokenizer.fingerprint().as_bytes()).update(format!("{before:?} {after:?}").as_bytes());
         let identity = Identity {
-            name: name.to_owned(),
-            family: network.family().to_owned(),
-            parameters: network.parameters(),
-            width: network.width(),
-            context: network.context(),
-            causal: network.is_causal(),
             weights: hash(&network)?,
-            tokenizer: around.finalize().to_hex().to_string(),
+            ..identity(name, &network, tokenizer.as_ref(), [&before, &after])
         };
-        Ok(Self { identity, network, tokenizer, before, after })
+        Ok(Self { identity, body: Body::Whole(network), tokenizer, before, after })
     }
 
     /// Which model it is.
@@ -170,17 +251,57 @@ impl Encoder {
         &self.identity
     }
 
-    /// What computes.
-    pub const fn network(&self) -> &Network {
-        &self.network
+    /// What computes; baselines have none.
+    pub const fn network(&self) -> Option<&Network> {
+        match &self.body {
+            Body::Whole(network) | Body::Shape(network) => Some(network),
+            Body::Baseline(_) => None,
+        }
     }
 
-    /// Refuses a pooling that the model has nothing for.
-    pub fn check(&self, pooling: Pooling) -> Result<(), Error> {
-        if pooling == Pooling::Cls && self.before.is_empty() {
-            return Err(Error::NoCls { model: self.identity.name.clone() });
+    /// Refuses a protocol or a pooling that there is nothing for.
+    pub fn check(&self, protocol: Protocol, pooling: Pooling) -> Result<(), Error> {
+        let model = || self.identity.name.clone();
+        let only = match &self.body {
+            Body::Whole(_) => None,
+            Body::Shape(_) => Some((Protocol::FromScratch, "has a shape and no weights")),
+            Body::Baseline(baseline) => Some((baseline.protocol(), "is a baseline")),
+        };
+        if let Some((expected, what)) = only.filter(|(expected, _)| *expected != protocol) {
+            return Err(Error::Protocol { model: model(), what, expected, found: protocol });
         }
-        Ok(())
+        let learns_all = matches!(protocol, Protocol::FineTune | Protocol::FromScratch);
+        match (pooling, self.network()) {
+            (Pooling::Cls, _) if self.before.is_empty() => Err(Error::NoCls { model: model() }),
+            (Pooling::Pooler, Some(Network::Dnabert2(of))) if learns_all || of.heads().pooler => Ok(()),
+            (Pooling::Pooler, _) => Err(Error::NoPooler { model: model() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is learned from, for a training part whose longest row has `longest` tokens; none of what is not learned step
+    /// by step.
+    pub(super) fn base(&self, longest: usize) -> Option<Base> {
+        match &self.body {
+            Body::Whole(network) | Body::Shape(network) => Some(Base::Network(network.share())),
+            Body::Baseline(Baseline::Cnn) => Some(Base::Cnn { longest }),
+            Body::Baseline(Baseline::Kmer) => None,
+        }
+    }
+
+    /// Which model it is where it is made for a task: the parameters of the convolutional baseline depend on lengths and classes.
+    pub(super) fn identity_for(&self, longest: usize, classes: usize) -> Result<Identity, Error> {
+        let mut identity = self.identity.clone();
+        if self.is_cut_to_training() {
+            identity.parameters = Cnn::new(classes, longest, 0)?.parameters();
+            identity.context = u32::try_from(longest).ok();
+        }
+        Ok(identity)
+    }
+
+    /// Whether it takes rows that are no longer than those that it learned from.
+    pub(super) const fn is_cut_to_training(&self) -> bool {
+        matches!(self.body, Body::Baseline(Baseline::Cnn))
     }
 
     /// Sequences of upper-case IUPAC codes as rows of tokens, and what happened to them on the way.
@@ -212,64 +333,84 @@ impl Encoder {
         stop: &Stop,
         told: &dyn Fn(u64),
     ) -> Result<Vec<f32>, Error> {
-        self.check(pooling)?;
-        let one = |network: &Network, batch: &Batch| {
-            Ok(batch.pool(&network.encode(&batch.ids, &batch.valid)?, pooling)?)
+        let Some(network) = self.network() else {
+            told(rows.len() as u64);
+            return Ok(baseline::frequencies(rows, self.identity.width as usize));
         };
-        self.each(rows, self.identity.width as usize, &one, workers, stop, told)
+        let one = |network: &Network, batch: &Batch| network.embedding(batch, pooling);
+        each(network, rows, self.identity.width as usize, &one, workers, stop, told)
     }
 
-    /// `ln p` of each row's tokens that stand for bases, as the model expects them after those before, per base of them; not a
-    /// number for rows without any. Of models that are not causal: none.
+    /// `ln p` of each row's tokens that stand for bases, as the model expects them after those before, and the bases that they stand
+    /// for. Of models that are not causal: none.
     pub fn likelihoods(
         &self,
         rows: &[Row],
         workers: &Workers,
         stop: &Stop,
         told: &dyn Fn(u64),
-    ) -> Result<Option<Vec<f32>>, Error> {
-        if !self.identity.causal {
-            return Ok(None);
-        }
-        let sums = self.each(rows, 1, &likelihood, workers, stop, told)?;
-        let bases = |row: &Row| row.bases.iter().skip(1).sum::<u32>() as f32;
-        Ok(Some(sums.iter().zip(rows).map(|(sum, row)| sum / bases(row)).collect()))
+    ) -> Result<Option<Vec<(f32, u32)>>, Error> {
+        let Some(network) = self.network().filter(|network| network.is_causal()) else { return Ok(None) };
+        let sums = each(network, rows, 1, &likelihood, workers, stop, told)?;
+        let bases = |row: &Row| row.bases.iter().skip(1).sum::<u32>();
+        Ok(Some(sums.into_iter().zip(rows.iter().map(bases)).collect()))
     }
+}
 
-    /// `width` values of each row, batch by batch, rows of like length together.
-    fn each(
-        &self,
-        rows: &[Row],
-        width: usize,
-        one: &(dyn Fn(&Network, &Batch) -> Result<Tensor, Error> + Sync),
-        workers: &Workers,
-        stop: &Stop,
-        told: &dyn Fn(u64),
-    ) -> Result<Vec<f32>, Error> {
-        let mut order = (0..rows.len()).collect::<Vec<_>>();
-        order.sort_by_key(|row| rows[*row].ids.len());
-        let mut values = vec![0.0; rows.len() * width];
-        let mut done = 0;
-        for wave in order.chunks(BATCH * workers.threads()) {
-            let parts = wave.chunks(BATCH).map(|places| (self.network.share(), places)).collect();
-            let computed = workers.map(parts, |(network, places)| {
-                if stop.is_requested() {
-                    return Err(Error::Stopped);
-                }
-                let rows = places.iter().map(|place| &rows[*place]).collect::<Vec<_>>();
-                let found = tch::no_grad(|| one(&network, &Batch::new(&rows)?))?;
-                Ok((places, Vec::<f32>::try_from(found.f_contiguous()?.f_view(-1_i64)?)?))
-            })?;
-            for (places, found) in computed {
-                for (place, found) in places.iter().zip(found.chunks(width)) {
-                    values[place * width..][..width].copy_from_slice(found);
-                }
+/// `width` values of each row, batch by batch, rows of like length together.
+fn each(
+    network: &Network,
+    rows: &[Row],
+    width: usize,
+    one: &(dyn Fn(&Network, &Batch) -> Result<Tensor, Error> + Sync),
+    workers: &Workers,
+    stop: &Stop,
+    told: &dyn Fn(u64),
+) -> Result<Vec<f32>, Error> {
+    let mut order = (0..rows.len()).collect::<Vec<_>>();
+    order.sort_by_key(|row| rows[*row].ids.len());
+    let mut values = vec![0.0; rows.len() * width];
+    let mut done = 0;
+    for wave in order.chunks(BATCH * workers.threads()) {
+        let parts = wave.chunks(BATCH).map(|places| (network.share(), places)).collect();
+        let computed = workers.map(parts, |(network, places)| {
+            if stop.is_requested() {
+                return Err(Error::Stopped);
             }
-            done += wave.len() as u64;
-            told(done);
+            let rows = places.iter().map(|place| &rows[*place]).collect::<Vec<_>>();
+            let found = tch::no_grad(|| one(&network, &Batch::new(&rows)?))?;
+            Ok((places, Vec::<f32>::try_from(found.f_contiguous()?.f_view(-1_i64)?)?))
+        })?;
+        for (places, found) in computed {
+            for (place, found) in places.iter().zip(found.chunks(width)) {
+                values[place * width..][..width].copy_from_slice(found);
+            }
         }
-        Ok(values)
+        done += wave.len() as u64;
+        told(done);
     }
+    Ok(values)
+}
+
+/// What a network is, but for its weights.
+fn identity(name: &str, network: &Network, tokenizer: &dyn Tokenizer, around: [&[u32]; 2]) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        family: network.family().to_owned(),
+        parameters: network.parameters(),
+        width: network.width(),
+        context: network.context(),
+        causal: network.is_causal(),
+        weights: String::new(),
+        tokenizer: hash_of(tokenizer, around),
+    }
+}
+
+/// Hash of a tokenizer, and of what stands around a sequence.
+fn hash_of(tokenizer: &dyn Tokenizer, [before, after]: [&[u32]; 2]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(tokenizer.fingerprint().as_bytes()).update(format!("{before:?} {after:?}").as_bytes());
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The sum of `ln p` over the tokens of each row that stand for bases, but for its first token: `[B]`.
@@ -368,7 +509,7 @@ pub(super) mod tests {
             let read = |tensor: &str| read_tensor(&golden(name).join("forward.safetensors"), tensor).unwrap();
             let ids = read(ids);
             let valid = valid.map_or_else(|| ids.ones_like(), read).ne(0);
-            let found = open(name).network().encode(&ids, &valid).unwrap();
+            let found = open(name).network().unwrap().encode(&ids, &valid).unwrap();
             (found - read(hidden)).abs().max().double_value(&[])
         };
         let hyena = off("hyenadna", "input_ids_L100", None, "hidden_L100");
@@ -407,22 +548,23 @@ pub(super) mod tests {
         let (rows, _) = encoder.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
         let found = encoder.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap();
         let scorer = Scorer {
-            model: encoder.network(),
-            context: encoder.network().context().unwrap() as usize,
+            model: encoder.network().unwrap(),
+            context: encoder.network().unwrap().context().unwrap() as usize,
             tokenizer: encoder.tokenizer.as_ref(),
             begin: None,
             batch_rows: 1,
             workers: &workers,
         };
-        for (sequence, found) in SEQUENCES.iter().zip(found) {
+        for (sequence, (found, bases)) in SEQUENCES.iter().zip(found) {
             let scored = scorer.forward("x", sequence).unwrap().into_iter().flatten().collect::<Vec<_>>();
-            let expected = scored.iter().sum::<f64>() / scored.len() as f64;
-            assert!((f64::from(found) - expected).abs() < 1e-5, "{found}, expected {expected}");
+            let expected = scored.iter().sum::<f64>();
+            assert_eq!(bases as usize, scored.len());
+            assert!((f64::from(found) - expected).abs() < 1e-3, "{found}, expected {expected}");
         }
         let hyena = open("hyenadna");
         let (rows, _) = hyena.rows(SEQUENCES.into_iter(), &Inputs::default()).unwrap();
         let found = hyena.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap();
-        assert!(found.iter().all(|ln| *ln < 0.0));
+        assert!(found.iter().all(|(ln, _)| *ln < 0.0));
         assert!(open("dnabert2").likelihoods(&rows[..0], &workers, &Stop::new(), &|_| {}).unwrap().is_none());
     }
 
@@ -430,7 +572,8 @@ pub(super) mod tests {
     fn fresh_weights_have_the_same_shape_and_projections_are_found() {
         for (name, per_layer) in MODELS.into_iter().zip([2, 2, 2]) {
             let encoder = open(name);
-            let (network, fresh) = (encoder.network(), encoder.network().fresh(1).unwrap());
+            let network = encoder.network().unwrap();
+            let fresh = network.fresh(1).unwrap();
             let sizes = |network: &Network| network.tensors().iter().map(Tensor::size).collect::<Vec<_>>();
             assert_eq!(sizes(network), sizes(&fresh), "{name}");
             assert!(!network.tensors()[0].equal(&fresh.tensors()[0]));
@@ -445,9 +588,52 @@ pub(super) mod tests {
         assert_eq!(identities.each_ref().map(|i| i.causal), [true, true, false]);
         assert_eq!(identities.each_ref().map(|i| i.context), [Some(128), Some(258), None]);
         assert_eq!(identities.each_ref().map(|i| i.family.as_str()), ["OLMo", "HyenaDNA", "DNABERT-2"]);
-        assert!(open("dnabert2").check(Pooling::Cls).is_ok());
-        let error = open("hyenadna").check(Pooling::Cls).unwrap_err().to_string();
-        assert!(error.starts_with("`hyenadna` puts no token in front"), "{error}");
+        let shape = |preset: &str| {
+            Encoder::of_preset(preset, preset.parse().unwrap(), Some(Arc::new(Nucleotide::new())), None)
+        };
+        let baseline = |baseline| Encoder::of_baseline(baseline).unwrap();
+        let (frozen, tuned, scratch) = (Protocol::LinearProbe, Protocol::FineTune, Protocol::FromScratch);
+        for (encoder, protocol, pooling, expected) in [
+            (open("dnabert2"), frozen, Pooling::Cls, ""),
+            (open("dnabert2"), frozen, Pooling::Pooler, ""),
+            (open("hyenadna"), tuned, Pooling::Cls, "`hyenadna` puts no token in front"),
+            (open("hyenadna"), tuned, Pooling::Pooler, "`hyenadna` has no pooler"),
+            (shape("dnabert2-300k").unwrap(), scratch, Pooling::Pooler, ""),
+            (shape("olmo-300k").unwrap(), scratch, Pooling::Mean, ""),
+            (
+                shape("hyenadna-tiny-1k").unwrap(),
+                tuned,
+                Pooling::Mean,
+                "`hyenadna-tiny-1k` has a shape and no weights: expected the protocol `from-scratch`, found `fine-tune`",
+            ),
+            (
+                baseline(Baseline::Cnn),
+                frozen,
+                Pooling::Mean,
+                "`cnn` is a baseline: expected the protocol `from-scratch`",
+            ),
+            (
+                baseline(Baseline::Kmer),
+                scratch,
+                Pooling::Mean,
+                "`kmer` is a baseline: expected the protocol `linear-probe`",
+            ),
+        ] {
+            let found =
+                encoder.check(protocol, pooling).err().map_or(String::new(), |error| error.to_string());
+            assert!(
+                found.starts_with(expected) && found.is_empty() == expected.is_empty(),
+                "{found}, not {expected}"
+            );
+        }
+        assert_eq!(shape("dnabert2-300k").unwrap().identity().parameters, {
+            let heads = dnabert2::Heads::default();
+            let config = dnabert2::Preset::Small300k.config(23, None).unwrap();
+            config.parameters(heads).iter().map(crate::model::layout::Parameter::len).sum::<u64>()
+        });
+        let error =
+            Encoder::of_preset("x", "olmo-300k".parse().unwrap(), None, None).err().unwrap().to_string();
+        assert!(error.starts_with("`olmo-300k` has no tokenizer of its own"), "{error}");
 
         let refused = |folder: &Path, expected: &str| {
             let error = Encoder::open("x", folder).err().unwrap().to_string();

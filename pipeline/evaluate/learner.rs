@@ -1,4 +1,4 @@
-//! What is learned step by step: a head on a model that is frozen, whole, or beside matrices of low rank.
+//! What is learned step by step: a network with a head on it, or the convolutional baseline.
 //!
 //! One thread learns one seed, so that what comes out does not depend on the number of threads. Shapes in comments: B rows, T tokens, d
 //! width, C classes. Memory: the weights that are learned four times (gradients, moments), the best ones once more, and the
@@ -6,17 +6,21 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::cnn::Cnn;
 use super::encoder::{self, BATCH, Batch, Network, Row};
-use super::optimizer::{Adam, Draws};
-use super::protocol::{Config, Pooling, Protocol};
+use super::optimizer::Adam;
+use super::protocol::Config;
 use crate::observer::Stop;
 use crate::sequence::kmer::spread;
-use crate::train::{Decay, Schedule};
+use crate::task::UNLABELLED;
+use crate::train::Schedule;
 
-/// Channels of the convolutional head.
-const CHANNELS: i64 = 64;
-/// Positions that its convolutions see.
-const KERNEL: i64 = 3;
+/// The label of what has no class.
+const NO_LABEL: i64 = -100;
+
+mod adapted;
+
+use adapted::Adapted;
 
 /// An example as a model takes it.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +29,25 @@ pub(super) struct Item<'a> {
     pub row: &'a Row,
     /// Those of its reverse complement, where both strands are asked.
     pub turned: Option<&'a Row>,
-    /// Its class.
-    pub class: u32,
+    /// What it is.
+    pub target: Target<'a>,
+}
+
+/// What an example is to be taken for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// The class of the whole.
+    Class(u32),
+    /// The class of each base, [`UNLABELLED`] of one that has none.
+    Bases(&'a [u8]),
 }
 
 /// A run of one seed at one learning rate.
 pub(super) struct Learner<'a> {
     pub config: &'a Config,
     pub classes: usize,
+    /// Whether bases have classes.
+    pub per_base: bool,
     pub seed: u64,
     pub rate: f64,
     pub stop: &'a Stop,
@@ -49,38 +64,41 @@ pub(super) struct Learned {
     pub loss: f64,
 }
 
-/// What of a model is learned.
-enum Adaptation {
-    /// Nothing.
-    Frozen,
-    /// Every weight: the first of those that are learned.
-    Full,
-    /// The weights at these places plus `scale` times the product of two that are learned.
-    Lora { places: Vec<usize>, scale: f64 },
+/// What is learned from.
+pub(super) enum Base {
+    /// A network.
+    Network(Network),
+    /// The convolutional baseline for rows of at most so many bases.
+    Cnn { longest: usize },
 }
 
-/// A network, and the weights that are learned: those of the adaptation, then those of the head.
-pub(super) struct Model {
-    base: Network,
-    adaptation: Adaptation,
-    pooling: Pooling,
-    is_convolutional: bool,
-    weights: Vec<Tensor>,
-    /// How many of them are the adaptation's.
-    adapted: usize,
+/// What is learned: weights, and what they compute.
+pub(super) enum Model {
+    Adapted(Adapted),
+    Cnn(Cnn),
+}
+
+impl Base {
+    /// The same again, for another thread.
+    pub(super) fn share(&self) -> Self {
+        match self {
+            Self::Network(network) => Self::Network(network.share()),
+            Self::Cnn { longest } => Self::Cnn { longest: *longest },
+        }
+    }
 }
 
 impl Learner<'_> {
     /// Learns from `train` and keeps the weights of the epoch with the lowest loss on `validation`.
     pub(super) fn learn(
         &self,
-        network: Network,
+        base: Base,
         train: &[Item<'_>],
         validation: &[Item<'_>],
     ) -> Result<Learned, encoder::Error> {
         let training = &self.config.training;
-        let mut model = Model::new(network, self.config, self.classes, self.seed)?;
-        let mut adam = Adam::new(&model.weights, training.weight_decay)?;
+        let mut model = Model::new(base, self.config, (self.classes, self.per_base), self.seed)?;
+        let mut adam = Adam::new(model.weights(), training.weight_decay)?;
         let (batch, mut best) = (training.batch as usize, None::<(f64, u32, Vec<Tensor>)>);
         let schedule = self.schedule(train.len());
         let mut order = (0..train.len()).collect::<Vec<_>>();
@@ -93,12 +111,15 @@ impl Learner<'_> {
                     return Err(encoder::Error::Stopped);
                 }
                 step += 1;
-                let items = places.iter().map(|at| train[*at]).collect::<Vec<_>>();
-                let gradients = model.gradients(&items, training.clip)?;
-                adam.step(&mut model.weights, gradients, schedule.rate(step))?;
+                if places.len() >= model.least() {
+                    let items = places.iter().map(|at| train[*at]).collect::<Vec<_>>();
+                    let gradients = model.gradients(&items, training.clip)?;
+                    adam.step(model.weights_mut(), gradients, schedule.rate(step))?;
+                }
                 (self.told)();
             }
-            let loss = loss(&model.log_probabilities(validation, self.stop)?, validation, self.classes);
+            let logs = model.log_probabilities(validation, self.stop)?;
+            let loss = loss(&logs, &truth(validation), self.classes);
             if loss.is_finite() && best.as_ref().is_none_or(|best| loss < best.0) {
                 best = Some((loss, epoch, model.state()));
             }
@@ -116,11 +137,15 @@ impl Learner<'_> {
 
     fn schedule(&self, examples: usize) -> Schedule {
         let steps = Self::steps(self.config, examples);
-        let warmup_steps = self.config.training.warmup_steps.min(steps / 10);
+        let training = &self.config.training;
+        let warmup_steps = match training.warmup_share {
+            Some(share) => part_of(steps, share),
+            None => training.warmup_steps.min(steps / 10),
+        };
         Schedule {
-            decay: Decay::Linear,
+            decay: training.decay,
             peak: self.rate,
-            floor: 0.0,
+            floor: training.floor,
             warmup_steps,
             cooldown_steps: 0,
             steps: steps + 1,
@@ -129,77 +154,59 @@ impl Learner<'_> {
 }
 
 impl Model {
-    /// Before the first step: a head that knows nothing, on what the network computes.
-    pub(super) fn new(
-        network: Network,
+    /// Before the first step: a head that knows nothing, on what the network computes; or a fresh baseline. `per_base` says
+    /// whether bases have classes.
+    fn new(
+        base: Base,
         config: &Config,
-        classes: usize,
+        (classes, per_base): (usize, bool),
         seed: u64,
     ) -> Result<Self, encoder::Error> {
-        let mut draws = Draws::new(seed);
-        let width = i64::from(network.width());
-        let base = if config.protocol == Protocol::FromScratch { network.fresh(seed)? } else { network };
-        let (adaptation, mut weights) = match config.protocol {
-            Protocol::FineTune | Protocol::FromScratch => (Adaptation::Full, own(base.tensors())),
-            Protocol::Lora => low_rank(&base, config, &mut draws)?,
-            _ => (Adaptation::Frozen, Vec::new()),
-        };
-        let adapted = weights.len();
-        let is_convolutional = config.protocol == Protocol::CnnHead;
-        let mut inputs = width;
-        if is_convolutional {
-            for channels in [width, CHANNELS] {
-                weights.push(draws.uniform(&[CHANNELS, channels, KERNEL], channels * KERNEL)?);
-                weights.push(draws.uniform(&[CHANNELS], channels * KERNEL)?);
+        Ok(match base {
+            Base::Network(network) => {
+                Self::Adapted(Adapted::new(network, config, (classes, per_base), seed)?)
             }
-            inputs = CHANNELS;
+            Base::Cnn { longest } => Self::Cnn(Cnn::new(classes, longest, seed)?),
+        })
+    }
+
+    fn weights(&self) -> &[Tensor] {
+        match self {
+            Self::Adapted(model) => &model.weights,
+            Self::Cnn(model) => &model.weights,
         }
-        let classes = i64::try_from(classes).unwrap_or(i64::MAX);
-        weights.extend([draws.uniform(&[classes, inputs], inputs)?, draws.uniform(&[classes], inputs)?]);
-        Ok(Self { base, adaptation, pooling: config.inputs.pooling, is_convolutional, weights, adapted })
     }
 
-    /// The hidden values of a batch: `[B, T, d]`.
-    pub(super) fn hidden(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
-        let network = match &self.adaptation {
-            Adaptation::Frozen => {
-                return tch::no_grad(|| self.base.encode(&batch.ids, &batch.valid));
-            }
-            Adaptation::Full => self
-                .base
-                .with_tensors(self.weights[..self.adapted].iter().map(Tensor::shallow_clone).collect()),
-            Adaptation::Lora { places, scale } => {
-                let mut tensors: Vec<Tensor> =
-                    self.base.tensors().iter().map(Tensor::shallow_clone).collect();
-                for (place, pair) in places.iter().zip(self.weights[..self.adapted].chunks(2)) {
-                    let change = pair[1].f_matmul(&pair[0])?.f_mul_scalar(*scale)?;
-                    tensors[*place] = tensors[*place].f_add(&change)?;
-                }
-                self.base.with_tensors(tensors)
-            }
-        };
-        network.encode(&batch.ids, &batch.valid)
+    fn weights_mut(&mut self) -> &mut [Tensor] {
+        match self {
+            Self::Adapted(model) => &mut model.weights,
+            Self::Cnn(model) => &mut model.weights,
+        }
     }
 
-    /// Scores of the classes: `[B, C]`.
-    fn logits(&self, batch: &Batch) -> Result<Tensor, encoder::Error> {
-        let (hidden, head) = (self.hidden(batch)?, &self.weights[self.adapted..]);
-        let (pooled, last) = if self.is_convolutional {
-            (convolved(&hidden, batch, head)?, &head[4..])
-        } else {
-            (batch.pool(&hidden, self.pooling)?, head)
-        };
-        Ok(pooled.f_linear(&last[0], Some(&last[1]))?)
+    /// Examples of a step at least: batch norm has nothing to norm one by.
+    const fn least(&self) -> usize {
+        match self {
+            Self::Adapted(_) => 1,
+            Self::Cnn(_) => 2,
+        }
+    }
+
+    /// Scores of the classes, `[B, C]`; where bases have classes of every base, `[B * bases, C]`.
+    fn logits(&self, batch: &Batch, training: bool) -> Result<Tensor, encoder::Error> {
+        match self {
+            Self::Adapted(model) => model.logits(batch),
+            Self::Cnn(model) => Ok(model.logits(batch, training)?),
+        }
     }
 
     /// The gradients of the mean loss, cut to a norm of `clip`.
     fn gradients(&self, items: &[Item<'_>], clip: f64) -> Result<Vec<Tensor>, encoder::Error> {
         let rows = items.iter().map(|item| item.row).collect::<Vec<_>>();
-        let labels = items.iter().map(|item| i64::from(item.class)).collect::<Vec<_>>();
-        let logits = self.logits(&Batch::new(&rows)?)?;
-        let labels = Tensor::f_from_slice(&labels)?;
-        let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, -100, 0.0)?;
-        let gradients = Tensor::f_run_backward(&[loss], &self.weights, false, false)?;
+        let logits = self.logits(&Batch::new(&rows)?, true)?;
+        let labels = Tensor::f_from_slice(&labels(items))?;
+        let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, NO_LABEL, 0.0)?;
+        let gradients = Tensor::f_run_backward(&[loss], self.weights(), false, false)?;
         let there = || gradients.iter().filter(|gradient| gradient.defined());
         let norms = there().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
         let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
@@ -211,7 +218,8 @@ impl Model {
         Ok(gradients)
     }
 
-    /// `ln p` of every class for each item; where both strands are asked, of the mean of their probabilities.
+    /// `ln p` of every class for each item, or for each base with a class; where both strands are asked, of the mean of their
+    /// probabilities.
     pub(super) fn log_probabilities(
         &self,
         items: &[Item<'_>],
@@ -223,7 +231,7 @@ impl Model {
                 return Err(encoder::Error::Stopped);
             }
             let of = |rows: Vec<&Row>| -> Result<Tensor, encoder::Error> {
-                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows)?))?;
+                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows)?, false))?;
                 Ok(logits.f_to_kind(Kind::Double)?.f_log_softmax(-1, Kind::Double)?)
             };
             let mut logs = of(items.iter().map(|item| item.row).collect())?;
@@ -231,19 +239,38 @@ impl Model {
             if turned.len() == items.len() {
                 logs = both(&logs, &of(turned)?)?;
             }
+            if items.iter().any(|item| matches!(item.target, Target::Bases(_))) {
+                let labels = Tensor::f_from_slice(&labels(items))?;
+                let places = labels.f_ne(NO_LABEL)?.f_nonzero()?.f_flatten(0, 1)?;
+                logs = logs.f_index_select(0, &places)?;
+            }
             found.extend(Vec::<f64>::try_from(logs.f_contiguous()?.f_view(-1_i64)?)?);
         }
         Ok(found)
     }
 
-    /// Copies of the weights.
+    /// Copies of all that was learned.
     fn state(&self) -> Vec<Tensor> {
-        self.weights.iter().map(|weight| weight.detach().copy()).collect()
+        let norms = match self {
+            Self::Adapted(_) => &[][..],
+            Self::Cnn(model) => model.norms.as_slice(),
+        };
+        self.weights().iter().chain(norms.iter().flatten()).map(|tensor| tensor.detach().copy()).collect()
     }
 
     fn set(&mut self, state: Vec<Tensor>) {
-        self.weights = state;
+        let mut state = state.into_iter();
+        self.weights_mut().iter_mut().zip(&mut state).for_each(|(to, from)| *to = from);
+        if let Self::Cnn(model) = self {
+            model.norms.iter_mut().flatten().zip(state).for_each(|(to, from)| *to = from);
+        }
     }
+}
+
+/// A part of some steps, from 0 to 1, rounded down.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no more than the steps")]
+fn part_of(steps: u64, share: f64) -> u64 {
+    (steps as f64 * share.clamp(0.0, 1.0)) as u64
 }
 
 /// The logarithm of the mean of two probabilities.
@@ -251,58 +278,59 @@ pub(super) fn both(forward: &Tensor, turned: &Tensor) -> Result<Tensor, TchError
     forward.f_logaddexp(turned)?.f_sub_scalar(std::f64::consts::LN_2)
 }
 
-/// The mean loss in nats, `ln p` of `classes` classes being given for each item.
-pub(super) fn loss(logs: &[f64], items: &[Item<'_>], classes: usize) -> f64 {
-    let rows = logs.chunks(classes).zip(items);
-    let sum: f64 = rows.map(|(row, item)| -row[item.class as usize]).sum();
-    sum / items.len() as f64
+/// The mean loss in nats, `ln p` of `classes` classes being given for each that has one.
+pub(super) fn loss(logs: &[f64], truth: &[u32], classes: usize) -> f64 {
+    let sum: f64 = logs.chunks(classes).zip(truth).map(|(row, class)| -row[*class as usize]).sum();
+    sum / truth.len() as f64
 }
 
-/// Copies whose gradients are wanted.
-fn own(tensors: &[Tensor]) -> Vec<Tensor> {
-    tensors.iter().map(|tensor| tensor.detach().copy().set_requires_grad(true)).collect()
-}
-
-/// Two matrices beside each projection, `[rank, inputs]` as linear layers start and `[outputs, rank]` of zeros.
-fn low_rank(
-    base: &Network,
-    config: &Config,
-    draws: &mut Draws,
-) -> Result<(Adaptation, Vec<Tensor>), TchError> {
-    let rank = i64::from(config.training.lora_rank);
-    let places = base.projections();
-    let mut weights = Vec::new();
-    for place in &places {
-        let shape = base.tensors()[*place].size();
-        weights.push(draws.uniform(&[rank, shape[1]], shape[1])?);
-        let zeros = Tensor::f_zeros([shape[0], rank], (Kind::Float, tch::Device::Cpu))?;
-        weights.push(zeros.set_requires_grad(true));
+/// The classes of items, or of their bases that have one.
+pub(super) fn truth(items: &[Item<'_>]) -> Vec<u32> {
+    let mut all = Vec::new();
+    for item in items {
+        match item.target {
+            Target::Class(class) => all.push(class),
+            Target::Bases(labels) => {
+                let labels = labels.iter().filter(|label| **label != UNLABELLED);
+                all.extend(labels.map(|label| u32::from(*label)));
+            }
+        }
     }
-    let scale = config.training.lora_alpha / rank as f64;
-    Ok((Adaptation::Lora { places, scale }, weights))
+    all
 }
 
-/// Two convolutions over the bases and their mean: `[B, T, d]` to `[B, CHANNELS]`.
-fn convolved(hidden: &Tensor, batch: &Batch, head: &[Tensor]) -> Result<Tensor, TchError> {
-    let (values, there) = batch.per_base(hidden)?;
-    let there = there.f_unsqueeze(1)?;
-    let mut values = values.f_transpose(1, 2)?;
-    for layer in head[..4].chunks(2) {
-        values = values
-            .f_conv1d(&layer[0], Some(&layer[1]), 1, KERNEL / 2, 1, 1)?
-            .f_gelu("none")?
-            .f_mul(&there)?;
+/// The classes of a batch, as scores have them: one an item, or those of all bases, filled up to the longest.
+fn labels(items: &[Item<'_>]) -> Vec<i64> {
+    let longest = items.iter().map(|item| match item.target {
+        Target::Class(_) => 1,
+        Target::Bases(labels) => labels.len(),
+    });
+    let longest = longest.max().unwrap_or(0);
+    let mut all = Vec::with_capacity(items.len() * longest);
+    for item in items {
+        match item.target {
+            Target::Class(class) => all.push(i64::from(class)),
+            Target::Bases(labels) => {
+                let label = |label: &u8| if *label == UNLABELLED { NO_LABEL } else { i64::from(*label) };
+                let filled = labels.iter().map(label).chain(std::iter::repeat(NO_LABEL));
+                all.extend(filled.take(longest));
+            }
+        }
     }
-    let sum = values.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?;
-    let bases = there.f_sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)?.f_clamp_min(1.0)?;
-    sum.f_div(&bases)
+    all
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::encoder::tests::{MODELS, open};
+    use super::super::encoder::{Encoder, Row};
     use super::*;
-    use crate::evaluate::protocol::Inputs;
+    use crate::evaluate::protocol::{Baseline, Inputs, Pooling, Protocol};
+    use crate::model::{Named, hyena};
+    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::nucleotide::Nucleotide;
 
     fn config(protocol: Protocol) -> Config {
         Config::new(protocol)
@@ -322,6 +350,14 @@ mod tests {
         (0..count).map(one).collect()
     }
 
+    fn adapted(encoder: &Encoder, protocol: Protocol) -> Adapted {
+        Adapted::new(encoder.network().unwrap().share(), &config(protocol), (2, false), 3).unwrap()
+    }
+
+    fn hidden(model: &Adapted, batch: &Batch) -> Tensor {
+        model.network().unwrap().encode(&batch.ids, &batch.valid).unwrap()
+    }
+
     #[test]
     fn before_the_first_step_all_is_as_the_model_left_it() {
         for name in MODELS {
@@ -330,15 +366,15 @@ mod tests {
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
             let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
-            let expected = encoder.network().encode(&batch.ids, &batch.valid).unwrap();
+            let expected = encoder.network().unwrap().encode(&batch.ids, &batch.valid).unwrap();
             for (protocol, same) in [
                 (Protocol::FineTune, true),
                 (Protocol::Lora, true),
                 (Protocol::CnnHead, true),
                 (Protocol::FromScratch, false),
             ] {
-                let model = Model::new(encoder.network().share(), &config(protocol), 2, 3).unwrap();
-                let off = (model.hidden(&batch).unwrap() - &expected).abs().max().double_value(&[]);
+                let model = adapted(&encoder, protocol);
+                let off = (hidden(&model, &batch) - &expected).abs().max().double_value(&[]);
                 assert_eq!(off == 0.0, same, "{name}, {protocol}: {off}");
             }
         }
@@ -353,25 +389,33 @@ mod tests {
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
             let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
-            let mut model = Model::new(encoder.network().share(), &config(Protocol::Lora), 2, 3).unwrap();
-            let before = model.hidden(&batch).unwrap();
+            let mut model = adapted(&encoder, Protocol::Lora);
+            let before = hidden(&model, &batch);
             model.weights[1] = &model.weights[1] + 0.1;
-            let off = (model.hidden(&batch).unwrap() - before).abs().max().double_value(&[]);
+            let off = (hidden(&model, &batch) - before).abs().max().double_value(&[]);
             assert!(off > 1e-4, "{name}: {off}");
         }
+    }
+
+    /// The loss on what validates, and the epoch, of examples with a word and without one.
+    fn learned(encoder: &Encoder, config: &Config, rate: f64) -> (f64, u32) {
+        let made = sequences(360);
+        let rows = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &config.inputs).unwrap().0;
+        let item =
+            |(row, (_, class)): (_, &(_, u32))| Item { row, turned: None, target: Target::Class(*class) };
+        let items: Vec<Item<'_>> = rows.iter().zip(&made).map(item).collect();
+        let longest = rows.iter().map(|row: &Row| row.ids.len()).max().unwrap();
+        let (train, validation) = items.split_at(300);
+        let (stop, told) = (Stop::new(), || {});
+        let learner =
+            Learner { config, classes: 2, per_base: false, seed: 1, rate, stop: &stop, told: &told };
+        let learned = learner.learn(encoder.base(longest).unwrap(), train, validation).unwrap();
+        (learned.loss, learned.epoch)
     }
 
     #[test]
     fn every_protocol_learns_a_word_and_again_the_same() {
         let encoder = open("olmo2_gqa/hf");
-        let made = sequences(360);
-        let (rows, _) = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
-        let items: Vec<Item<'_>> = rows
-            .iter()
-            .zip(&made)
-            .map(|(row, (_, class))| Item { row, turned: None, class: *class })
-            .collect();
-        let (train, validation) = items.split_at(300);
         for (protocol, rate, epochs) in [
             (Protocol::CnnHead, 3e-3, 6),
             (Protocol::FineTune, 1e-3, 6),
@@ -380,18 +424,93 @@ mod tests {
         ] {
             let mut config = config(protocol);
             config.training.epochs = epochs;
-            let learn = || {
-                let (stop, told) = (Stop::new(), || {});
-                let learner =
-                    Learner { config: &config, classes: 2, seed: 1, rate, stop: &stop, told: &told };
-                learner.learn(encoder.network().share(), train, validation).unwrap()
-            };
-            let learned = learn();
-            assert!(learned.loss < 0.6, "{protocol}: {}", learned.loss);
+            let (loss, epoch) = learned(&encoder, &config, rate);
+            assert!(loss < 0.6, "{protocol}: {loss}");
             if protocol == Protocol::Lora {
-                let again = learn();
-                assert_eq!((learned.loss, learned.epoch), (again.loss, again.epoch));
+                assert_eq!(learned(&encoder, &config, rate), (loss, epoch));
             }
+        }
+    }
+
+    /// Of both peers: all weights, beside low-rank matrices, and from a shape alone; of DNABERT-2 through its pooler; and the
+    /// baseline.
+    #[test]
+    fn peers_and_the_baseline_learn_a_word() {
+        let ids: Arc<dyn Tokenizer> = Arc::new(Nucleotide::hyena());
+        let tiny = Named::Hyena(hyena::Preset::Tiny1k);
+        let tiny = Encoder::of_preset("x", tiny, Some(ids), None).unwrap();
+        let (mean, pooler) = (Pooling::Mean, Pooling::Pooler);
+        let cnn = || Encoder::of_baseline(Baseline::Cnn).unwrap();
+        for (what, encoder, protocol, pooling, rate, epochs) in [
+            ("hyenadna", open("hyenadna"), Protocol::FineTune, mean, 1e-3, 3),
+            ("hyenadna", open("hyenadna"), Protocol::Lora, mean, 1e-2, 4),
+            ("dnabert2", open("dnabert2"), Protocol::FineTune, pooler, 1e-3, 2),
+            ("dnabert2", open("dnabert2"), Protocol::Lora, pooler, 1e-2, 2),
+            ("dnabert2", open("dnabert2"), Protocol::FromScratch, pooler, 1e-3, 6),
+            ("hyenadna-tiny-1k", tiny, Protocol::FromScratch, mean, 1e-3, 3),
+            ("cnn", cnn(), Protocol::FromScratch, mean, 1e-3, 6),
+        ] {
+            let mut config = config(protocol);
+            (config.training.epochs, config.inputs.pooling) = (epochs, pooling);
+            let (loss, _) = learned(&encoder, &config, rate);
+            assert!(loss < 0.55, "{what}, {protocol}: {loss}");
+        }
+    }
+
+    /// Bases from a word on have the one class, those before it the other, some none; in windows of unlike length.
+    #[test]
+    fn classes_of_bases_are_learned_and_those_without_one_are_not_asked_for() {
+        let made: Vec<(Vec<u8>, Vec<u8>)> = (0..120_u64)
+            .map(|i| {
+                let length = 40 + (spread(i) % 20) as usize;
+                let mut bases: Vec<u8> =
+                    (0..length as u64).map(|j| b"AC"[(spread(i << 8 | j) % 2) as usize]).collect();
+                let at = (spread(i + 999) % 40) as usize;
+                bases[at..].iter_mut().for_each(|base| *base = if *base == b'A' { b'T' } else { b'G' });
+                let labels = (0..length).map(|j| if j % 7 == 0 { UNLABELLED } else { u8::from(j >= at) });
+                (bases, labels.collect())
+            })
+            .collect();
+        for (name, protocol) in [
+            ("hyenadna", Protocol::LinearProbe),
+            ("olmo2_gqa/hf", Protocol::CnnHead),
+            ("olmo2_gqa/hf", Protocol::FineTune),
+        ] {
+            let mut config = config(protocol);
+            config.training.epochs = 5;
+            let encoder = open(name);
+            let rows = encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &config.inputs).unwrap().0;
+            let items: Vec<Item<'_>> = rows
+                .iter()
+                .zip(&made)
+                .map(|(row, (_, labels))| Item { row, turned: None, target: Target::Bases(labels) })
+                .collect();
+            let (train, validation) = items.split_at(100);
+            let (stop, told) = (Stop::new(), || {});
+            let learner = Learner {
+                config: &config,
+                classes: 2,
+                per_base: true,
+                seed: 1,
+                rate: 1e-2,
+                stop: &stop,
+                told: &told,
+            };
+            let learned = learner.learn(encoder.base(60).unwrap(), train, validation).unwrap();
+            let (truth, logs) =
+                (truth(validation), learned.model.log_probabilities(validation, &stop).unwrap());
+            assert_eq!(logs.len(), 2 * truth.len());
+            assert_eq!(
+                truth.len(),
+                made[100..].iter().map(|(_, l)| l.iter().filter(|l| **l < 2).count()).sum::<usize>()
+            );
+            let right =
+                logs.chunks(2).zip(&truth).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
+            assert!(
+                right as f64 > 0.8 * truth.len() as f64,
+                "{name}, {protocol}: {right} of {}",
+                truth.len()
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a model answered for every test example, as a Parquet table: `example` (from 0, in the order of the task), `line` of its file,
-//! `label`, `predicted`, and `score_<class>` for each class. Memory: the table.
+//! `label`, `predicted`, and `score_<class>` for each class. Where bases have classes: a row for each base that has one, `line` its place on its sequence,
+//! from 1, and no scores. Memory: the table.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::fs;
 /// Answers for all examples of a test set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
-    /// The line of each example in its file, from 1.
+    /// The line of each example in its file, or the place of each base on its sequence, from 1.
     pub lines: Vec<u64>,
     /// The class of each.
     pub labels: Vec<u32>,

@@ -3,6 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod recipe;
+
+pub use recipe::Recipe;
+
+use crate::train::Decay;
+
 /// How a model is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -40,6 +46,33 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// What stands on a leaderboard beside models, scored by the same rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Baseline {
+    /// The convolutional network of Genomic Benchmarks, `from-scratch`.
+    Cnn,
+    /// How often each word of four bases stands in a sequence, under the `linear-probe`.
+    Kmer,
+}
+
+impl Baseline {
+    /// The one protocol that it can be asked by.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Cnn => Protocol::FromScratch,
+            Self::Kmer => Protocol::LinearProbe,
+        }
+    }
+}
+
+/// As it is written in files.
+impl std::fmt::Display for Baseline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// How the hidden values of a sequence become one embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -51,6 +84,9 @@ pub enum Pooling {
     Last,
     /// The special token in front, which the model must have.
     Cls,
+    /// What a DNABERT-2 makes of that token with the layer that its classes are published with. A model that was only
+    /// pretrained has none: where all weights are learned, it gets a fresh one.
+    Pooler,
 }
 
 /// As it is written in files.
@@ -161,8 +197,18 @@ pub struct Training {
     /// 3e-4, 1e-3.
     #[schemars(length(min = 1))]
     pub learning_rates: Vec<f64>,
-    /// Steps until the highest learning rate, at most a tenth of all; it falls to 0 in a straight line. Default: 50.
+    /// Steps until the highest learning rate, at most a tenth of all. Default: 50.
     pub warmup_steps: u64,
+    /// The same as a part of all steps, in place of `warmup_steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup_share: Option<f64>,
+    /// How the learning rate falls. Default: `linear`.
+    #[serde(skip_serializing_if = "is_linear")]
+    pub decay: Decay,
+    /// The last learning rate, as a part of the highest. Default: 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub floor: f64,
     /// How fast matrices shrink, times the learning rate. Default: 0.01.
     pub weight_decay: f64,
     /// The norm that gradients are cut to. Default: 1.
@@ -177,6 +223,16 @@ pub struct Training {
     pub strengths: Vec<f64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_linear(decay: &Decay) -> bool {
+    *decay == Decay::Linear
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Default for Training {
     fn default() -> Self {
         Self {
@@ -184,6 +240,9 @@ impl Default for Training {
             batch: 32,
             learning_rates: vec![3e-5, 1e-4, 3e-4, 1e-3],
             warmup_steps: 50,
+            warmup_share: None,
+            decay: Decay::Linear,
+            floor: 0.0,
             weight_decay: 0.01,
             clip: 1.0,
             lora_rank: 8,
@@ -202,6 +261,9 @@ pub enum Validation {
     Own,
     /// A tenth of the training part, drawn by the seed, whatever the task has.
     Drawn,
+    /// As `drawn`, family by family: sequences that share half of the 21-mers of the smaller one, on either strand, are learned
+    /// from or validate together.
+    Homology,
 }
 
 /// How every model is scored on every task.
@@ -210,6 +272,9 @@ pub enum Validation {
 pub struct Config {
     /// How models are asked.
     pub protocol: Protocol,
+    /// The published recipe of a model, in place of `training` and `inputs.pooling`: what its authors did, and no configuration that others share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
     /// What they are given.
     #[serde(default)]
     pub inputs: Inputs,
@@ -233,7 +298,35 @@ impl Config {
     /// The defaults of a protocol.
     pub fn new(protocol: Protocol) -> Self {
         let (inputs, validation, training) = (Inputs::default(), Validation::Own, Training::default());
-        Self { protocol, inputs, seeds: five(), validation, training }
+        Self { protocol, recipe: None, inputs, seeds: five(), validation, training }
+    }
+
+    /// Whether nothing is said that a recipe says.
+    fn is_plain(&self) -> bool {
+        self.training == Training::default() && self.inputs.pooling == Pooling::default()
+    }
+
+    /// The protocol, and the recipe where there is one: what results of the same name were made by.
+    pub fn label(&self) -> String {
+        let recipe = self.recipe.map_or(String::new(), |recipe| format!(", recipe {recipe}"));
+        format!("{}{recipe}", self.protocol)
+    }
+
+    /// The same for a model of `family` on a task: with what the recipe says, where there is one.
+    ///
+    /// # Errors
+    /// The key, and why: a recipe of another family, or one that says nothing of the task.
+    pub fn for_task(&self, family: &str, task: &str) -> Result<Self, (&'static str, String)> {
+        let Some(recipe) = self.recipe else { return Ok(self.clone()) };
+        if family != recipe.family() {
+            let problem = format!("`{recipe}` is for {}, found a model of {family}", recipe.family());
+            return Err(("recipe", problem));
+        }
+        let says = recipe.says(task);
+        let says = says.ok_or_else(|| ("recipe", format!("`{recipe}` says nothing of a task `{task}`")))?;
+        let max_tokens = self.inputs.max_tokens.into_iter().chain(says.max_tokens).min();
+        let inputs = Inputs { pooling: says.pooling, max_tokens, ..self.inputs };
+        Ok(Self { inputs, training: says.training, ..self.clone() })
     }
 
     /// What is wrong with values: the key, and why.
@@ -261,6 +354,31 @@ impl Config {
                 "training.clip",
                 positive(training.clip),
                 format!("is {}, expected a number above 0", training.clip),
+            ),
+            (
+                "training.warmup_share",
+                training.warmup_share.is_none_or(|share| (0.0..=1.0).contains(&share)),
+                format!("is {:?}, expected 0 to 1", training.warmup_share.unwrap_or(f64::NAN)),
+            ),
+            (
+                "training.floor",
+                (0.0..=1.0).contains(&training.floor),
+                format!("is {}, expected 0 to 1", training.floor),
+            ),
+            (
+                "training.decay",
+                training.decay != Decay::Wsd,
+                "is wsd, expected linear, cosine or constant".to_owned(),
+            ),
+            (
+                "recipe",
+                self.recipe.is_none() || matches!(self.protocol, Protocol::FineTune | Protocol::FromScratch),
+                format!("is for `fine-tune` and `from-scratch`, found `{}`", self.protocol),
+            ),
+            (
+                "recipe",
+                self.recipe.is_none() || self.is_plain(),
+                "stands beside `training` or `inputs.pooling`, which it says all of".to_owned(),
             ),
             (
                 "training.weight_decay",

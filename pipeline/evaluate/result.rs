@@ -8,6 +8,7 @@ use super::protocol::{Config, Given};
 use crate::fs;
 use crate::metric::scores::{Metric, Scores};
 use crate::metric::seeds;
+use crate::task::Kind;
 
 /// Version of the file's contents.
 pub const FORMAT: &str = "genomill.evaluation/1";
@@ -46,9 +47,12 @@ pub struct TaskOf {
     pub content: String,
     /// What the score is.
     pub metric: Metric,
+    /// What has a class.
+    #[serde(default)]
+    pub kind: Kind,
     /// The classes in order.
     pub classes: Vec<String>,
-    /// Examples of its train, validation and test parts.
+    /// Examples of its train, validation and test parts; windows where bases have classes.
     pub examples: [u64; 3],
     /// Test examples that are no copies of what is learned from and share neither most of their places nor most of their k-mers with it.
     pub clean: u64,

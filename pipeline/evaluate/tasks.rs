@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 mod error;
+mod families;
 mod looks;
 
 pub use error::Error;
@@ -20,28 +21,26 @@ pub use looks::LOOKS;
 use looks::{Look, forget, looks};
 
 use super::answers;
-use super::encoder::{self, Encoder, Network, Row};
-use super::learner::{Item, Learned, Learner};
+use super::encoder::{self, Encoder, Row};
+use super::learner::{Base, Item, Learned, Learner, Target, truth};
 use super::predictions::{self, Predictions};
 use super::probe::{self, Embedded};
-use super::protocol::{Config, Given, Protocol, Strands, Validation};
+use super::protocol::{Config, Given, Long, Protocol, Strands, Validation};
 use super::result::{FILE, FORMAT, Identity, Outcome, Run, TaskOf, Tried};
 use super::zero_shot::Threshold;
 use crate::fs;
-use crate::metric::scores::{Metric, Scores};
+use crate::metric::interval::Bootstrap;
+use crate::metric::scores::{Metric, Scores, Windowed};
 use crate::metric::{self, seeds};
 use crate::model::weights;
 use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
 use crate::sequence::complement::reverse_complement_into;
-use crate::sequence::kmer::spread;
-use crate::task::{Dataset, Part, audit};
+use crate::task::{Dataset, Example, Kind, Part, UNLABELLED, audit};
 use crate::train::Hooks;
 
 /// Version of what comes out for the same input.
 const ALGORITHM: u32 = 1;
-/// One training example in so many validates, where that is drawn.
-const VALIDATION: u64 = 10;
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -68,11 +67,15 @@ pub enum Again {
 
 /// The tokens of one part.
 #[derive(Default)]
-struct Sample {
+struct Sample<'a> {
     rows: Vec<Row>,
     /// Of the reverse complements, where both strands are asked.
     turned: Vec<Row>,
+    /// Of pairs: what they are compared with, and its reverse complements.
+    against: [Vec<Row>; 2],
     classes: Vec<u32>,
+    /// Of each example the classes of its bases, where bases have classes.
+    labels: Vec<&'a [u8]>,
     /// Hash of the sequences.
     content: String,
 }
@@ -93,21 +96,23 @@ struct Work<'a> {
     hooks: Hooks<'a>,
     workers: Workers,
     /// Train, validation and test.
-    samples: [Sample; 3],
+    samples: [Sample<'a>; 3],
     /// Of each test example whether it shares nothing much with what is learned from.
     clean: Vec<bool>,
     given: Given,
+    /// The family of each training example, where they stay together.
+    families: Vec<u32>,
     key: String,
     folder: PathBuf,
 }
 
-/// The folder of a task, protocol and model among results.
-pub fn folder(out: &Path, task: &str, protocol: Protocol, model: &str) -> PathBuf {
+/// The folder of a task, protocol (as [`Config::label`] says it) and model among results.
+fn folder(out: &Path, task: &str, protocol: &str, model: &str) -> PathBuf {
     let plain = |text: &str| -> String {
         let kept = |c: char| if c.is_ascii_alphanumeric() || "._+-@=".contains(c) { c } else { '-' };
         text.chars().map(kept).collect()
     };
-    out.join(plain(task)).join(protocol.to_string()).join(plain(model))
+    out.join(plain(task)).join(plain(&protocol.replace(", ", "+"))).join(plain(model))
 }
 
 /// Scores a model on a task and writes what comes of it; what is there already, of the same content, is taken as it is.
@@ -124,14 +129,16 @@ pub fn evaluate(
     if let Some((key, problem)) = config.problems().into_iter().next() {
         return Err(Error::Config { key, problem });
     }
-    check(encoder, dataset, config)?;
     let model = encoder.identity();
-    let folder = folder(place.out, &dataset.name, config.protocol, &model.name);
+    let wrong = |(key, problem)| Error::Config { key, problem };
+    let config = &config.for_task(&model.family, &dataset.name).map_err(wrong)?;
+    check(encoder, dataset, config)?;
+    let folder = folder(place.out, &dataset.name, &config.label(), &model.name);
     let task = task_of(dataset);
     let key = key(model, &task, config);
     let (mut before, is_done) = (looks(&folder)?, folder.join(FILE).is_file());
     if let (true, Some(earlier)) = (before.is_empty(), place.earlier) {
-        before = looks(&self::folder(earlier, &dataset.name, config.protocol, &model.name))?;
+        before = looks(&self::folder(earlier, &dataset.name, &config.label(), &model.name))?;
     }
     let is_same = before.last().is_some_and(|look: &Look| look.key == key);
     if is_same && is_done && place.again != Again::Always {
@@ -143,6 +150,7 @@ pub fn evaluate(
     }
     let workers = Workers::start(hooks.threads)?;
     let (samples, given) = samples(encoder, dataset, config)?;
+    let model = &encoder.identity_for(longest(&samples[0].rows), dataset.classes.len())?;
     // A run that was stopped goes on: the same look.
     fs::create_dir_all(&folder)?;
     if !is_same || is_done {
@@ -151,15 +159,26 @@ pub fn evaluate(
     }
     fs::write_json(&folder.join(LOOKS), serde_json::to_vec_pretty(&before))?;
     let looks = u32::try_from(before.len()).unwrap_or(u32::MAX);
-    let clean = audit::clean(dataset, &audit::Options::default());
+    let clean = match dataset.kind {
+        Kind::Sequences => audit::clean(dataset, &audit::Options::default()),
+        Kind::Bases | Kind::Pairs => vec![true; dataset.part(Part::Test).len()],
+    };
     let task = TaskOf { clean: clean.iter().filter(|clean| **clean).count() as u64, ..task };
-    let work = Work { model, dataset, config, place, hooks, workers, samples, clean, given, key, folder };
+    let families = match config.validation {
+        Validation::Homology => {
+            let bases = |example| dataset.bases(example).unwrap_or_default();
+            families::of(dataset.part(Part::Train).iter().map(bases))?
+        }
+        Validation::Own | Validation::Drawn => Vec::new(),
+    };
+    let work =
+        Work { model, dataset, config, place, hooks, workers, samples, clean, given, families, key, folder };
     work.run(encoder, task, looks)
 }
 
 /// Refuses what cannot be scored.
 fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Error> {
-    encoder.check(config.inputs.pooling)?;
+    encoder.check(config.protocol, config.inputs.pooling)?;
     let task = || dataset.name.clone();
     for example in Part::ALL.into_iter().flat_map(|part| dataset.part(part)) {
         match dataset.bases(example) {
@@ -171,14 +190,12 @@ fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Er
             Some(_) => {}
         }
     }
-    let learned = dataset.counts(Part::Train);
-    for part in [Part::Test, Part::Validation] {
-        let counts = dataset.counts(part);
-        let unseen = counts.iter().zip(&learned).position(|(here, learned)| *here > 0 && *learned == 0);
-        if let Some(class) = unseen {
-            let (examples, class) = (counts[class], dataset.classes[class].clone());
-            return Err(Error::Unseen { task: task(), class, examples, part: part.name() });
-        }
+    check_kind(encoder, dataset, config)?;
+    // Of bases some class may be rare: it is said, and the others are scored.
+    if dataset.kind == Kind::Sequences
+        && let Some((part, class, examples)) = unseen(dataset).into_iter().next()
+    {
+        return Err(Error::Unseen { task: task(), class, examples, part: part.name() });
     }
     if config.protocol == Protocol::ZeroShot {
         if !encoder.identity().causal {
@@ -189,6 +206,34 @@ fn check(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// Classes that nothing is learned of: the part that has them, and how many examples, or bases.
+fn unseen(dataset: &Dataset) -> Vec<(Part, String, u64)> {
+    let learned = dataset.counts(Part::Train);
+    let of = |part| {
+        let counts = dataset.counts(part).into_iter().zip(&learned).zip(&dataset.classes);
+        let unseen = counts.filter(|((here, learned), _)| *here > 0 && **learned == 0);
+        unseen.map(|((here, _), class)| (part, class.clone(), here)).collect::<Vec<_>>()
+    };
+    [Part::Test, Part::Validation].into_iter().flat_map(of).collect()
+}
+
+/// Refuses a protocol, or a model, that is not for what has classes here.
+fn check_kind(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<(), Error> {
+    let (what, expected, holds) = match dataset.kind {
+        Kind::Sequences => return Ok(()),
+        Kind::Bases => (
+            "bases",
+            "a model with a network, any protocol but `zero-shot`, and the strand `forward`",
+            config.protocol != Protocol::ZeroShot
+                && encoder.network().is_some()
+                && config.inputs.strands == Strands::Forward,
+        ),
+        Kind::Pairs => ("variants", "the protocol `zero-shot`", config.protocol == Protocol::ZeroShot),
+    };
+    let (task, model) = (dataset.name.clone(), encoder.identity().name.clone());
+    if holds { Ok(()) } else { Err(Error::Kind { task, what, model, expected }) }
 }
 
 /// The task and its content.
@@ -202,7 +247,9 @@ fn task_of(dataset: &Dataset) -> TaskOf {
             hasher
                 .update(&(bases.len() as u64).to_le_bytes())
                 .update(bases)
-                .update(&example.class.to_le_bytes());
+                .update(&example.class.to_le_bytes())
+                .update(dataset.labels(example).unwrap_or_default())
+                .update(dataset.against(example).unwrap_or_default());
         }
     }
     TaskOf {
@@ -210,6 +257,7 @@ fn task_of(dataset: &Dataset) -> TaskOf {
         version: dataset.version,
         content: hasher.finalize().to_hex().to_string(),
         metric: dataset.metric.unwrap_or(Metric::Mcc),
+        kind: dataset.kind,
         classes: dataset.classes.clone(),
         examples: Part::ALL.map(|part| dataset.part(part).len() as u64),
         clean: 0,
@@ -224,36 +272,73 @@ fn key(model: &Identity, task: &TaskOf, config: &Config) -> String {
 }
 
 /// The tokens of every part.
-fn samples(encoder: &Encoder, dataset: &Dataset, config: &Config) -> Result<([Sample; 3], Given), Error> {
+fn samples<'a>(
+    encoder: &Encoder,
+    dataset: &'a Dataset,
+    config: &Config,
+) -> Result<([Sample<'a>; 3], Given), Error> {
     let mut given = Given::default();
-    let mut of = |part| -> Result<Sample, Error> {
+    let mut inputs = config.inputs;
+    if encoder.is_cut_to_training() {
+        let lengths = dataset.part(Part::Train).iter().map(|example| dataset.length(example));
+        let longest = lengths.max().map(|longest| u32::try_from(longest).unwrap_or(u32::MAX));
+        inputs.max_tokens = inputs.max_tokens.into_iter().chain(longest).min();
+    }
+    if dataset.kind != Kind::Sequences {
+        // What is cut off has no answer, and what is cut beside a variant changes what it is compared by.
+        inputs.long = Long::Refuse;
+    }
+    let inputs = &inputs;
+    let mut both = |sequences: &mut dyn Iterator<Item = &'a [u8]>| -> Result<[Vec<Row>; 2], Error> {
+        let (mut rows, mut turned, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for bases in sequences {
+            let (row, of) = encoder.rows(std::iter::once(bases), inputs)?;
+            rows.extend(row);
+            given += of;
+            if inputs.strands == Strands::Both {
+                other.clear();
+                reverse_complement_into(bases, &mut other);
+                turned.extend(encoder.rows(std::iter::once(&other[..]), inputs)?.0);
+            }
+        }
+        Ok([rows, turned])
+    };
+    let mut of = |part| -> Result<Sample<'a>, Error> {
         let examples = dataset.part(part);
         let bases = || examples.iter().map(|example| dataset.bases(example).unwrap_or_default());
         let mut hasher = blake3::Hasher::new();
         bases().for_each(|bases| {
             hasher.update(&(bases.len() as u64).to_le_bytes()).update(bases);
         });
-        let (rows, forward) = encoder.rows(bases(), &config.inputs)?;
-        given += forward;
-        let mut turned = Vec::new();
-        if config.inputs.strands == Strands::Both {
-            let mut other = Vec::new();
-            for bases in bases() {
-                other.clear();
-                reverse_complement_into(bases, &mut other);
-                turned.extend(encoder.rows(std::iter::once(&other[..]), &config.inputs)?.0);
+        let [rows, turned] = both(&mut bases())?;
+        let against = both(&mut examples.iter().filter_map(|example| dataset.against(example)))?;
+        let classes = examples.iter().map(|example| example.class).collect();
+        let labels: Vec<&[u8]> = examples.iter().filter_map(|example| dataset.labels(example)).collect();
+        for (row, labels) in rows.iter().zip(&labels) {
+            let (found, expected) = (row.bases.iter().map(|bases| *bases as usize).sum(), labels.len());
+            if found != expected {
+                return Err(Error::Lost { task: dataset.name.clone(), found, expected });
             }
         }
-        let classes = examples.iter().map(|example| example.class).collect();
-        Ok(Sample { rows, turned, classes, content: hasher.finalize().to_hex().to_string() })
+        let content = hasher.finalize().to_hex().to_string();
+        Ok(Sample { rows, turned, against, classes, labels, content })
     };
     let samples = [of(Part::Train)?, of(Part::Validation)?, of(Part::Test)?];
     Ok((samples, given))
 }
 
-impl Sample {
+/// Tokens of the longest row.
+fn longest(rows: &[Row]) -> usize {
+    rows.iter().map(|row| row.ids.len()).max().unwrap_or(0)
+}
+
+impl Sample<'_> {
     fn items(&self) -> Vec<Item<'_>> {
-        let item = |(at, row)| Item { row, turned: self.turned.get(at), class: self.classes[at] };
+        let target = |at: usize| match self.labels.get(at) {
+            Some(labels) => Target::Bases(labels),
+            None => Target::Class(self.classes[at]),
+        };
+        let item = |(at, row)| Item { row, turned: self.turned.get(at), target: target(at) };
         self.rows.iter().enumerate().map(item).collect()
     }
 }
@@ -266,10 +351,14 @@ struct Answered {
 
 impl Work<'_> {
     fn run(&self, encoder: &Encoder, task: TaskOf, looks: u32) -> Result<Outcome, Error> {
-        let runs = match self.config.protocol {
-            Protocol::ZeroShot => vec![self.kept(0, || self.zero_shot(encoder))?],
-            Protocol::LinearProbe => self.probes(encoder)?,
-            _ => self.trained(encoder)?,
+        let runs = match (self.config.protocol, self.dataset.kind) {
+            (Protocol::ZeroShot, Kind::Pairs) => vec![self.kept(0, || self.variants(encoder))?],
+            (Protocol::ZeroShot, _) => vec![self.kept(0, || self.zero_shot(encoder))?],
+            (Protocol::LinearProbe, Kind::Sequences) => self.probes(encoder)?,
+            _ => {
+                let base = encoder.base(longest(&self.samples[0].rows));
+                base.map_or_else(|| Ok(Vec::new()), |base| self.trained(&base))?
+            }
         };
         let by_seed: Vec<(u64, &Scores)> = runs.iter().map(|run| (run.seed, &run.scores)).collect();
         let summary = seeds::Summary::new(task.metric, &by_seed);
@@ -316,6 +405,17 @@ impl Work<'_> {
         if given.unknown_bases > 0 {
             notes.push(format!("{} bases are unknown to the tokenizer", given.unknown_bases));
         }
+        notes.extend(self.notes_of_kind());
+        let dropped = self.dataset.dropped.iter();
+        notes.extend(dropped.map(|(reason, count)| format!("left out of the task: {count} ({reason})")));
+        if self.config.validation == Validation::Homology {
+            let mut sizes = std::collections::HashMap::<u32, u64>::new();
+            self.families.iter().for_each(|family| *sizes.entry(*family).or_default() += 1);
+            let (families, largest) = (sizes.len(), sizes.values().max().copied().unwrap_or(0));
+            notes.push(format!(
+                "validation by {families} families of training examples, the largest of {largest}"
+            ));
+        }
         if !summary.collapsed.is_empty() {
             notes.push(format!("collapsed: seeds {:?}", summary.collapsed));
         }
@@ -325,20 +425,43 @@ impl Work<'_> {
         notes
     }
 
+    /// What a reader should know of tasks in which other things than sequences have classes.
+    fn notes_of_kind(&self) -> Vec<String> {
+        match self.dataset.kind {
+            Kind::Sequences => Vec::new(),
+            Kind::Bases => {
+                let bases: u64 = self.dataset.counts(Part::Test).iter().sum();
+                let windows = self.samples[2].rows.len();
+                let all = format!("every base has a class: {bases} bases in {windows} windows, intervals over windows");
+                let unseen = unseen(self.dataset).into_iter().filter(|(part, ..)| *part == Part::Test);
+                let said = |(_, class, bases)| format!("`{class}` has {bases} bases in test and none to learn from");
+                std::iter::once(all).chain(unseen.map(said)).collect()
+            }
+            Kind::Pairs => vec![
+                "a variant is taken for positive where it is less likely than the reference: nothing was learned or chosen"
+                    .to_owned(),
+            ],
+        }
+    }
+
     /// Whether seeds make a difference.
     fn seeds_matter(&self) -> bool {
-        let drawn = self.config.protocol == Protocol::LinearProbe && self.draws_validation();
-        self.config.protocol.is_trained() || drawn
+        let is_probe = self.config.protocol == Protocol::LinearProbe;
+        let is_learned_by_steps = is_probe && self.dataset.kind == Kind::Bases;
+        self.config.protocol.is_trained() || is_learned_by_steps || (is_probe && self.draws_validation())
     }
 
     fn draws_validation(&self) -> bool {
-        self.config.validation == Validation::Drawn || self.samples[1].rows.is_empty()
+        self.config.validation != Validation::Own || self.samples[1].rows.is_empty()
     }
 
     /// Places in the training part of what is learned from and of what validates, where that is drawn.
     fn drawn(&self, seed: u64) -> Result<[Vec<usize>; 2], Error> {
-        let held = |at: &usize| spread(*at as u64 ^ spread(seed)).is_multiple_of(VALIDATION);
-        let (held, kept): (Vec<_>, Vec<_>) = (0..self.samples[0].rows.len()).partition(held);
+        let held = match self.config.validation {
+            Validation::Homology => families::drawn_by_family(&self.families, seed),
+            Validation::Own | Validation::Drawn => families::drawn(self.samples[0].rows.len(), seed),
+        };
+        let (held, kept): (Vec<_>, Vec<_>) = (0..self.samples[0].rows.len()).partition(|at| held[*at]);
         if held.is_empty() || kept.is_empty() {
             let (task, examples) = (self.dataset.name.clone(), self.samples[0].rows.len());
             return Err(Error::NoValidation { task, examples });
@@ -385,11 +508,16 @@ impl Work<'_> {
         tried: Vec<Tried>,
         learned: Option<(u32, f64)>,
     ) -> Result<Answered, Error> {
-        let (truth, classes) = (&self.samples[2].classes, self.dataset.classes.len());
+        let (truth, classes) = (truth(&self.samples[2].items()), self.dataset.classes.len());
         let predicted = predictions::predicted(&scores, classes);
         let wrong = |source| Error::Scores { task: self.dataset.name.clone(), seed, source };
-        let scored = answers::scored(truth, &predicted, &scores, classes).map_err(wrong)?;
-        let clean = self.on_clean(truth, &predicted, &scores, classes).map_err(wrong)?;
+        let (scored, clean) = if self.dataset.kind == Kind::Bases {
+            metric::check_finite("score", &scores, classes).map_err(wrong)?;
+            (self.of_bases(&truth, &predicted).map_err(wrong)?, None)
+        } else {
+            let scored = answers::scored(&truth, &predicted, &scores, classes).map_err(wrong)?;
+            (scored, self.on_clean(&truth, &predicted, &scores, classes).map_err(wrong)?)
+        };
         let run = Run {
             seed,
             chosen,
@@ -401,8 +529,36 @@ impl Work<'_> {
             predictions: format!("predictions-{seed}.parquet"),
         };
         let lines = self.dataset.part(Part::Test).iter().map(|example| example.line).collect();
-        let predictions = Predictions { lines, labels: truth.clone(), predicted, scores };
+        let predictions = match self.dataset.kind {
+            // The scores of every class of every base would be larger than the genome.
+            Kind::Bases => Predictions { lines: self.places(), labels: truth, predicted, scores: Vec::new() },
+            Kind::Sequences | Kind::Pairs => Predictions { lines, labels: truth, predicted, scores },
+        };
         Ok(Answered { run, predictions })
+    }
+
+    /// Where the bases of the test set that have a class lie on their sequences, from 1.
+    fn places(&self) -> Vec<u64> {
+        let examples = self.dataset.part(Part::Test).iter().zip(&self.samples[2].labels);
+        let of = |(example, labels): (&Example, &&[u8])| {
+            let start = example.place.map_or(0, |place| place.interval.start);
+            let labelled = labels.iter().zip(start + 1..).filter(|(label, _)| **label != UNLABELLED);
+            labelled.map(|(_, place)| place).collect::<Vec<_>>()
+        };
+        examples.flat_map(of).collect()
+    }
+
+    /// Scores of classes of bases, window by window.
+    fn of_bases(&self, mut truth: &[u32], mut predicted: &[u32]) -> Result<Scores, metric::Error> {
+        let mut windows = Vec::new();
+        for labels in &self.samples[2].labels {
+            let bases = labels.iter().filter(|label| **label != UNLABELLED).count();
+            let (window, rest) = (truth.split_at(bases), predicted.split_at(bases));
+            windows.push((window.0, rest.0));
+            (truth, predicted) = (window.1, rest.1);
+        }
+        let answers = Windowed::new(self.dataset.classes.len(), windows.into_iter())?;
+        Ok(Scores::of_windows(&answers, Some(&Bootstrap::default())))
     }
 
     /// Scores of the clean test examples; none where all are, or none is.
@@ -428,17 +584,28 @@ impl Work<'_> {
         self.hooks.observer.event(&Event::Progress { stage, done, total: Some(total), unit });
     }
 
+    /// `ln p` of rows, and of how many bases; `before` rows are done of `total`.
+    fn likelihoods(
+        &self,
+        encoder: &Encoder,
+        rows: &[Row],
+        [before, total]: [u64; 2],
+    ) -> Result<Vec<(f32, u32)>, Error> {
+        let told = |done| self.progress(before + done, total, Unit::Items);
+        let found = encoder.likelihoods(rows, &self.workers, self.hooks.stop, &told)?;
+        found.ok_or_else(|| Error::Masked { model: self.model.name.clone() })
+    }
+
     fn zero_shot(&self, encoder: &Encoder) -> Result<Answered, Error> {
         let total: u64 =
             self.samples.iter().map(|sample| (sample.rows.len() + sample.turned.len()) as u64).sum();
-        let before = AtomicU64::new(0);
-        let of = |rows: &[Row]| -> Result<Vec<f32>, Error> {
-            let told = |done| self.progress(before.load(Ordering::Relaxed) + done, total, Unit::Items);
-            let found = encoder.likelihoods(rows, &self.workers, self.hooks.stop, &told)?;
-            before.fetch_add(rows.len() as u64, Ordering::Relaxed);
-            found.ok_or_else(|| Error::Masked { model: self.model.name.clone() })
+        let mut before = 0;
+        let mut of = |rows: &[Row]| -> Result<Vec<f32>, Error> {
+            let found = self.likelihoods(encoder, rows, [before, total])?;
+            before += rows.len() as u64;
+            Ok(found.into_iter().map(|(sum, bases)| sum / bases as f32).collect())
         };
-        let both = |sample: &Sample| -> Result<Vec<f32>, Error> {
+        let mut both = |sample: &Sample<'_>| -> Result<Vec<f32>, Error> {
             let forward = of(&sample.rows)?;
             if sample.turned.is_empty() {
                 return Ok(forward);
@@ -450,6 +617,27 @@ impl Work<'_> {
             || Error::NotTwo { task: self.dataset.name.clone(), classes: self.dataset.classes.len() };
         let threshold = Threshold::of(&both(train)?, &train.classes).ok_or_else(not_two)?;
         let scores = both(test)?.into_iter().flat_map(|likelihood| threshold.scores(likelihood)).collect();
+        self.answered(0, scores, None, Vec::new(), None)
+    }
+
+    /// How much less likely variants are than the reference in the same surroundings, in nats; of both strands the mean.
+    fn variants(&self, encoder: &Encoder) -> Result<Answered, Error> {
+        let test = &self.samples[2];
+        let mut strands = vec![[&test.rows, &test.against[0]]];
+        if !test.turned.is_empty() {
+            strands.push([&test.turned, &test.against[1]]);
+        }
+        let (mut before, mut ratios) = (0, vec![0.0; test.rows.len()]);
+        let total = (2 * strands.len() * test.rows.len()) as u64;
+        for strand in &strands {
+            for (rows, sign) in strand.iter().zip([1.0, -1.0]) {
+                let found = self.likelihoods(encoder, rows, [before, total])?;
+                before += rows.len() as u64;
+                let part = sign / strands.len() as f64;
+                ratios.iter_mut().zip(found).for_each(|(ratio, (sum, _))| *ratio += part * f64::from(sum));
+            }
+        }
+        let scores = ratios.into_iter().flat_map(|ratio| [ratio, -ratio]).collect();
         self.answered(0, scores, None, Vec::new(), None)
     }
 
@@ -540,7 +728,7 @@ impl Work<'_> {
     }
 
     /// The first seed tries every learning rate, then the others take the best, side by side.
-    fn trained(&self, encoder: &Encoder) -> Result<Vec<Run>, Error> {
+    fn trained(&self, base: &Base) -> Result<Vec<Run>, Error> {
         let (rates, seeds) = (&self.config.training.learning_rates, self.config.seeds);
         let of_run = Learner::steps(self.config, self.parts(0)?[0].len());
         let total = of_run * (rates.len() as u64 + seeds - 1);
@@ -551,24 +739,24 @@ impl Work<'_> {
             let done = steps.fetch_add(1, Ordering::Relaxed) + 1;
             self.progress(done * batch, total.max(done) * batch, Unit::Items);
         };
-        let first = self.kept(0, || self.tuned(encoder, &told))?;
+        let first = self.kept(0, || self.tuned(base, &told))?;
         steps.fetch_max(of_run * rates.len() as u64, Ordering::Relaxed);
         let missing: Vec<u64> = (1..seeds).filter(|seed| self.done(*seed).is_none()).collect();
         steps.fetch_add(of_run * (seeds - 1 - missing.len() as u64), Ordering::Relaxed);
-        let parts = missing.into_iter().map(|seed| (encoder.network().share(), seed)).collect();
+        let parts = missing.into_iter().map(|seed| (base.share(), seed)).collect();
         let rate = first.chosen.unwrap_or(rates[0]);
-        self.workers.map(parts, |(network, seed)| {
-            let learned = self.learned(network, seed, rate, &told)?;
+        self.workers.map(parts, |(base, seed)| {
+            let learned = self.learned(base, seed, rate, &told)?;
             self.kept(seed, || self.asked(seed, &learned, rate, Vec::new())).map(drop)
         })?;
         Ok(std::iter::once(first).chain((1..seeds).filter_map(|seed| self.done(seed))).collect())
     }
 
     /// The first seed at the learning rate that validates best.
-    fn tuned(&self, encoder: &Encoder, told: &(dyn Fn() + Sync)) -> Result<Answered, Error> {
+    fn tuned(&self, base: &Base, told: &(dyn Fn() + Sync)) -> Result<Answered, Error> {
         let rates = &self.config.training.learning_rates;
-        let parts = rates.iter().map(|rate| (encoder.network().share(), *rate)).collect();
-        let learned = self.workers.map(parts, |(network, rate)| self.learned(network, 0, rate, told))?;
+        let parts = rates.iter().map(|rate| (base.share(), *rate)).collect();
+        let learned = self.workers.map(parts, |(base, rate)| self.learned(base, 0, rate, told))?;
         let finite = |loss: f64| Some(loss).filter(|loss| loss.is_finite());
         let tried = rates
             .iter()
@@ -582,16 +770,11 @@ impl Work<'_> {
         self.asked(0, best, *rate, tried)
     }
 
-    fn learned(
-        &self,
-        network: Network,
-        seed: u64,
-        rate: f64,
-        told: &(dyn Fn() + Sync),
-    ) -> Result<Learned, Error> {
+    fn learned(&self, base: Base, seed: u64, rate: f64, told: &(dyn Fn() + Sync)) -> Result<Learned, Error> {
         let [train, validation] = self.parts(seed)?;
         let (config, classes, stop) = (self.config, self.dataset.classes.len(), self.hooks.stop);
-        Ok(Learner { config, classes, seed, rate, stop, told }.learn(network, &train, &validation)?)
+        let per_base = self.dataset.kind == Kind::Bases;
+        Ok(Learner { config, classes, per_base, seed, rate, stop, told }.learn(base, &train, &validation)?)
     }
 
     /// The answers to the test set of what was learned.

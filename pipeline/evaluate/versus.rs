@@ -16,6 +16,7 @@ use crate::metric::compare::{holm, paired};
 use crate::metric::delong::delong;
 use crate::metric::interval::Bootstrap;
 use crate::metric::scores::{Classified, Metric};
+use crate::task::Kind;
 
 /// Two models, or two protocols, on one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ pub enum Error {
 
 /// What a result is called.
 pub fn label(outcome: &Outcome) -> String {
-    format!("{}, {}", outcome.model.name, outcome.config.protocol)
+    format!("{}, {}", outcome.model.name, outcome.config.label())
 }
 
 /// All pairs of results on the same test set, task by task.
@@ -91,7 +92,8 @@ pub fn label(outcome: &Outcome) -> String {
 /// [`Error`] where predictions cannot be read or do not fit each other.
 pub fn pairs(results: &[(PathBuf, Outcome)]) -> Result<Vec<Pair>, Error> {
     let mut tasks: BTreeMap<(&str, &str), Vec<&(PathBuf, Outcome)>> = BTreeMap::new();
-    for result in results {
+    // Bases of a window are not independent: their answers are not compared one by one.
+    for result in results.iter().filter(|(_, outcome)| outcome.task.kind != Kind::Bases) {
         tasks.entry((&result.1.task.name, &result.1.task.content)).or_default().push(result);
     }
     let mut found = Vec::new();
@@ -255,6 +257,7 @@ pub(crate) mod tests {
             task: TaskOf {
                 name: task.to_owned(),
                 version: 1,
+                kind: Kind::Sequences,
                 content: task.to_owned(),
                 metric: Metric::Mcc,
                 classes: vec!["0".to_owned(), "1".to_owned()],

@@ -33,6 +33,12 @@ impl Confusion {
         Self { rows }
     }
 
+    /// Adds what another of as many classes counted, `times` times.
+    pub(super) fn add(&mut self, other: &Self, times: u64) {
+        let cells = self.rows.iter_mut().flatten().zip(other.rows.iter().flatten());
+        cells.for_each(|(cell, more)| *cell += more * times);
+    }
+
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.rows.len()

@@ -194,6 +194,68 @@ impl Answers for Classified<'_> {
     }
 }
 
+/// Labels against predicted classes, window by window: what is drawn again for an interval is a window, whose bases are not
+/// independent of each other.
+#[derive(Debug)]
+pub struct Windowed {
+    /// Of each window.
+    windows: Vec<Confusion>,
+    classes: usize,
+}
+
+impl Windowed {
+    /// Counts of windows with as many classes each.
+    ///
+    /// # Errors
+    ///
+    /// Fewer than two classes, lists of unlike length, a class that there is not.
+    pub fn new<'a>(
+        classes: usize,
+        windows: impl Iterator<Item = (&'a [u32], &'a [u32])>,
+    ) -> Result<Self, Error> {
+        let of = |(labels, predicted): (&[u32], &[u32])| Confusion::new(classes, labels, predicted);
+        Ok(Self { windows: windows.map(of).collect::<Result<_, _>>()?, classes })
+    }
+
+    fn sum(&self, times: &[u32]) -> Confusion {
+        let mut sum = Confusion::counted(self.classes, &[], &[], &[]);
+        self.windows.iter().zip(times).for_each(|(window, &times)| sum.add(window, times.into()));
+        sum
+    }
+}
+
+impl Answers for Windowed {
+    const METRICS: &'static [Metric] = &[
+        Metric::Accuracy,
+        Metric::BalancedAccuracy,
+        Metric::MacroF1,
+        Metric::MacroF1AllClasses,
+        Metric::Mcc,
+    ];
+
+    fn examples(&self) -> usize {
+        self.windows.len()
+    }
+
+    fn figures(&self, times: &[u32]) -> Vec<Option<f64>> {
+        let sum = self.sum(times);
+        vec![
+            sum.accuracy(),
+            sum.balanced_accuracy(),
+            sum.macro_f1(),
+            sum.macro_f1_all_classes(),
+            sum.shown_mcc(),
+        ]
+    }
+
+    fn check_paired(&self, other: &Self) -> Result<(), Error> {
+        let labelled = |all: &Self| -> Vec<u64> {
+            all.windows.iter().flat_map(|one| (0..all.classes).map(|class| one.labelled(class))).collect()
+        };
+        check_same("label", &labelled(self), &labelled(other))
+    }
+}
+
 /// Measured and predicted values of the same examples.
 #[derive(Debug)]
 pub struct Valued<'a> {
@@ -283,22 +345,40 @@ impl Scores {
     /// All scores of classes; with intervals where a bootstrap is given.
     pub fn of_classes(answers: &Classified, bootstrap: Option<&Bootstrap>) -> Self {
         let times = vec![1; answers.examples()];
-        let confusion = answers.confusion(&times);
-        let mut scores = Self::new(answers, bootstrap);
-        scores.set(Metric::Mcc, confusion.mcc());
-        scores.classes = (0..answers.classes)
-            .map(|class| Class {
-                examples: confusion.labelled(class),
-                predicted: confusion.predicted(class),
-                recall: confusion.recall(class),
-                precision: confusion.precision(class),
-                f1: confusion.f1(class),
-                auroc: answers.auroc(class, &times),
-                auprc: answers.auprc(class, &times),
+        let areas = |class| (answers.auroc(class, &times), answers.auprc(class, &times));
+        Self::new(answers, bootstrap).of_confusion(answers.confusion(&times), areas)
+    }
+
+    /// All scores of classes of bases, over all windows; with intervals over windows where a bootstrap is given.
+    pub fn of_windows(answers: &Windowed, bootstrap: Option<&Bootstrap>) -> Self {
+        let sum = answers.sum(&vec![1; answers.examples()]);
+        let examples = sum.examples();
+        Self { examples, ..Self::new(answers, bootstrap).of_confusion(sum, |_| (None, None)) }
+    }
+
+    /// The same with what a confusion and the areas of each class say.
+    fn of_confusion(
+        mut self,
+        confusion: Confusion,
+        areas: impl Fn(usize) -> (Option<f64>, Option<f64>),
+    ) -> Self {
+        self.set(Metric::Mcc, confusion.mcc());
+        self.classes = (0..confusion.classes())
+            .map(|class| {
+                let (auroc, auprc) = areas(class);
+                Class {
+                    examples: confusion.labelled(class),
+                    predicted: confusion.predicted(class),
+                    recall: confusion.recall(class),
+                    precision: confusion.precision(class),
+                    f1: confusion.f1(class),
+                    auroc,
+                    auprc,
+                }
             })
             .collect();
-        scores.confusion = Some(confusion);
-        scores
+        self.confusion = Some(confusion);
+        self
     }
 
     /// All scores of values; with intervals where a bootstrap is given.

@@ -239,8 +239,7 @@ fn remark_on_differences(rows: &mut [Row], results: &[(PathBuf, Outcome)]) {
     let contents = numbers(results, &|outcome| (outcome.task.name.clone(), outcome.task.content.clone()));
     let configurations = numbers(results, &|outcome| {
         let config = serde_json::to_string(&outcome.config).unwrap_or_default();
-        let recipe = recipe(outcome).unwrap_or_default();
-        (format!("{} {} {recipe}", outcome.task.name, outcome.config.protocol), config)
+        (format!("{} {}", outcome.task.name, outcome.config.label()), config)
     });
     for ((row, content), configuration) in rows.iter_mut().zip(contents).zip(configurations) {
         let apart = |what: &str, number: usize, of: &str| {
@@ -268,7 +267,6 @@ fn numbers(results: &[(PathBuf, Outcome)], of: &dyn Fn(&Outcome) -> (String, Str
 impl Row {
     fn ours(outcome: &Outcome) -> Self {
         let (summary, metric) = (&outcome.summary, outcome.summary.metric);
-        let recipe = recipe(outcome);
         let intervals = outcome.runs.iter().filter_map(|run| run.scores.intervals.get(&metric));
         let ends: Vec<[f64; 2]> = intervals.map(|interval| [interval.low, interval.high]).collect();
         let mean = |at: usize| ends.iter().map(|ends| ends[at]).sum::<f64>() / ends.len() as f64;
@@ -286,11 +284,8 @@ impl Row {
             metric,
             model: outcome.model.name.clone(),
             family: Some(outcome.model.family.clone()),
-            protocol: match &recipe {
-                Some(recipe) => format!("{}, recipe {recipe}", outcome.config.protocol),
-                None => outcome.config.protocol.to_string(),
-            },
-            recipe,
+            protocol: outcome.config.label(),
+            recipe: outcome.config.recipe.map(|recipe| recipe.to_string()),
             ours: true,
             parameters: Some(outcome.model.parameters),
             value: summary.all.map(|all| all.mean),
@@ -366,13 +361,6 @@ fn student(freedom: u32) -> f64 {
     let part = f64::from(freedom).recip();
     // Fisher's expansion, right to a thousandth from 10 on.
     exact.copied().unwrap_or(1.96 + part * (2.372 + part * (2.823 + part * 2.556)))
-}
-
-/// The recipe of the model's own by which a result came about: the evaluator writes it where there is one.
-fn recipe(outcome: &Outcome) -> Option<String> {
-    let written = serde_json::to_value(outcome).ok()?;
-    let named = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    named(&written["recipe"]).or_else(|| named(&written["config"]["recipe"]))
 }
 
 /// The cells of a table, each of one line or more.

@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 
 use super::{Error, File, Outcome, Stage, Task, to_json};
 use crate::artifact::Counts;
-use crate::evaluate::protocol::{Inputs, Protocol, Training, Validation};
+use crate::evaluate::protocol::{Baseline, Inputs, Protocol, Recipe, Training, Validation};
 use crate::fs;
 use crate::metric::interval::{Bootstrap, Estimate, Row};
 use crate::metric::markov::{self, Baselines, LARGEST_ORDER, Score};
+use crate::model::Named;
 use crate::observer::Unit;
 use crate::report::{Evaluation, Markov, MarkovOrder, ModelScore};
 use crate::shard::{Segment, ShardSet, contexts};
@@ -65,9 +66,21 @@ pub struct Config {
     /// How models are asked; with `tasks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
+    /// The published recipe of a model in place of `training` and `inputs.pooling`; with `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipe: Option<Recipe>,
     /// More models, by name: folders with `config.json`, weights and `tokenizer.json`; with `tasks`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     folders: BTreeMap<String, PathBuf>,
+    /// A shape without weights, learned `from-scratch`; with `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preset: Option<Named>,
+    /// The stage that made the tokenizer of `preset`. Default: HyenaDNA's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<String>,
+    /// What stands on the leaderboard beside models; with `tasks`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    baselines: Vec<Baseline>,
     /// What models are given; with `tasks`.
     #[serde(default)]
     inputs: Inputs,
@@ -111,7 +124,8 @@ impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
         let shards = self.from.iter().map(|from| ("from".to_owned(), from.clone()));
         let model = self.model.iter().map(|model| ("model".to_owned(), model.clone()));
-        shards.chain(model).collect()
+        let tokenizer = self.tokenizer.iter().map(|stage| ("tokenizer".to_owned(), stage.clone()));
+        shards.chain(model).chain(tokenizer).collect()
     }
 
     fn files(&self, base: &Path) -> Result<Vec<File>, Error> {

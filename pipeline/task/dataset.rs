@@ -1,4 +1,4 @@
-//! The examples of a task in memory: the bases of all of them, one byte a base, and 64 bytes for each.
+//! The examples of a task in memory: the bases of all of them, one byte a base (two where bases have classes), and 88 bytes for each.
 
 use std::ops::Range;
 
@@ -6,6 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::Metric;
 use crate::units::{Interval, Strand};
+
+/// The class of a base that has none.
+pub const UNLABELLED: u8 = u8::MAX;
+
+/// What has a class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Every sequence.
+    #[default]
+    Sequences,
+    /// Every base of a sequence.
+    Bases,
+    /// Every pair of sequences: a variant in its surroundings, and the reference there.
+    Pairs,
+}
 
 /// What an example is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,6 +69,8 @@ pub struct Example {
     pub place: Option<Place>,
     /// Its place among the bases of the dataset, if they are known.
     pub(super) bases: Option<Range<usize>>,
+    /// The same of what it is compared with, of a task of pairs.
+    pub(super) against: Option<Range<usize>>,
     /// Number of its file among [`Dataset::files`].
     pub(super) file: u32,
     /// Its line there, from 1.
@@ -76,8 +94,12 @@ pub struct Dataset {
     pub dropped: std::collections::BTreeMap<&'static str, u64>,
     /// What was read.
     pub files: Vec<std::path::PathBuf>,
+    /// What has a class.
+    pub kind: Kind,
     pub(super) parts: [Vec<Example>; 3],
     pub(super) text: Vec<u8>,
+    /// The class of each base of `text`, where bases have classes.
+    pub(super) labels: Vec<u8>,
 }
 
 impl Dataset {
@@ -95,6 +117,16 @@ impl Dataset {
         example.bases.clone().map(|range| &self.text[range])
     }
 
+    /// The bases that an example is compared with, of a task of pairs.
+    pub fn against(&self, example: &Example) -> Option<&[u8]> {
+        example.against.clone().map(|range| &self.text[range])
+    }
+
+    /// The class of every base of an example, [`UNLABELLED`] of one that has none; `None` where sequences have classes.
+    pub fn labels(&self, example: &Example) -> Option<&[u8]> {
+        example.bases.clone().filter(|_| self.kind == Kind::Bases).map(|range| &self.labels[range])
+    }
+
     /// Bases of an example; 0 if neither they nor its place are known.
     pub fn length(&self, example: &Example) -> u64 {
         let placed = example.place.map_or(0, |place| place.interval.end - place.interval.start);
@@ -106,10 +138,18 @@ impl Dataset {
         &self.files[example.file as usize]
     }
 
-    /// Examples of each class in a part.
+    /// Examples of each class in a part; where bases have classes, bases.
     pub fn counts(&self, part: Part) -> Vec<u64> {
         let mut counts = vec![0; self.classes.len()];
-        self.part(part).iter().for_each(|example| counts[example.class as usize] += 1);
+        for example in self.part(part) {
+            match self.labels(example) {
+                None => counts[example.class as usize] += 1,
+                Some(labels) => {
+                    let labels = labels.iter().filter(|label| **label != UNLABELLED);
+                    labels.for_each(|label| counts[usize::from(*label)] += 1);
+                }
+            }
+        }
         counts
     }
 
@@ -124,6 +164,13 @@ impl Dataset {
         let start = self.text.len();
         self.text.extend(bases.iter().map(u8::to_ascii_uppercase));
         start..self.text.len()
+    }
+
+    /// Keeps bases with the class of each; where they are.
+    pub(super) fn keep_labelled(&mut self, bases: &[u8], labels: &[u8]) -> Range<usize> {
+        self.kind = Kind::Bases;
+        self.labels.extend_from_slice(labels);
+        self.keep(bases)
     }
 
     /// The number of a contig, a new one if need be.

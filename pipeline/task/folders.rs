@@ -134,14 +134,14 @@ pub fn csv(name: &str, csv: &Csv, base: &Path) -> Result<Dataset, Error> {
 }
 
 /// Gathers examples, whose classes are numbered as they come and in order at the end.
-struct Gather {
+pub(super) struct Gather {
     dataset: Dataset,
     classes: BTreeMap<String, u32>,
     contigs: HashMap<String, u32>,
 }
 
 impl Gather {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let known = KNOWN.iter().find(|known| known.name == name);
         let metric = known.map(|known| known.metric);
         let dataset = Dataset { name: name.to_owned(), metric, ..Dataset::default() };
@@ -156,7 +156,14 @@ impl Gather {
         let class = self.class(class);
         while rows.next_row()? {
             let place = self.place(&rows, places)?;
-            self.dataset.part_mut(part).push(Example { class, place, bases: None, file, line: rows.line() });
+            self.dataset.part_mut(part).push(Example {
+                class,
+                place,
+                bases: None,
+                against: None,
+                file,
+                line: rows.line(),
+            });
         }
         Ok(())
     }
@@ -171,7 +178,14 @@ impl Gather {
             let class = self.class(rows.text(1)?);
             let bases = Some(self.dataset.keep(rows.sequence(0)?));
             let place = self.place(&rows, places)?;
-            self.dataset.part_mut(part).push(Example { class, place, bases, file, line: rows.line() });
+            self.dataset.part_mut(part).push(Example {
+                class,
+                place,
+                bases,
+                against: None,
+                file,
+                line: rows.line(),
+            });
         }
         Ok(())
     }
@@ -189,7 +203,22 @@ impl Gather {
         Ok(Some(Place { contig, interval: Interval::new(start, end), strand }))
     }
 
-    fn file(&mut self, path: &Path) -> u32 {
+    /// A sequence with its label, in a file and a line.
+    pub(super) fn labelled(
+        &mut self,
+        part: Part,
+        sequence: &str,
+        label: &str,
+        (file, line): (u32, u64),
+    ) -> Result<(), String> {
+        super::tables::check_sequence(sequence)?;
+        let (class, bases) = (self.class(label), Some(self.dataset.keep(sequence.as_bytes())));
+        let example = Example { class, place: None, bases, against: None, file, line };
+        self.dataset.part_mut(part).push(example);
+        Ok(())
+    }
+
+    pub(super) fn file(&mut self, path: &Path) -> u32 {
         self.dataset.files.push(path.to_owned());
         u32::try_from(self.dataset.files.len() - 1).unwrap_or(u32::MAX)
     }
@@ -204,7 +233,7 @@ impl Gather {
     }
 
     /// Numbers the classes by the order given, else by their names.
-    fn finish(mut self, order: Option<Vec<String>>) -> Dataset {
+    pub(super) fn finish(mut self, order: Option<Vec<String>>) -> Dataset {
         let order = order.unwrap_or_else(|| in_order(self.classes.keys().cloned().collect()));
         let mut numbers = vec![0; self.classes.len()];
         for (number, name) in (0..).zip(&order) {

@@ -116,7 +116,14 @@ mod tests {
         let place = Some(Place { contig: 0, interval: Interval::new(start, end), strand });
         let mut dataset =
             Dataset { contigs: vec![contig.to_owned()], files: vec!["a.csv".into()], ..Dataset::default() };
-        dataset.part_mut(Part::Test).push(Example { class: 0, place, bases: None, file: 0, line: 7 });
+        dataset.part_mut(Part::Test).push(Example {
+            class: 0,
+            place,
+            bases: None,
+            against: None,
+            file: 0,
+            line: 7,
+        });
         dataset
     }
 

@@ -104,7 +104,7 @@ pub fn read(name: &str, sites: &Sites, base: &Path) -> Result<Dataset, Error> {
         ..Dataset::default()
     };
     let found = gather(&mut dataset, name, sites, base)?;
-    check_names(name, sites, &dataset.contigs)?;
+    check_names(name, [("test", &sites.test), ("validation", &sites.validation)], &dataset.contigs, "site")?;
     let numbers: HashMap<String, u32> = dataset.contigs.iter().cloned().zip(0..).collect();
     let mut missing: HashSet<u32> = numbers.values().copied().collect();
     let assembly = base.join(&sites.assembly);
@@ -191,17 +191,23 @@ fn gather(dataset: &mut Dataset, name: &str, sites: &Sites, base: &Path) -> Resu
     Ok(found)
 }
 
-/// Refuses names of parts that no site lies on.
-fn check_names(task: &str, sites: &Sites, known: &[String]) -> Result<(), Error> {
+/// Refuses names of parts that no site, or `what` else, lies on, and names that stand in both.
+pub(super) fn check_names(
+    task: &str,
+    parts: [(&str, &Vec<String>); 2],
+    known: &[String],
+    what: &str,
+) -> Result<(), Error> {
     let wrong = |problem: String| Err(Error::Sites { task: task.to_owned(), problem });
-    for (key, names) in [("test", &sites.test), ("validation", &sites.validation)] {
+    for (key, names) in parts {
         if let Some(name) = names.iter().find(|name| !known.contains(name)) {
             let meant = units::similar(name, known.iter().map(String::as_str));
             let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-            return wrong(format!("`{key}` names `{name}`, on which no site lies{meant}"));
+            return wrong(format!("`{key}` names `{name}`, on which no {what} lies{meant}"));
         }
     }
-    match sites.test.iter().find(|name| sites.validation.contains(name)) {
+    let [(_, test), (_, validation)] = parts;
+    match test.iter().find(|name| validation.contains(name)) {
         Some(name) => wrong(format!("`{name}` stands in `test` and in `validation`")),
         None => Ok(()),
     }
@@ -209,7 +215,7 @@ fn check_names(task: &str, sites: &Sites, known: &[String]) -> Result<(), Error>
 
 /// Takes the sites of a sequence, and for each a stretch like it.
 fn take(dataset: &mut Dataset, sites: &Sites, contig: u32, found: &[Site], bases: &[u8]) {
-    let part = part_of(sites, &dataset.contigs[contig as usize]);
+    let part = part_of([&sites.test, &sites.validation], &dataset.contigs[contig as usize]);
     let mut closed: Vec<Interval> = found.iter().map(|site| site.whole).collect();
     closed.extend(found.iter().filter_map(|site| site.window));
     units::merge(&mut closed);
@@ -229,7 +235,8 @@ fn take(dataset: &mut Dataset, sites: &Sites, contig: u32, found: &[Site], bases
                         reverse_complement(&mut bases);
                     }
                     let bases = Some(dataset.keep(&bases));
-                    let example = Example { class, place: Some(place), bases, file: 0, line: site.line };
+                    let (place, line) = (Some(place), site.line);
+                    let example = Example { class, place, bases, against: None, file: 0, line };
                     dataset.part_mut(part).push(example);
                 }
             }
@@ -238,10 +245,11 @@ fn take(dataset: &mut Dataset, sites: &Sites, contig: u32, found: &[Site], bases
     }
 }
 
-fn part_of(sites: &Sites, sequence: &String) -> Part {
-    if sites.test.contains(sequence) {
+/// The part that a sequence is for.
+pub(super) fn part_of([test, validation]: [&Vec<String>; 2], sequence: &String) -> Part {
+    if test.contains(sequence) {
         Part::Test
-    } else if sites.validation.contains(sequence) {
+    } else if validation.contains(sequence) {
         Part::Validation
     } else {
         Part::Train

@@ -1,5 +1,6 @@
 //! Models scored on tasks, from outside: by the command, within a workflow, and on the leaderboard. Needs the trainer.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -115,6 +116,95 @@ fn models_are_scored_on_tasks_and_a_second_look_is_an_act() {
     );
 }
 
+/// A shape needs no checkpoint, and baselines stand beside models by the same rules.
+#[test]
+fn shapes_and_baselines_are_scored_as_models_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    task(folder, "words");
+    std::fs::write(folder.join("quick.yaml"), "training: {epochs: 2, learning_rates: [0.001]}\n").unwrap();
+    let scratch =
+        ["--tasks", "words", "--protocol", "from-scratch", "--config", "quick.yaml", "--seeds", "2"];
+    let shape = ["--preset", "hyenadna-tiny-1k", "small=dnabert2-300k", "--tokenizer", "hyenadna"];
+    let output = evaluate(folder, &[], &[&scratch[..], &shape, &["--baseline", "cnn"]].concat());
+    let text = stdout(&output);
+    for model in ["hyenadna-tiny-1k", "small", "cnn"] {
+        assert!(text.contains(&format!("words (version 1): {model}, from-scratch\n")), "{text}");
+    }
+    let kmer = ["--tasks", "words", "--protocol", "linear-probe", "--baseline", "kmer", "--json"];
+    let json: Value = serde_json::from_str(&stdout(&evaluate(folder, &[], &kmer))).unwrap();
+    assert_eq!((&json[0]["looks"], &json[0]["model"]["family"]), (&1.into(), &"baseline".into()));
+    let place = folder.join("out/words/from-scratch/cnn");
+    assert!(place.join("predictions-1.parquet").is_file() && place.join("looks.json").is_file());
+    let board = genomill().current_dir(folder).args(["task", "leaderboard", "out"]).output().unwrap();
+    let board = stdout(&board);
+    for row in [
+        "| words | cnn | from-scratch |",
+        "| words | kmer | linear-probe |",
+        "| words | small | from-scratch |",
+    ] {
+        assert!(board.contains(row), "no {row} in\n{board}");
+    }
+    let recipe = ["--tasks", "words", "--protocol", "from-scratch", "--baseline", "cnn", "--recipe", "cnn"];
+    let text = stdout(&evaluate(folder, &[], &[&recipe[..], &["--seeds", "1"]].concat()));
+    assert!(text.contains("words (version 1): cnn, from-scratch, recipe cnn\n"), "{text}");
+    let other = ["--preset", "olmo-300k", "--tasks", "words", "--protocol", "from-scratch"];
+    let error = stderr(&evaluate(folder, &[], &other));
+    assert!(error.contains("`olmo-300k` has no tokenizer of its own"), "{error}");
+}
+
+/// Bases of genes and effects of variants, from a file of tasks.
+#[test]
+fn genes_and_variants_are_tasks_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (mut fasta, mut gff, mut vcf) = (String::new(), String::new(), String::new());
+    for (name, letters) in [("one", "ACGTTGCA"), ("two", "GATTACAC")] {
+        writeln!(fasta, ">{name}\n{}", letters.repeat(20)).unwrap();
+        for (start, end) in [(11, 40), (61, 90)] {
+            writeln!(gff, "{name}\tx\tCDS\t{start}\t{end}\t.\t+\t0\tParent=a").unwrap();
+        }
+        if name == "two" {
+            writeln!(gff, "{name}\tx\tCDS\t101\t110\t.\t-\t0\tParent=b").unwrap();
+        }
+        for at in [50, 58, 66, 74] {
+            let label = if at % 16 == 2 { "bad" } else { "good" };
+            let (reference, other) = if name == "one" { ("C", "A") } else { ("A", "C") };
+            writeln!(vcf, "{name}\t{at}\t.\t{reference}\t{other}\t.\t.\tSIG={label}").unwrap();
+        }
+    }
+    std::fs::write(folder.join("a.fa"), fasta).unwrap();
+    std::fs::write(folder.join("a.gff3"), gff).unwrap();
+    std::fs::write(folder.join("a.vcf"), vcf).unwrap();
+    let tasks = "tasks:\n  finding: {version: 1, genes: {annotation: a.gff3, assembly: a.fa, window: 40, test: [two]}}\n";
+    let effects = "tasks:\n  effects: {version: 1, variants: {vcf: a.vcf, assembly: a.fa, info: SIG, positive: [bad], negative: [good], window: 20}}\n";
+    std::fs::write(folder.join("genes.yaml"), tasks).unwrap();
+    std::fs::write(folder.join("variants.yaml"), effects).unwrap();
+    std::fs::write(folder.join("quick.yaml"), "training: {epochs: 1, learning_rates: [0.01]}\n").unwrap();
+    let hyena = hyena();
+    let probe =
+        ["--tasks", "genes.yaml", "--protocol", "linear-probe", "--config", "quick.yaml", "--seeds", "1"];
+    let text = stdout(&evaluate(folder, &[&hyena], &probe));
+    for expected in [
+        "recall of `donor, forward` (1 bases): ",
+        "! every base has a class: 160 bases in 4 windows",
+        "! `exon, reverse` has 10 bases in test and none to learn from",
+    ] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let zero_shot = ["--tasks", "variants.yaml", "--protocol", "zero-shot", "--json"];
+    let json: Value = serde_json::from_str(&stdout(&evaluate(folder, &[&hyena], &zero_shot))).unwrap();
+    assert_eq!((&json[0]["task"]["metric"], &json[0]["task"]["examples"][2]), (&"auroc".into(), &8.into()));
+    let board = genomill().current_dir(folder).args(["task", "leaderboard", "out"]).output().unwrap();
+    assert!(stdout(&board).contains("| finding | hyena | linear-probe | mcc |"), "{}", stdout(&board));
+    std::fs::write(folder.join("a.vcf"), "one\t5\t.\tA\tC\t.\t.\tSIG=bad\n").unwrap();
+    let error = stderr(&evaluate(folder, &[&hyena], &zero_shot));
+    assert!(error.contains("a.vcf`, line 1: found the reference `A`, but `a.fa` has `T` there"), "{error}");
+    let error =
+        stderr(&genomill().current_dir(folder).args(["task", "audit", "genes.yaml"]).output().unwrap());
+    assert!(error.contains("task `finding` is about bases or variants"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +214,7 @@ fn what_is_wrong_is_said_with_its_place() {
     std::fs::write(folder.join("twice.yaml"), "protocol: lora\n").unwrap();
     std::fs::write(folder.join("zero.yaml"), "training: {learning_rates: [0]}\n").unwrap();
     let hyena = hyena();
-    let cases: [(&[&str], &[&str], &str); 7] = [
+    let cases: [(&[&str], &[&str], &str); 10] = [
         (
             &[&hyena],
             &["--protocol", "guess"],
@@ -156,6 +246,17 @@ fn what_is_wrong_is_said_with_its_place() {
             &["--protocol", "linear-probe", "--pooling", "cls"],
             "`hyena` puts no token in front of a sequence",
         ),
+        (
+            &[],
+            &["--protocol", "lora", "--baseline", "cnn"],
+            "`cnn` is a baseline: expected the protocol `from-scratch`",
+        ),
+        (
+            &[],
+            &["--protocol", "lora", "--preset", "hyenadna-tiny"],
+            "unknown shape `hyenadna-tiny` of --preset",
+        ),
+        (&[], &["--protocol", "lora"], "required arguments were not provided"),
     ];
     for (models, more, expected) in cases {
         let output = evaluate(folder, models, &[&["--tasks", "words"], more].concat());
@@ -171,7 +272,9 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
             LAMBDA,
             "  model:   {uses: train, from: shards, preset: olmo-300k, duration: 4 steps, batch_rows: 4}\n",
             "  tasks:   {uses: evaluate, model: model, tasks: tasks.yaml, protocol: cnn-head, seeds: 2, training: {epochs: 1, learning_rates: [0.001]}}\n",
-            "  report:  {uses: report, from: [tasks]}\n",
+            "  ids:     {uses: tokenizer, model: nucleotide}\n",
+            "  shapes:  {uses: evaluate, preset: olmo-300k, tokenizer: ids, baselines: [cnn], tasks: tasks.yaml, protocol: from-scratch, seeds: 1, training: {epochs: 1, learning_rates: [0.001]}}\n",
+            "  report:  {uses: report, from: [tasks, shapes]}\n",
         ]
         .concat(),
     );
@@ -211,7 +314,22 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
         "tasks: tasks.yaml, folders: {x: other}",
         "`protocol` of stage `tasks`: is missing, which `tasks` needs",
     );
-    problems("tasks: tasks.yaml, protocol: lora", "there is neither `model` nor `folders`");
+    problems(
+        "tasks: tasks.yaml, protocol: lora",
+        "there is none of `model`, `folders`, `preset` and `baselines`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: lora, preset: hyenadna-tiny-1k",
+        "`hyenadna-tiny-1k` needs the protocol `from-scratch`, found `lora`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: lora, baselines: [kmer]",
+        "`kmer` needs the protocol `linear-probe`",
+    );
+    problems(
+        "tasks: tasks.yaml, protocol: from-scratch, preset: olmo-300k",
+        "`tokenizer` of stage `tasks`: is missing, which `olmo-300k` needs",
+    );
     problems(
         "tasks: tasks.yaml, protocol: lore, folders: {x: other}",
         "unknown value `lore`, expected one of `linear-probe`",

@@ -4,13 +4,31 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Error;
-use crate::model::dnabert2::{Dnabert2, Input};
+use super::{Batch, Error};
+use crate::evaluate::protocol::Pooling;
+use crate::model::dnabert2::{Dnabert2, Heads, Input};
 use crate::model::hyena::Hyena;
 use crate::model::layout::{Parameter, Role};
 use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::Weights;
+use crate::model::{self, Named, Overrides, Shape};
+
+/// A network of a named shape for `vocabulary` ids, an OLMo for at most `context` tokens; its weights are the first ones of seed 0.
+pub(super) fn fresh(preset: Named, vocabulary: u32, context: u32) -> Result<Network, Error> {
+    let shape = match preset {
+        Named::Olmo(preset) => {
+            Shape::Olmo(model::Config::resolve(Some(preset), &Overrides::default(), vocabulary, context)?)
+        }
+        Named::Hyena(preset) => Shape::Hyena { hyenadna: preset.config().with_vocabulary(vocabulary) },
+        Named::Dnabert2(preset) => {
+            let config = preset.config(vocabulary, None)?;
+            let model = Dnabert2::random(config, Heads::default(), 0, Device::Cpu)?;
+            return Ok(Network::Dnabert2(model));
+        }
+    };
+    Ok(Network::random(&shape, 0, Device::Cpu)?)
+}
 
 impl Network {
     /// The family's name.
@@ -61,6 +79,23 @@ impl Network {
             Self::Olmo(model) => model.hidden(ids)?,
             Self::Hyena(model) => model.hidden(ids)?,
             Self::Dnabert2(model) => model.hidden(Input { ids, valid: Some(valid), types: None })?,
+        })
+    }
+
+    /// One embedding of each row: `[B, d]`.
+    pub fn embedding(&self, batch: &Batch, pooling: Pooling) -> Result<Tensor, Error> {
+        let hidden = self.encode(&batch.ids, &batch.valid)?;
+        match (pooling, self) {
+            (Pooling::Pooler, Self::Dnabert2(model)) => Ok(model.pooled(&hidden)?),
+            _ => Ok(batch.pool(&hidden, pooling)?),
+        }
+    }
+
+    /// The same network, with a fresh pooler if it is to have one and has none.
+    pub fn with_pooler(self, seed: u64) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Dnabert2(model) => Self::Dnabert2(model.with_pooler(seed)?),
+            other => other,
         })
     }
 

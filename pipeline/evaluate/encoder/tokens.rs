@@ -120,7 +120,7 @@ impl Batch {
                     .f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)?
                     .f_div(&count)
             }
-            Pooling::Cls => hidden.f_select(1, 0),
+            Pooling::Cls | Pooling::Pooler => hidden.f_select(1, 0),
             Pooling::Last => {
                 let place = self.last.f_view([-1, 1, 1])?.f_expand([-1, 1, hidden.size()[2]], false)?;
                 hidden.f_gather(1, &place, false)?.f_squeeze_dim(1)

@@ -47,6 +47,31 @@ pub enum Error {
         /// Its name.
         task: String,
     },
+    /// A model, protocol or strand that is not for such a task.
+    #[error("task `{task}` is about {what}: expected {expected}, for `{model}`")]
+    Kind {
+        /// Its name.
+        task: String,
+        /// What has a class.
+        what: &'static str,
+        /// The model.
+        model: String,
+        /// What may be asked.
+        expected: &'static str,
+    },
+    /// Tokens that do not stand for every base, where every base has a class.
+    #[error(
+        "task `{task}`: the tokens of a window stand for {found} of its {expected} bases, which all have a class: expected a tokenizer that \
+         loses none, such as `nucleotide` or BPE"
+    )]
+    Lost {
+        /// Its name.
+        task: String,
+        /// Bases that tokens stand for.
+        found: usize,
+        /// Bases.
+        expected: usize,
+    },
     /// A sequence without a base.
     #[error("task `{task}`: the sequence in line {line} of `{}` is empty", file.display())]
     Empty {
@@ -70,13 +95,18 @@ pub enum Error {
         part: &'static str,
     },
     /// A validation part without examples.
-    #[error("task `{task}` has too few examples to draw what validates: {examples} to learn from")]
+    #[error(
+        "task `{task}` has too few examples to draw what validates, or families that are too large: {examples} to learn from"
+    )]
     NoValidation {
         /// Its name.
         task: String,
         /// Examples of its training part.
         examples: usize,
     },
+    /// More k-mers than can be numbered.
+    #[error("`validation: homology`: {0}")]
+    Families(#[from] crate::sequence::index::TooMany),
     /// A model that says nothing of how likely a sequence is.
     #[error(
         "`{model}` is a masked model, which has no likelihood of a sequence: `zero-shot` is for causal models"

@@ -1,11 +1,13 @@
 //! Models on small tasks: what is scored, looked at, kept and refused.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 
 use super::super::encoder::tests::open;
-use super::super::protocol::{Inputs, Training};
+use super::super::protocol::{Inputs, Recipe, Training};
 use super::*;
 use crate::observer::{Silent, Stop};
+use crate::sequence::kmer::spread;
 use crate::task::{Csv, Task};
 
 /// Sequences of 60 bases with a word or without one; of the last `rare` of the test set the label is one that nothing is learned of.
@@ -68,7 +70,7 @@ fn every_protocol_scores_the_test_set_the_same_on_any_number_of_threads() {
         let of = |threads| {
             let out = tempfile::tempdir().unwrap();
             let outcome = ask(&dataset, &config(protocol), out.path(), false, threads).unwrap();
-            let folder = folder(out.path(), "words", protocol, "olmo2_gqa/hf");
+            let folder = folder(out.path(), "words", &protocol.to_string(), "olmo2_gqa/hf");
             let predictions =
                 outcome.runs.iter().map(|run| Predictions::read(&folder.join(&run.predictions)).unwrap());
             let predictions = predictions.collect::<Vec<_>>();
@@ -110,7 +112,7 @@ fn a_second_look_is_asked_for_and_counted() {
     let ask = |config: &Config, again| ask(&dataset, config, out.path(), again, 1);
     let first = ask(&config, false).unwrap();
     // The same again is no look: what is there is taken.
-    let file = folder(out.path(), "words", config.protocol, "olmo2_gqa/hf").join(FILE);
+    let file = folder(out.path(), "words", &config.protocol.to_string(), "olmo2_gqa/hf").join(FILE);
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("\"looks\": 1", "\"looks\": 1 ")).unwrap();
     assert_eq!(ask(&config, false).unwrap(), first);
@@ -167,7 +169,7 @@ fn a_run_that_was_stopped_goes_on_seed_by_seed() {
     let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
     let error = evaluate(&encoder, &dataset, &config, place, hooks).unwrap_err();
     assert!(error.is_stop(), "{error}");
-    let folder = folder(out.path(), "words", Protocol::FineTune, "olmo2_gqa/hf");
+    let folder = folder(out.path(), "words", &Protocol::FineTune.to_string(), "olmo2_gqa/hf");
     assert!(folder.join("seed-0.json").is_file() && !folder.join("seed-2.json").is_file());
     let stop = Stop::new();
     let observer = After(u64::MAX, &stop, std::sync::Mutex::default());
@@ -225,6 +227,162 @@ fn kept_embeddings_are_used_and_damaged_ones_made_anew() {
     assert!(std::fs::metadata(&kept[0]).unwrap().len() > 1000);
     let forward = Config { inputs: Inputs::default(), ..config };
     assert_ne!(ask(&dataset, &forward, out.path(), true, 1).unwrap().runs[0].scores, first.runs[0].scores);
+}
+
+/// Three sequences of an assembly: coding stretches are rich in G and C.
+fn genes(folder: &Path) -> Dataset {
+    let (mut fasta, mut gff) = (String::new(), String::new());
+    for name in ["one", "two", "three"] {
+        let mut bases = String::new();
+        for gene in 0..8_u64 {
+            for coding in [false, true] {
+                let from = bases.len() + 1;
+                let letters = if coding { b"GCGC" } else { b"ATAC" };
+                bases.extend((0..40_u64).map(|j| {
+                    let draw = spread(gene << 16 | j << 1 | u64::from(coding) ^ spread(name.len() as u64));
+                    letters[(draw % 4) as usize] as char
+                }));
+                if coding {
+                    let end = bases.len();
+                    writeln!(gff, "{name}\tx\tCDS\t{from}\t{end}\t.\t+\t0\tParent=g{gene}").unwrap();
+                }
+            }
+        }
+        writeln!(fasta, ">{name}\n{bases}").unwrap();
+    }
+    std::fs::write(folder.join("a.fa"), fasta).unwrap();
+    std::fs::write(folder.join("a.gff3"), gff).unwrap();
+    let yaml = "{version: 1, genes: {annotation: a.gff3, assembly: a.fa, window: 64, validation: [two], test: [three]}}";
+    serde_saphyr::from_str::<Task>(yaml).unwrap().read("genes", folder).unwrap()
+}
+
+#[test]
+fn every_base_is_scored_and_intervals_are_over_windows() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dataset = genes(data.path());
+    for protocol in [Protocol::LinearProbe, Protocol::CnnHead] {
+        let mut config = config(protocol);
+        (config.seeds, config.training.epochs, config.training.batch) = (2, 12, 1);
+        let outcome = ask(&dataset, &config, out.path(), false, 1).unwrap();
+        let run = &outcome.runs[1];
+        assert_eq!((outcome.runs.len(), run.scores.examples), (2, 640));
+        assert_eq!(outcome.task.examples, [10, 10, 10]);
+        let mcc = run.scores.shown(Metric::Mcc).unwrap();
+        assert!(mcc > 0.25, "{protocol}: {mcc}");
+        assert!(run.scores.intervals[&Metric::Mcc].low < mcc && run.scores.classes[1].recall > Some(0.3));
+        let folder = folder(out.path(), "genes", &protocol.to_string(), "olmo2_gqa/hf");
+        let predictions = Predictions::read(&folder.join(&run.predictions)).unwrap();
+        assert_eq!((predictions.lines.first(), predictions.lines.last()), (Some(&1), Some(&640)));
+        let right = predictions.predicted.iter().zip(&predictions.labels).filter(|(a, b)| a == b).count();
+        assert_eq!(run.scores.shown(Metric::Accuracy), Some(right as f64 / 640.0));
+        assert!(predictions.scores.is_empty());
+    }
+    let error = |config: &Config| ask(&dataset, config, out.path(), false, 1).unwrap_err().to_string();
+    let wrong = error(&config(Protocol::ZeroShot));
+    assert!(
+        wrong.starts_with("task `genes` is about bases: expected a model with a network, any protocol"),
+        "{wrong}"
+    );
+    let cut = Inputs { max_tokens: Some(9), ..Inputs::default() };
+    let wrong = error(&Config { inputs: cut, ..config(Protocol::FineTune) });
+    assert!(wrong.contains("the model takes 9"), "nothing is cut off in silence: {wrong}");
+}
+
+/// What a model was trained on is likelier than what it never saw: here the golden model says how likely, and the score is that.
+#[test]
+fn variants_are_scored_by_what_they_change() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bases: String = (0..200_u64).map(|j| b"ACGT"[(spread(j) % 4) as usize] as char).collect();
+    std::fs::write(data.path().join("a.fa"), format!(">c\n{bases}\n")).unwrap();
+    let line = |at: usize| {
+        let (reference, label) = (&bases[at..=at], if at.is_multiple_of(2) { "bad" } else { "good" });
+        let other = if reference == "A" { "T" } else { "A" };
+        format!("c\t{}\t.\t{reference}\t{other}\t.\t.\tSIG={label}\n", at + 1)
+    };
+    let lines: String = (40..80).map(line).collect();
+    std::fs::write(data.path().join("a.vcf"), lines).unwrap();
+    let yaml = "{version: 1, variants: {vcf: a.vcf, assembly: a.fa, info: SIG, positive: [bad], negative: [good], window: 40}}";
+    let dataset = serde_saphyr::from_str::<Task>(yaml).unwrap().read("variants", data.path()).unwrap();
+    let mut ratios = Vec::new();
+    for strands in [Strands::Forward, Strands::Both] {
+        let mut config = config(Protocol::ZeroShot);
+        config.inputs.strands = strands;
+        let outcome = ask(&dataset, &config, out.path(), true, 2).unwrap();
+        assert_eq!(
+            (outcome.runs.len(), outcome.runs[0].scores.examples, outcome.summary.metric),
+            (1, 40, Metric::Auroc)
+        );
+        let folder = folder(out.path(), "variants", &Protocol::ZeroShot.to_string(), "olmo2_gqa/hf");
+        let predictions = Predictions::read(&folder.join("predictions-0.parquet")).unwrap();
+        ratios.push(predictions.scores.chunks(2).map(|pair| pair[0]).collect::<Vec<_>>());
+        let less_likely = predictions.scores.chunks(2).map(|pair| u32::from(pair[1] > pair[0]));
+        assert!(less_likely.eq(predictions.predicted.iter().copied()));
+    }
+    let (encoder, workers) = (open("olmo2_gqa/hf"), Workers::start(1).unwrap());
+    let sum = |sequence: &[u8]| {
+        let (rows, _) = encoder.rows(std::iter::once(sequence), &Inputs::default()).unwrap();
+        f64::from(encoder.likelihoods(&rows, &workers, &Stop::new(), &|_| {}).unwrap().unwrap()[0].0)
+    };
+    for (at, example) in dataset.part(Part::Test).iter().enumerate() {
+        let pair = [dataset.bases(example).unwrap(), dataset.against(example).unwrap()];
+        let turned = pair.map(|bases| {
+            let mut turned = Vec::new();
+            reverse_complement_into(bases, &mut turned);
+            turned
+        });
+        let forward = sum(pair[0]) - sum(pair[1]);
+        let both = f64::midpoint(forward, sum(&turned[0]) - sum(&turned[1]));
+        assert!(
+            (ratios[0][at] - forward).abs() < 1e-3 && (ratios[1][at] - both).abs() < 1e-3,
+            "variant {at}"
+        );
+    }
+    let wrong = ask(&dataset, &config(Protocol::LinearProbe), out.path(), true, 1).unwrap_err().to_string();
+    assert!(
+        wrong.starts_with("task `variants` is about variants: expected the protocol `zero-shot`"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_recipe_stands_beside_the_common_protocol() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dataset = dataset(data.path(), "words", true, 0);
+    let (encoder, stop) = (Encoder::of_baseline(super::super::protocol::Baseline::Cnn).unwrap(), Stop::new());
+    let ask = |recipe, training| {
+        let hooks = Hooks { observer: &Silent, stage: "evaluate", stop: &stop, threads: 1 };
+        let place = Place { out: out.path(), earlier: None, cache: None, again: Again::Refuse };
+        let config = Config { recipe, training, seeds: 1, ..Config::new(Protocol::FromScratch) };
+        evaluate(&encoder, &dataset, &config, place, hooks)
+    };
+    let few = Training { epochs: 1, learning_rates: vec![1e-3], ..Training::default() };
+    let common = ask(None, few.clone()).unwrap();
+    let recipe = ask(Some(Recipe::Cnn), Training::default()).unwrap();
+    assert_eq!((common.looks, recipe.looks, recipe.config.recipe), (1, 1, Some(Recipe::Cnn)));
+    assert_eq!((common.config.training.epochs, recipe.config.training.epochs), (1, 10));
+    assert!(out.path().join("words/from-scratch+recipe-cnn/cnn/result.json").is_file());
+    let error = ask(Some(Recipe::Hyenadna), Training::default()).unwrap_err().to_string();
+    assert_eq!(error, "`recipe` `hyenadna` is for HyenaDNA, found a model of baseline");
+    let error = ask(Some(Recipe::Cnn), few).unwrap_err().to_string();
+    assert!(error.starts_with("`recipe` stands beside `training`"), "{error}");
+}
+
+#[test]
+fn validation_by_families_is_another_choice_and_is_said() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dataset = dataset(data.path(), "words", true, 0);
+    let drawn = |validation| {
+        let config = Config { validation, seeds: 2, ..config(Protocol::LinearProbe) };
+        ask(&dataset, &config, out.path(), true, 1).unwrap()
+    };
+    let (one, families) = (drawn(Validation::Drawn), drawn(Validation::Homology));
+    assert!(
+        families
+            .notes
+            .contains(&"validation by 160 families of training examples, the largest of 1".to_owned())
+    );
+    assert_eq!((one.runs.len(), families.runs.len()), (2, 2));
+    assert_ne!(one.runs[0].tried, families.runs[0].tried);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Error, File};
 use super::Config;
-use crate::evaluate::protocol;
+use crate::evaluate::protocol::{self, Protocol};
 #[cfg(feature = "train")]
-use crate::evaluate::{result, tasks::LOOKS};
+use crate::evaluate::{encoder::Encoder, result, tasks::LOOKS};
+use crate::model::Named;
 use crate::task;
 
 /// Where results lie within the artifact.
@@ -19,6 +20,7 @@ impl Config {
     pub(super) fn protocol(&self) -> Option<protocol::Config> {
         Some(protocol::Config {
             protocol: self.protocol?,
+            recipe: self.recipe,
             inputs: self.inputs,
             seeds: self.seeds,
             validation: self.validation,
@@ -40,12 +42,7 @@ impl Config {
                 if self.protocol.is_none() {
                     problems.push(("protocol", "is missing, which `tasks` needs".to_owned()));
                 }
-                if self.model.is_none() && self.folders.is_empty() {
-                    problems.push((
-                        "model",
-                        "there is neither `model` nor `folders`, expected one of them".to_owned(),
-                    ));
-                }
+                problems.extend(self.problems_of_models());
             }
             (Some(_), None) if self.protocol.is_some() => {
                 problems.push(("protocol", "stands without `tasks`".to_owned()));
@@ -53,6 +50,34 @@ impl Config {
             (Some(_), None) => {}
         }
         problems.extend(self.protocol().iter().flat_map(protocol::Config::problems));
+        problems
+    }
+
+    /// What is wrong with what is to be scored.
+    fn problems_of_models(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let of_preset =
+            self.preset.iter().map(|preset| ("preset", Protocol::FromScratch, preset.to_string()));
+        let of_baselines = self.baselines.iter().map(|one| ("baselines", one.protocol(), one.to_string()));
+        let protocol = self.protocol;
+        for (key, expected, name) in of_preset.chain(of_baselines) {
+            if let Some(found) = protocol.filter(|protocol| *protocol != expected) {
+                problems.push((key, format!("`{name}` needs the protocol `{expected}`, found `{found}`")));
+            }
+        }
+        let none = self.model.is_none() && self.folders.is_empty() && self.baselines.is_empty();
+        if none && self.preset.is_none() {
+            let expected =
+                "there is none of `model`, `folders`, `preset` and `baselines`, expected one of them";
+            problems.push(("model", expected.to_owned()));
+        }
+        match (&self.tokenizer, self.preset) {
+            (Some(_), None) => problems.push(("tokenizer", "stands without `preset`".to_owned())),
+            (None, Some(preset)) if !matches!(preset, Named::Hyena(_)) => {
+                problems.push(("tokenizer", format!("is missing, which `{preset}` needs")));
+            }
+            _ => {}
+        }
         problems
     }
 
@@ -90,7 +115,6 @@ impl Config {
         task: &super::super::Task,
         tasks: &Path,
     ) -> Result<super::super::Outcome, Error> {
-        use crate::evaluate::encoder::Encoder;
         use crate::evaluate::tasks::{Again, Place, evaluate};
         use crate::train::Hooks;
 
@@ -101,8 +125,8 @@ impl Config {
         let out = task.out.join(RESULTS);
         let earlier = task.work.join(task.stage).join(RESULTS);
         let mut outcomes = Vec::new();
-        for (name, folder) in self.models(task)? {
-            let encoder = Encoder::open(&name, &folder)?;
+        for encoder in self.encoders(task)? {
+            let encoder = encoder?;
             for (name, of) in &file.tasks {
                 task.check()?;
                 let dataset = of.read(name, &base).map_err(wrong)?;
@@ -128,16 +152,36 @@ impl Config {
         Ok(outcome(&outcomes))
     }
 
+    /// What is to be scored, one after the other: folders and the trained model by name, the shape, and baselines.
     #[cfg(feature = "train")]
-    fn models(&self, task: &super::super::Task) -> Result<BTreeMap<String, PathBuf>, Error> {
-        let mut models: BTreeMap<String, PathBuf> = BTreeMap::new();
+    fn encoders<'a>(
+        &'a self,
+        task: &'a super::super::Task,
+    ) -> Result<impl Iterator<Item = Result<Encoder, Error>> + 'a, Error> {
+        let mut models: BTreeMap<&str, PathBuf> = BTreeMap::new();
         for (name, folder) in &self.folders {
-            models.insert(name.clone(), task.base.join(folder));
+            models.insert(name, task.base.join(folder));
         }
         if let Some(model) = &self.model {
-            models.insert(model.clone(), task.input_of("model", &["train"])?.folder.clone());
+            models.insert(model, task.input_of("model", &["train"])?.folder.clone());
         }
-        Ok(models)
+        let folders = models.into_iter().map(|(name, folder)| Ok(Encoder::open(name, &folder)?));
+        let preset = self.preset.iter().map(|preset| self.shape(*preset, task));
+        let baselines = self.baselines.iter().map(|baseline| Ok(Encoder::of_baseline(*baseline)?));
+        Ok(folders.chain(preset).chain(baselines))
+    }
+
+    #[cfg(feature = "train")]
+    fn shape(&self, preset: Named, task: &super::super::Task) -> Result<Encoder, Error> {
+        let tokenizer = match &self.tokenizer {
+            Some(_) => {
+                let file =
+                    task.input_of("tokenizer", &["tokenizer"])?.path(super::super::tokenizer::TOKENIZER);
+                Some(crate::tokenizer::open(&file)?.into())
+            }
+            None => None,
+        };
+        Ok(Encoder::of_preset(&preset.to_string(), preset, tokenizer, self.inputs.max_tokens)?)
     }
 }
 
@@ -163,7 +207,7 @@ fn brief(outcome: &result::Outcome) -> serde_json::Value {
         "task": outcome.task.name,
         "version": outcome.task.version,
         "model": outcome.model.name,
-        "protocol": outcome.config.protocol,
+        "protocol": outcome.config.label(),
         "metric": outcome.summary.metric,
         "mean": outcome.summary.all.map(|all| all.mean),
         "sd": outcome.summary.all.and_then(|all| all.sd),
