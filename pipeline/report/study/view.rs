@@ -316,7 +316,7 @@ fn courses(study: &Study) -> Option<Plot> {
     let (first, last) = range(points().map(|point| point[0]))?;
     let (low, _) = range(points().map(|point| point[1]))?;
     let settled = |cell: usize| {
-        let end = course(cell).last().map_or(0.0, |point| point[0]);
+        let end = course(cell).next_back().map_or(0.0, |point| point[0]);
         course(cell).find(|point| point[0] >= SETTLED * end).map(|point| point[1])
     };
     let (_, high) = range(cells.iter().filter_map(|(cell, _)| settled(*cell)))?;
