@@ -103,6 +103,11 @@ pub struct Absent {
 }
 
 impl Axis {
+    /// Whether it has more than one value.
+    pub(super) fn varies(&self) -> bool {
+        self.values.len() > 1
+    }
+
     /// Which of its values a cell has.
     pub(super) fn place(&self, cell: &Cell) -> Option<usize> {
         let own = cell.at.get(&self.name)?;
@@ -193,6 +198,16 @@ impl Study {
         Some(Self { axes, outcomes, cells, absent })
     }
 
+    /// The axes that have more than one value.
+    pub(super) fn varied(&self) -> impl Iterator<Item = &Axis> {
+        self.axes.iter().filter(|axis| axis.varies())
+    }
+
+    /// Whether all cells have the same value of an axis.
+    pub(super) fn is_constant(&self, axis: &Axis) -> bool {
+        !axis.varies() && self.cells.iter().all(|cell| cell.at.contains_key(&axis.name))
+    }
+
     /// The place of the best cell by an outcome; the first of equals.
     pub(super) fn best(&self, outcome: usize) -> Option<usize> {
         self.best_of(outcome, |_| true)
@@ -214,11 +229,7 @@ impl Study {
 
     /// What each value of the axes is worth when all else is as good as it gets with it; axes of one value are left out.
     pub(super) fn worths(&self, outcome: usize) -> Vec<Worth<'_>> {
-        self.axes
-            .iter()
-            .filter(|axis| axis.values.len() > 1)
-            .flat_map(|axis| self.worth(axis, outcome))
-            .collect()
+        self.varied().flat_map(|axis| self.worth(axis, outcome)).collect()
     }
 
     fn worth<'a>(&'a self, axis: &'a Axis, outcome: usize) -> Vec<Worth<'a>> {

@@ -15,7 +15,10 @@ const PAIRED: usize = 16;
 /// What the template reads.
 #[derive(Serialize)]
 pub(crate) struct StudyView {
+    /// Axes, but for those of which all cells have the same value.
     axes: Vec<String>,
+    /// What is the same in all cells.
+    constant: Option<String>,
     headings: Vec<String>,
     cells: Vec<CellView>,
     absent: Vec<AbsentView>,
@@ -93,7 +96,13 @@ impl StudyView {
         let judged = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.judges());
         let drawn: Vec<(Plot, bool)> = plots(study);
         Self {
-            axes: study.axes.iter().map(|axis| axis.name.clone()).collect(),
+            axes: study
+                .axes
+                .iter()
+                .filter(|axis| !study.is_constant(axis))
+                .map(|axis| axis.name.clone())
+                .collect(),
+            constant: constant(study),
             headings: study.outcomes.iter().map(|outcome| outcome.name.clone()).collect(),
             cells: (0..study.cells.len()).map(|cell| CellView::new(study, cell)).collect(),
             absent: study.absent.iter().map(AbsentView::new).collect(),
@@ -107,6 +116,14 @@ impl StudyView {
     pub(crate) fn sentences(&self) -> impl Iterator<Item = &String> {
         self.judged.iter().map(|judged| &judged.sentence)
     }
+}
+
+/// `bases 512, size olmo-1m`: the axes of which every cell has the same value.
+fn constant(study: &Study) -> Option<String> {
+    let same = study.axes.iter().filter(|axis| study.is_constant(axis));
+    let same: BTreeMap<String, String> =
+        same.filter_map(|axis| Some((axis.name.clone(), axis.values.first()?.clone()))).collect();
+    (!same.is_empty()).then(|| name(&same))
 }
 
 impl CellView {
@@ -123,7 +140,7 @@ impl CellView {
         };
         Self {
             number: cell + 1,
-            at: study.axes.iter().map(at).collect(),
+            at: study.axes.iter().filter(|axis| !study.is_constant(axis)).map(at).collect(),
             figures: (0..study.outcomes.len()).map(figure).collect(),
         }
     }
@@ -269,7 +286,7 @@ impl PairsView {
 
 /// Every outcome against every axis that varies, and whether a plot leaves series out.
 fn plots(study: &Study) -> Vec<(Plot, bool)> {
-    let varied: Vec<&Axis> = study.axes.iter().filter(|axis| axis.values.len() > 1).collect();
+    let varied: Vec<&Axis> = study.varied().collect();
     let judged = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.judges());
     let by_work = judged.filter_map(|outcome| by_operations(study, outcome)).map(|plot| (plot, false));
     let drawn = (0..study.outcomes.len()).filter(|&outcome| study.outcomes[outcome].kind.is_drawn());
@@ -299,7 +316,7 @@ fn courses(study: &Study) -> Option<Plot> {
     let (first, last) = range(points().map(|point| point[0]))?;
     let (low, _) = range(points().map(|point| point[1]))?;
     let settled = |cell: usize| {
-        let end = course(cell).last().map_or(0.0, |point| point[0]);
+        let end = course(cell).next_back().map_or(0.0, |point| point[0]);
         course(cell).find(|point| point[0] >= SETTLED * end).map(|point| point[1])
     };
     let (_, high) = range(cells.iter().filter_map(|(cell, _)| settled(*cell)))?;
@@ -386,7 +403,7 @@ fn plot(study: &Study, outcome: usize, axis: &Axis) -> Option<(Plot, bool)> {
 }
 
 fn curves(study: &Study, outcome: usize, axis: &Axis) -> Vec<Curve> {
-    let varies = |name: &String| study.axes.iter().any(|other| other.name == *name && other.values.len() > 1);
+    let varies = |name: &String| study.axes.iter().any(|other| other.name == *name && other.varies());
     let mut curves: Vec<(BTreeMap<String, String>, Curve)> = Vec::new();
     for (place, cell) in study.cells.iter().enumerate() {
         let Some(x) = axis.place(cell) else { continue };
@@ -526,6 +543,24 @@ mod tests {
             svg.contains("<title>cell 5, bases 2048, tokenizer bpe, vocabulary 64: 1.9440</title>"),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_cells_takes_no_column() {
+        let mut study = grid();
+        study.cells.retain(|cell| cell.at["bases"] == "512");
+        study.axes = super::super::axes(&study.cells);
+        let view = StudyView::new(&study);
+        assert_eq!(
+            (view.axes, view.constant.as_deref()),
+            (vec!["tokenizer".to_owned(), "vocabulary".to_owned()], Some("bases 512"))
+        );
+        assert_eq!(view.cells[0].at, ["nucleotide", ""]);
+        assert_eq!(StudyView::new(&grid()).constant, None);
+        study.cells.retain(|cell| cell.at.get("vocabulary").is_none_or(|of| of == "64"));
+        study.axes = super::super::axes(&study.cells);
+        let view = StudyView::new(&study);
+        assert_eq!(view.axes, ["tokenizer", "vocabulary"], "not all have a vocabulary");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Cells {
             (at, found)
         });
         let mut outcomes = self.outcomes;
-        outcomes.sort_by_key(|outcome| !outcome.kind.judges());
+        outcomes.sort_by_key(|outcome| (outcome.kind != Kind::BitsPerBase, !outcome.kind.judges()));
         Study::new(outcomes, cells.collect(), &self.failed)
     }
 
