@@ -63,7 +63,8 @@ enum Command {
     Run(run::RunArguments),
     /// Show what a run would do with each stage, and why
     Plan(run::PlanArguments),
-    /// Train the model of a workflow on the shards that are there: its stage alone
+    /// Train the model of a workflow on the shards that are there: its stage alone, by one process or by several that
+    /// torchrun or srun start
     Train(train::Arguments),
     /// Make one stage, or partitions of its work for a later run to find, here or on any machine that sees the work folder
     RunTask(run_task::Arguments),

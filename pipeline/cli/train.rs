@@ -14,8 +14,6 @@ use crate::remote::Remote;
 use crate::units::parse_time;
 use crate::workflow::{Override, Workflow};
 
-/// Trains the model of a workflow, and nothing else. Several of these share the work where RANK, WORLD_SIZE, MASTER_ADDR and
-/// MASTER_PORT are set, as torchrun sets them, or where srun starts them.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The workflow file

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::net::{IpAddr, UdpSocket};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
@@ -18,7 +18,7 @@ use super::store::{Store, milliseconds};
 use super::watch::{Patience, Watch};
 
 /// The most time that one operation may take; ranks that are gone are noticed sooner.
-const LONGEST: Duration = Duration::from_mins(60);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Between two looks at what waits for others.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,8 +43,12 @@ pub struct Group {
     store: Store,
 }
 
+/// c10d's group, to be freed unless an operation may never end: freeing waits for all of them.
 #[derive(Debug)]
-struct Operations(NonNull<c_void>);
+struct Operations {
+    pointer: NonNull<c_void>,
+    broken: bool,
+}
 
 // SAFETY: the pointer is c10d's own, which any thread may use; the mutex around it lets one at a time.
 unsafe impl Send for Operations {}
@@ -215,16 +219,21 @@ impl Group {
     ) -> Result<Work<'_>, Error> {
         let place: *mut c_void = tensor.as_mut_ptr().cast();
         let begun = {
-            let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
-            call(|why, room| operation(operations.0.as_ptr(), place, why, room))
+            let operations = self.operations();
+            call(|why, room| operation(operations.pointer.as_ptr(), place, why, room))
         };
         let pointer = begun.and_then(|work| NonNull::new(work).ok_or_else(String::new));
         Ok(Work { group: self, pointer: pointer.map_err(|why| self.explain(why))?, tensor })
     }
 
+    fn operations(&self) -> MutexGuard<'_, Operations> {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why an operation failed: who is lost, or has failed itself. Listens for two seconds.
     fn explain(&self, why: String) -> Error {
         self.watch.notice();
+        self.operations().broken = true;
         let (rank, ranks) = (self.rank(), self.ranks());
         let serves_elsewhere = !matches!(self.place.meeting, Meeting::Port { rank_0_listens: true, .. });
         match self.watch.listen() {
@@ -273,8 +282,10 @@ impl Drop for Work<'_> {
 
 impl Drop for Operations {
     fn drop(&mut self) {
-        // SAFETY: freed once, and not used any more.
-        unsafe { gm_group_free(self.0.as_ptr()) };
+        if !self.broken {
+            // SAFETY: freed once, and not used any more.
+            unsafe { gm_group_free(self.pointer.as_ptr()) };
+        }
     }
 }
 
@@ -327,7 +338,8 @@ fn connect(place: &Place, store: &Store) -> Result<Operations, String> {
         // SAFETY: store and texts live through the call; c10d keeps the store itself alive.
         unsafe { gm_group(store, rank, ranks, interface, address, patience, longest, why, room) }
     })?;
-    NonNull::new(group).map(Operations).ok_or_else(String::new)
+    let pointer = NonNull::new(group).ok_or_else(String::new)?;
+    Ok(Operations { pointer, broken: false })
 }
 
 /// This machine's address on the way to the meeting. Nothing is sent.
@@ -406,7 +418,11 @@ mod tests {
                 assert_eq!(all, [sum, 10.0 * ranks as f32], "{ranks} ranks");
                 assert!(rank < ranks - 1 || one == all, "rank {rank} of {ranks}: {one:?}");
                 assert_eq!(copy, [ranks as f32, 10.0]);
-                assert_eq!(sums, [ranks as f64, f64::from(sum) - ranks as f64]);
+                let of_ranks = f64::from(sum) - ranks as f64;
+                assert!(
+                    (sums[0] - ranks as f64).abs() < 1e-9 && (sums[1] - of_ranks).abs() < 1e-9,
+                    "{sums:?}"
+                );
                 assert_eq!(shared, b"of 0");
             }
         }

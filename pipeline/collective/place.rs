@@ -225,9 +225,10 @@ mod tests {
         Place::find(Surroundings { variable: &variable, resolves: &resolves }, Duration::from_secs(1))
     }
 
-    fn at(rank: usize, ranks: usize, meeting: &str) -> Option<(usize, usize, String)> {
-        Some((rank, ranks, meeting.to_owned()))
-    }
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    /// Rank, number of ranks and meeting.
+    type Found<'a> = Option<(usize, usize, &'a str)>;
 
     #[test]
     fn places_are_told_by_torchrun_or_by_slurm() {
@@ -239,20 +240,21 @@ mod tests {
         let in_step = [&step[..], &nodes].concat();
         let both = [&torchrun[..], &in_step].concat();
         let file = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "file:///x/y")];
-        let cases: [(&[(&str, &str)], &[&str], _); 8] = [
+        let cases: [(Variables<'_>, &[&str], Found<'_>); 8] = [
             (&[], &[], None),
-            (&torchrun, &[], at(1, 2, "10.0.0.1:29500")),
-            (&in_step, &["gpu07"], at(3, 4, "gpu07:15219")),
-            (&in_step, &[], at(3, 4, "10.0.0.9:15219")),
-            (&both, &["gpu07"], at(1, 2, "10.0.0.1:29500")),
+            (&torchrun, &[], Some((1, 2, "10.0.0.1:29500"))),
+            (&in_step, &["gpu07"], Some((3, 4, "gpu07:15219"))),
+            (&in_step, &[], Some((3, 4, "10.0.0.9:15219"))),
+            (&both, &["gpu07"], Some((1, 2, "10.0.0.1:29500"))),
             // A batch script is no step: its only process is not one of the tasks.
             (&in_step[..3], &["gpu07"], None),
             (&[("RANK", "0"), ("WORLD_SIZE", "1")], &[], None),
-            (&file, &[], at(0, 2, "`/x/y`")),
+            (&file, &[], Some((0, 2, "`/x/y`"))),
         ];
         for (variables, known, expected) in cases {
             let found = find(variables, known).unwrap();
-            let found = found.map(|place| (place.rank, place.ranks, place.meeting.to_string()));
+            let meeting = found.as_ref().map(|place| place.meeting.to_string()).unwrap_or_default();
+            let found = found.map(|place| (place.rank, place.ranks, meeting.as_str()));
             assert_eq!(found, expected, "{variables:?}");
         }
         let listens =
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_does_not_tell_a_place_is_refused() {
-        let cases: [(&[(&str, &str)], &str); 6] = [
+        let cases: [(Variables<'_>, &str); 6] = [
             (&[("RANK", "0")], "RANK is set and WORLD_SIZE is not"),
             (&[("WORLD_SIZE", "2")], "WORLD_SIZE is set and RANK is not"),
             (&[("RANK", "2"), ("WORLD_SIZE", "2")], "RANK is `2`: expected a number below WORLD_SIZE, 2"),

@@ -1,5 +1,5 @@
 //! A run that several ranks share: each computes its rows of a batch, has the moments of some parameters and updates those
-//! (the first stage of ZeRO).
+//! (`ZeRO` 1).
 //!
 //! Gradients are summed in buckets of at most [`BUCKET`] bytes, each for the rank that has its parameters; while one is
 //! under way the next one is filled. The updated parameters come back the same way. Memory beside the run's own: the
@@ -227,13 +227,12 @@ fn buckets(sizes: &[i64], owners: &[usize]) -> Vec<Bucket> {
     let mut room = vec![0; open.len()];
     for (at, (size, owner)) in sizes.iter().zip(owners).enumerate().rev() {
         let bytes = size * 4;
-        match open[*owner].filter(|_| bytes <= room[*owner]) {
-            Some(bucket) => buckets[bucket].parameters.push(at),
-            None => {
-                open[*owner] = Some(buckets.len());
-                room[*owner] = BUCKET;
-                buckets.push(Bucket { owner: *owner, parameters: vec![at] });
-            }
+        if let Some(bucket) = open[*owner].filter(|_| bytes <= room[*owner]) {
+            buckets[bucket].parameters.push(at);
+        } else {
+            open[*owner] = Some(buckets.len());
+            room[*owner] = BUCKET;
+            buckets.push(Bucket { owner: *owner, parameters: vec![at] });
         }
         room[*owner] -= bytes;
     }
