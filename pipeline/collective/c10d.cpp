@@ -160,7 +160,7 @@ int gm_store_set(
   });
 }
 
-// 1 if all the keys are there, 0 if not.
+// 1 if the key is there, 0 if not.
 int gm_store_check(void* store, const char* key, char* why, size_t room) {
   return caught({why, room}, -1, [&] {
     return (*static_cast<StorePtr*>(store))->check({key}) ? 1 : 0;
