@@ -313,7 +313,7 @@ fn files_and_intervals_give_the_same_bytes_in_whatever_partitions() {
         let mut contents = scratch.contents();
         // What is read and cleaned lies in a file for each partition that holds records; all that follows is the same.
         let bases = contents.keys().filter(|path| of_bases(path)).count();
-        assert_eq!(bases as u32, expected.0 + expected.1, "{raw}, {clean}");
+        assert_eq!(bases, (expected.0 + expected.1) as usize, "{raw}, {clean}");
         contents.retain(|path, _| !of_bases(path));
         let said = said.map(|manifest| [manifest["counts"].clone(), manifest["details"].clone()]);
         let found = (contents, said);

@@ -200,15 +200,14 @@ fn read_clusters(path: &Path, sequences: usize) -> Result<Vec<u32>, Error> {
         let text = text.map_err(fs::error("read", path))?;
         let label = |name: &str| name.split_once('_')?.0.parse::<u32>().ok();
         let pair = text.split_once('\t').and_then(|(first, member)| Some((label(first)?, label(member)?)));
-        match pair.filter(|(first, member)| (*first.max(member) as usize) < sequences) {
-            Some((first, member)) => families.join(first, member),
-            None => {
-                let reason = format!(
-                    "`mmseqs` wrote `{text}` in line {line} of its clusters, expected the names of two sequences"
-                );
-                return Err(Error::Config { key: "homology", reason });
-            }
-        }
+        let pair = pair.filter(|(first, member)| (*first.max(member) as usize) < sequences);
+        let (first, member) = pair.ok_or_else(|| {
+            let reason = format!(
+                "`mmseqs` wrote `{text}` in line {line} of its clusters, expected the names of two sequences"
+            );
+            Error::Config { key: "homology", reason }
+        })?;
+        families.join(first, member);
     }
     Ok(families.finish())
 }

@@ -319,11 +319,13 @@ mod tests {
         {
             let corpus = || {
                 let mut corpus = Corpus::new(SoftMasked::Keep, most);
-                expected.into_iter().for_each(|bases| corpus.expect(bases));
+                corpus.expect(expected.unwrap_or(0));
                 corpus
             };
             let push = |mut corpus: Corpus, pieces: &[Vec<u8>]| {
-                pieces.iter().for_each(|piece| corpus.push(piece));
+                for piece in pieces {
+                    corpus.push(piece);
+                }
                 corpus
             };
             let whole = push(corpus(), &pieces);
@@ -346,7 +348,9 @@ mod tests {
             let mut corpus = Corpus::new(SoftMasked::Keep, Some(300));
             corpus.expect(expected);
             let limit = corpus.sample.limit;
-            pieces().iter().for_each(|piece| corpus.push(piece));
+            for piece in pieces() {
+                corpus.push(&piece);
+            }
             (limit, corpus.bases())
         };
         let (before, without) = kept(0);
