@@ -243,6 +243,28 @@ fn what_fails_stops_what_needs_it_alone_and_what_is_missing_is_sent_again() {
 }
 
 #[test]
+fn a_task_that_is_killed_is_missing_alone_and_sent_again() {
+    let Some(cluster) = Cluster::start("killed task", &[]) else { return };
+    let scratch = ready();
+    let once = scratch.path("killed-once");
+    let setup = format!(
+        "case $SLURM_JOB_NAME in tokens-partitions.*) [ $element != 1 ] || [ -e {0} ] || {{ touch {0}; kill -9 $$; }} ;; esac",
+        once.display()
+    );
+    let site = fs::read_to_string(scratch.path("site.yaml")).unwrap();
+    scratch.file("site.yaml", &format!("{site}setup:\n  - '{setup}'\n"));
+    cluster.said(&scratch, "submit", &PROFILE);
+    let (good, said) = cluster.watch(&scratch);
+    assert!(!good && said.contains("1 failed, 2 not run"), "{said}");
+    let status = cluster.said(&scratch, "status", &[]);
+    assert!(status.contains("3 of its 5 partitions are there, missing 1,4\n"), "{status}");
+    cluster.said(&scratch, "resubmit", &[]);
+    let (good, said) = cluster.watch(&scratch);
+    assert!(good, "{said}");
+    assert_eq!(scratch.contents(), locally(&scratch));
+}
+
+#[test]
 fn expansions_of_a_sweep_go_element_by_element() {
     let Some(cluster) = Cluster::start("sweep", &[]) else { return };
     let scratch = in_partitions();
