@@ -9,10 +9,10 @@ WORK := work/yeast
 export PYTHON TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test oracles lint bench fuzz schemas clean
+.PHONY: help setup build demo test oracles lint bench gpu-bench fuzz schemas clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Check the compilers and fetch libtorch (132 MB; an existing LIBTORCH is used instead)
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.91 or newer (rustup)" >&2; exit 1; }
@@ -54,6 +54,9 @@ lint: ## Check the formatting and run clippy, with and without the trainer (need
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --features train
+
+gpu-bench: build ## Train on this machine's GPU beside PyTorch (PYTHON needs torch 2.11 with CUDA, whose libtorch both use)
+	GENOMILL=$(abspath $(GENOMILL)) $(PYTHON) benches/gpu.py
 
 fuzz: ## Fuzz the readers and the encoder, SECONDS_EACH=60 (needs `cargo install cargo-fuzz`)
 	@$(CARGO) fuzz --version >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }

@@ -36,6 +36,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+use crate::model::device;
 use crate::remote::Remote;
 use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
 
@@ -48,6 +49,9 @@ struct Arguments {
     /// Where to keep what is fetched from addresses; by default `GENOMILL_CACHE`, or genomill in the user's cache folder
     #[arg(long, value_name = "DIR", global = true)]
     cache: Option<PathBuf>,
+    /// Where models are trained and score bases: `cpu`, `cuda` or `cuda:1`; `auto` takes the first GPU, if there is one
+    #[arg(long, value_name = "DEVICE", global = true, default_value = "auto")]
+    device: device::Choice,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -196,6 +200,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
+    device::choose(arguments.device);
     match dispatch(arguments.command, &remote::remote(arguments.cache.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ pub mod backward;
 pub mod check;
 pub mod config;
 pub mod cost;
+pub mod device;
 pub mod dnabert2;
 #[cfg(feature = "train")]
 pub mod generate;

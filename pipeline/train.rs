@@ -33,7 +33,7 @@ mod ranks;
 mod run;
 mod schedule;
 
-pub use config::{Config, ContextWarmup, Initialize, Resolved};
+pub use config::{Config, ContextWarmup, Initialize, Precision, Resolved};
 pub use duration::Duration;
 #[cfg(feature = "train")]
 pub use error::Error;

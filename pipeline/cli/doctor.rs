@@ -91,11 +91,12 @@ fn libtorch() -> Vec<(&'static str, Finding)> {
         Some((file, None)) => Fine(format!("of a version that it does not tell, {}", file.display())),
         None => Fine("loaded; this system does not tell from where".to_owned()),
     };
-    let gpus = tch::Cuda::device_count();
-    let cuda = if tch::Cuda::is_available() {
-        Fine(format!("{gpus} device{}; training uses the CPU so far", if gpus == 1 { "" } else { "s" }))
-    } else {
-        Note("not available; training uses the CPU".to_owned())
+    let cuda = match crate::model::device::cuda() {
+        Ok(1) => Fine("1 GPU; `train` and bits per base use it (`--device cpu`: not)".to_owned()),
+        Ok(count) => Fine(format!(
+            "{count} GPUs; `train` and bits per base use the first (`--device cuda:1`: another)"
+        )),
+        Err(why) => Note(format!("not available; models are computed on the CPU ({why})")),
     };
     vec![("libtorch", library), ("CUDA", cuda)]
 }

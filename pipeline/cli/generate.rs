@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use tch::Device;
 
 use super::Error;
 use crate::loader::mix;
+use crate::model::device;
 use crate::model::generate::{Continuation, Sampling};
 use crate::model::olmo::Olmo;
 use crate::sequence::alphabet;
@@ -52,7 +52,8 @@ fn temperature(text: &str) -> Result<f64, String> {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let other = |error: checkpoint::Error| Error::Other(error.to_string());
     let folder = checkpoint::find(&arguments.checkpoint).map_err(other)?;
-    let (state, model) = checkpoint::load(&folder, Device::Cpu).map_err(other)?;
+    let device = device::open().map_err(|error| Error::Other(error.to_string()))?;
+    let (state, model) = checkpoint::load(&folder, device).map_err(other)?;
     let tokenizer = checkpoint::tokenizer(&folder, &state).map_err(other)?;
     let prompt = prompt(&arguments.prompt, state.vocabulary.begin, tokenizer.as_ref())?;
     let mut out = io::stdout().lock();

@@ -4,10 +4,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use tch::Device;
 
 use super::{Error, run, say};
 use crate::evaluate::per_base::{self, Scorer};
+use crate::model::device;
 use crate::model::workers::Workers;
 use crate::sequence::alphabet;
 use crate::source::fasta;
@@ -64,14 +64,16 @@ struct Scored {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let other = |error: checkpoint::Error| Error::Other(error.to_string());
     let folder = checkpoint::find(&arguments.checkpoint).map_err(other)?;
-    let (state, model) = checkpoint::network(&folder, Device::Cpu).map_err(other)?;
+    let device = device::open().map_err(|error| Error::Other(error.to_string()))?;
+    let (state, model) = checkpoint::network(&folder, device).map_err(other)?;
     if state.config.model.is_masked() {
         let text =
             "a masked model guesses hidden tokens from both sides: it does not say how likely a sequence is";
         return Err(Error::Other(text.to_owned()));
     }
     let tokenizer = checkpoint::tokenizer(&folder, &state).map_err(other)?;
-    let workers = Workers::start(run::threads(arguments.jobs)).map_err(|e| Error::Other(e.to_string()))?;
+    let workers = Workers::for_device(device, run::threads(arguments.jobs));
+    let workers = workers.map_err(|error| Error::Other(error.to_string()))?;
     let scorer = Scorer {
         model: &model,
         context: state.window(),

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use tch::Device;
-
 use super::config::{Config, Score};
 use crate::loader::{Prediction, TokenRows, Vocabulary};
 use crate::metric::interval::{Bootstrap, Row};
+use crate::model::device;
 use crate::model::likelihood::{self, Likelihood, Scorer};
 use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
@@ -19,6 +18,9 @@ pub enum Error {
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// A GPU that was asked for and is not there.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// The rows, the tensors, or a stop.
     #[error(transparent)]
     Score(#[from] likelihood::Error),
@@ -55,8 +57,8 @@ pub fn bits_per_base(
     config: &Config,
     hooks: Hooks<'_>,
 ) -> Result<Score, Error> {
-    let workers = Workers::start(hooks.threads).map_err(likelihood::Error::from)?;
-    let (state, model) = checkpoint::network(folder, Device::Cpu)?;
+    let (state, model) = checkpoint::network(folder, device::open()?)?;
+    let workers = Workers::for_device(model.device(), hooks.threads).map_err(likelihood::Error::from)?;
     if state.config.model.is_masked() {
         return Err(Error::Masked);
     }

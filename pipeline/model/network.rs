@@ -39,6 +39,15 @@ impl Network {
         })
     }
 
+    /// The same model with products of matrices in bf16; only an OLMo knows it.
+    #[must_use]
+    pub fn in_bf16(self) -> Self {
+        match self {
+            Self::Olmo(model) => Self::Olmo(model.in_bf16()),
+            other => other,
+        }
+    }
+
     /// A model with fresh weights, a function of its shape and `seed` alone.
     pub fn random(shape: &Shape, seed: u64, device: Device) -> Result<Self, Error> {
         Self::new(shape, Weights::fresh(shape.layout(), seed, device)?, device)

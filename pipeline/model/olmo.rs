@@ -21,6 +21,8 @@ pub struct Olmo {
     weights: Weights,
     rotary: Rotary,
     device: Device,
+    /// What products of matrices are computed in, [`Kind::Float`] or [`Kind::BFloat16`]; all else is f32.
+    products: Kind,
 }
 
 /// Keys and values of the positions that a model has seen, so that they need not be computed again.
@@ -56,7 +58,14 @@ impl Olmo {
     pub fn new(config: Config, weights: Weights, device: Device) -> Result<Self, Error> {
         let (context, head_width) = (config.context.into(), config.head_width().into());
         let rotary = Rotary::new(context, head_width, config.rope_theta, device)?;
-        Ok(Self { config, weights, rotary, device })
+        Ok(Self { config, weights, rotary, device, products: Kind::Float })
+    }
+
+    /// The same model, with products of matrices (attention and the scores of the vocabulary too) in bf16. Its weights stay f32, and so do norms,
+    /// the sums along the layers, and losses.
+    #[must_use]
+    pub fn in_bf16(self) -> Self {
+        Self { products: Kind::BFloat16, ..self }
     }
 
     /// The same model, with gradients wanted for every weight.
@@ -68,7 +77,7 @@ impl Olmo {
     #[must_use]
     pub fn share(&self) -> Self {
         let (weights, rotary) = (self.weights.share(), self.rotary.share());
-        Self { config: self.config.clone(), weights, rotary, device: self.device }
+        Self { config: self.config.clone(), weights, rotary, device: self.device, products: self.products }
     }
 
     /// The same model with other weights, one for each of these.
@@ -144,7 +153,7 @@ impl Olmo {
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, TchError> {
         let tensors = self.weights.tensors();
         let head = if self.config.tied_head { &tensors[0] } else { &tensors[tensors.len() - 1] };
-        hidden.f_linear(&head.f_narrow(0, 0, self.config.vocabulary.into())?, NONE)
+        self.linear(hidden, &head.f_narrow(0, 0, self.config.vocabulary.into())?)
     }
 
     /// Losses in nats, `-ln p`, of `targets` given `ids`, both `[B, T]`: `[B, T]`, 0 where nothing is predicted.
@@ -191,11 +200,11 @@ impl Olmo {
         match layer.norms {
             None => {
                 let x = x.f_add(&self.attention(&layer, &self.layer_norm(x)?, sight)?)?;
-                x.f_add(&feed_forward(&layer, &self.layer_norm(&x)?)?)
+                x.f_add(&self.feed_forward(&layer, &self.layer_norm(&x)?)?)
             }
             Some([_, _, after_attention, after_feed_forward]) => {
                 let x = x.f_add(&self.rms_norm(&self.attention(&layer, x, sight)?, after_attention)?)?;
-                x.f_add(&self.rms_norm(&feed_forward(&layer, &x)?, after_feed_forward)?)
+                x.f_add(&self.rms_norm(&self.feed_forward(&layer, &x)?, after_feed_forward)?)
             }
         }
     }
@@ -207,13 +216,13 @@ impl Olmo {
         let qk = self.rotary.turn(&self.split_heads(&qk)?, sight.first)?; // [B, H + K, T, D]
         let (q, k) = (qk.f_narrow(1, 0, query_heads)?, qk.f_narrow(1, query_heads, heads)?);
         let grouped = query_heads != heads;
+        let (q, k) = (q.f_to_kind(self.products)?, k.f_to_kind(self.products)?);
         let (k, v) = sight.with_past(k, self.split_heads(&v)?)?;
-        let later = sight.mask.is_none().then(|| after(q.size()[2], k.size()[2])).transpose()?.flatten();
+        let later = sight.mask.is_none().then(|| self.after(q.size()[2], k.size()[2])).transpose()?.flatten();
         let mask = sight.mask.or(later.as_ref());
-        Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, grouped)?
-            .f_transpose(1, 2)?
-            .f_reshape(x.size())?
-            .f_linear(layer.output, NONE)
+        let seen =
+            Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, grouped)?;
+        self.linear(&seen.f_transpose(1, 2)?.f_reshape(x.size())?, layer.output)
     }
 
     /// `[B, T, H D]`, `[B, T, K D]` and `[B, T, K D]`, clipped or normed where the model does so.
@@ -223,7 +232,7 @@ impl Olmo {
         x: &Tensor,
     ) -> Result<(Tensor, Tensor, Tensor), TchError> {
         let (width, kv) = (i64::from(self.config.width), i64::from(self.config.kv_width()));
-        let mut qkv = x.f_linear(layer.qkv, NONE)?;
+        let mut qkv = self.linear(x, layer.qkv)?;
         if let Some(limit) = self.config.clip_qkv {
             qkv = qkv.f_clamp(-limit, limit)?;
         }
@@ -245,7 +254,27 @@ impl Olmo {
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
-        x.f_rms_norm(weight.size(), Some(weight), self.config.norm_epsilon)
+        x.f_to_kind(Kind::Float)?.f_rms_norm(weight.size(), Some(weight), self.config.norm_epsilon)
+    }
+
+    /// `x` times a matrix of weights, in the kind that products have.
+    fn linear(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
+        if self.products == Kind::Float {
+            return x.f_linear(weight, NONE);
+        }
+        x.f_to_kind(self.products)?.f_linear(&weight.f_to_kind(self.products)?, NONE)
+    }
+
+    /// `down(silu(gate x) * up x)`.
+    fn feed_forward(&self, layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
+        let gate_up = self.linear(x, layer.gate_up)?.f_chunk(2, -1)?;
+        self.linear(&gate_up[0].f_silu()?.f_mul(&gate_up[1])?, layer.down)
+    }
+
+    /// What the last `time` of `seen` positions see; none where these are all.
+    fn after(&self, time: i64, seen: i64) -> Result<Option<Tensor>, TchError> {
+        let all = || Tensor::f_ones([time, seen], (Kind::Bool, self.device))?.f_tril(seen - time);
+        (time < seen).then(all).transpose()
     }
 }
 
@@ -267,18 +296,6 @@ impl Sight<'_> {
         *past = Some([k.shallow_clone(), v.shallow_clone()]);
         Ok((k, v))
     }
-}
-
-/// What the last `time` of `seen` positions see; none where these are all.
-fn after(time: i64, seen: i64) -> Result<Option<Tensor>, TchError> {
-    let all = || Tensor::f_ones([time, seen], (Kind::Bool, Device::Cpu))?.f_tril(seen - time);
-    (time < seen).then(all).transpose()
-}
-
-/// `down(silu(gate x) * up x)`.
-fn feed_forward(layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
-    let gate_up = x.f_linear(layer.gate_up, NONE)?.f_chunk(2, -1)?;
-    gate_up[0].f_silu()?.f_mul(&gate_up[1])?.f_linear(layer.down, NONE)
 }
 
 #[cfg(test)]
@@ -370,6 +387,31 @@ mod tests {
     }
 
     #[test]
+    fn products_in_bf16_are_near_those_in_f32_and_so_are_gradients() {
+        for overrides in families() {
+            let (exact, near) = (model(&overrides), model(&overrides).in_bf16());
+            let gradients = |model: Olmo| {
+                let model = model.require_gradients().unwrap();
+                let hidden = model.hidden(&ids()).unwrap();
+                assert_eq!(hidden.kind(), Kind::Float);
+                let loss = model.nats_of(&hidden, &ids()).unwrap().mean(Kind::Float);
+                let found = Tensor::run_backward(&[&loss], model.weights().tensors(), false, false);
+                (loss.double_value(&[]), found)
+            };
+            let ((exact, expected), (near, found)) = (gradients(exact), gradients(near));
+            assert!(
+                (exact - near).abs() < 0.02 * exact && exact.to_bits() != near.to_bits(),
+                "{exact} {near}"
+            );
+            for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
+                assert_eq!(found.kind(), Kind::Float);
+                let off = (expected - found).norm().double_value(&[]) / expected.norm().double_value(&[]);
+                assert!(off < 0.05, "{overrides:?}: gradient {index} is off by {off}");
+            }
+        }
+    }
+
+    #[test]
     fn z_is_the_square_of_the_logarithmic_sum() {
         let model = model(&Overrides::default());
         let hidden = model.hidden(&ids()).unwrap();
@@ -390,7 +432,7 @@ mod tests {
         let model = model(&Overrides::default());
         let layer = Layer::of(&model.weights().tensors()[model.places_of_layer(0)]);
         let x = Tensor::arange(64, (Kind::Float, Device::Cpu)).view([1, 1, 64]) / 64.0 - 0.3;
-        let found = feed_forward(&layer, &x).unwrap();
+        let found = model.feed_forward(&layer, &x).unwrap();
 
         let row = |matrix: &Tensor, row: i64, x: &[f64]| -> f64 {
             x.iter()

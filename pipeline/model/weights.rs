@@ -412,7 +412,7 @@ impl View for Stored {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let mut bytes = vec![0; self.data_len()];
-        self.tensor.contiguous().copy_data_u8(&mut bytes, self.tensor.numel());
+        self.tensor.to_device(Device::Cpu).contiguous().copy_data_u8(&mut bytes, self.tensor.numel());
         bytes.into()
     }
 

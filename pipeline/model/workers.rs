@@ -19,6 +19,11 @@ impl Workers {
         Ok(Self(rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?))
     }
 
+    /// Those that a model on `device` is computed by: `threads`, or one that asks a GPU, which computes by itself.
+    pub fn for_device(device: tch::Device, threads: usize) -> Result<Self, Error> {
+        Self::start(if device == tch::Device::Cpu { threads } else { 1 })
+    }
+
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.0.current_num_threads()

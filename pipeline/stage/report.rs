@@ -444,7 +444,7 @@ fn training(artifact: &Artifact) -> Result<Training, Error> {
     Ok(Training {
         model: config["preset"].as_str().unwrap_or("own shape").to_owned(),
         parameters: details["parameters"].as_u64().unwrap_or(0),
-        device: "cpu".to_owned(),
+        device: details["device"].as_str().unwrap_or("cpu").to_owned(),
         steps: details["steps"].as_u64().unwrap_or(0),
         tokens: details["tokens"].as_u64().unwrap_or(0),
         wall_seconds: history.last().map(|record| record.seconds),

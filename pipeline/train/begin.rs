@@ -6,20 +6,18 @@ use tch::{Device, Tensor};
 
 use super::adamw::AdamW;
 use super::checkpoint::{self, DataRef, State, VocabularyRef};
-use super::config::{Config, Initialize, Resolved};
+use super::config::{Config, Initialize, Precision, Resolved};
 use super::error::Error;
 use super::prediction;
 use super::ranks::{Ranks, told};
 use super::run::{Data, Hooks};
 use crate::collective::Group;
 use crate::loader::TokenRows;
+use crate::model::device;
 use crate::model::network::Network;
 use crate::model::weights::Weights;
 use crate::model::{Shape, hf};
 use crate::observer::Event;
-
-/// Where the trainer computes.
-const DEVICE: Device = Device::Cpu;
 
 /// A run about to start.
 pub(super) struct Begun<'a> {
@@ -71,13 +69,21 @@ pub(super) fn begin<'a>(
     let (rows, context) = (data.rows.rows(), data.rows.context());
     let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
     let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
-    match group {
-        Some(group) if !group.leads() => follow(state, group),
-        _ => {
-            let begun = lead(state, initial, out, hooks)?;
-            if let Some(group) = group { share(begun, group) } else { Ok(begun) }
+    let bf16 = config.precision == Precision::Bf16;
+    let begun = match group {
+        Some(group) => {
+            if let device::Choice::Cuda(_) = device::chosen() {
+                return Err(Error::RanksOnGpu(group.ranks()));
+            }
+            if group.leads() {
+                share(lead(state, initial, out, hooks, Device::Cpu)?, group)?
+            } else {
+                follow(state, group)?
+            }
         }
-    }
+        None => lead(state, initial, out, hooks, device::open()?)?,
+    };
+    Ok(Begun { model: if bf16 { begun.model.in_bf16() } else { begun.model }, ..begun })
 }
 
 fn lead<'a>(
@@ -85,8 +91,9 @@ fn lead<'a>(
     initial: Option<&Initialize>,
     out: &Path,
     hooks: Hooks<'_>,
+    device: Device,
 ) -> Result<Begun<'a>, Error> {
-    let Some(run) = checkpoint::resume(out, &state, DEVICE)? else { return fresh(state, initial) };
+    let Some(run) = checkpoint::resume(out, &state, device)? else { return fresh(state, initial, device) };
     let saved = (run.state.progress.step, run.folder);
     let message = format!("goes on from step {}", saved.0);
     hooks.observer.event(&Event::Note { stage: Some(hooks.stage.to_owned()), message });
@@ -95,16 +102,16 @@ fn lead<'a>(
 }
 
 /// The weights are random, or those of `initial`.
-fn fresh<'a>(state: State, initial: Option<&Initialize>) -> Result<Begun<'a>, Error> {
+fn fresh<'a>(state: State, initial: Option<&Initialize>, device: Device) -> Result<Begun<'a>, Error> {
     let weights = match (&state.config.model, initial) {
-        (Shape::Olmo(config), Some(Initialize { hf: folder })) => Weights::read_hf(config, folder, DEVICE)?,
+        (Shape::Olmo(config), Some(Initialize { hf: folder })) => Weights::read_hf(config, folder, device)?,
         (shape, Some(Initialize { hf: folder })) => {
-            Weights::read(shape.layout(), &folder.join(hf::WEIGHTS), "", DEVICE)?
+            Weights::read(shape.layout(), &folder.join(hf::WEIGHTS), "", device)?
         }
-        (shape, None) => Weights::fresh(shape.layout(), state.config.seed, DEVICE)?,
+        (shape, None) => Weights::fresh(shape.layout(), state.config.seed, device)?,
     };
-    let model = Network::new(&state.config.model, weights, DEVICE)?.require_gradients()?;
-    let optimizer = AdamW::new(&state.config, DEVICE)?;
+    let model = Network::new(&state.config.model, weights, device)?.require_gradients()?;
+    let optimizer = AdamW::new(&state.config, device)?;
     Ok(Begun { state, model, optimizer, saved: None, ranks: None })
 }
 
@@ -122,8 +129,8 @@ fn share<'a>(begun: Begun<'a>, group: &'a Group) -> Result<Begun<'a>, Error> {
 /// Another rank takes what rank 0 gives.
 fn follow(state: State, group: &Group) -> Result<Begun<'_>, Error> {
     let (state, resumed) = told(group, state, false)?;
-    let zeros = Weights::zeros(state.config.model.layout(), DEVICE)?;
-    let mut model = Network::new(&state.config.model, zeros, DEVICE)?.require_gradients()?;
+    let zeros = Weights::zeros(state.config.model.layout(), Device::Cpu)?;
+    let mut model = Network::new(&state.config.model, zeros, Device::Cpu)?.require_gradients()?;
     let ranks = Ranks::new(group, model.weights());
     ranks.spread_from_0(model.weights_mut())?;
     let weights = model.weights();

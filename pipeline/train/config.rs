@@ -100,6 +100,10 @@ pub struct Config {
     /// third more work, the same result. Default: false.
     #[serde(default)]
     pub activation_checkpointing: bool,
+    /// What products of matrices are computed in, `f32` or `bf16`; weights, moments, norms and losses are f32 in any case. A GPU
+    /// computes several times as much in bf16, a processor mostly less. Default: f32.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Steps in a row with a loss or gradients that are no numbers that are skipped and told; one more ends the run.
     /// Default: 5.
     #[serde(default = "default_skipped_steps")]
@@ -185,6 +189,9 @@ pub struct Resolved {
     pub context_warmup: Option<schedule::ContextWarmup>,
     /// Whether layers are computed again in the backward pass.
     pub activation_checkpointing: bool,
+    /// What products of matrices are computed in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Steps in a row that are skipped.
     pub max_skipped_steps: u32,
     /// Chooses the first weights and the order of the rows.
@@ -340,6 +347,24 @@ const fn default_log_every() -> Duration {
     Duration::Steps(10)
 }
 
+/// What products of matrices are computed in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, 8 of them of the exponent.
+    Bf16,
+}
+
+impl Precision {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Config {
     /// Checks every number that needs nothing but this configuration.
     pub fn check(&self) -> Result<(), Error> {
@@ -421,6 +446,7 @@ impl Config {
             document_mask: self.document_mask,
             context_warmup: self.context_warmup.map(|warmup| warmup.resolve(pace, context)).transpose()?,
             activation_checkpointing: self.activation_checkpointing,
+            precision: self.precision,
             max_skipped_steps: self.max_skipped_steps,
             seed: self.seed,
             log_every: self.log_every.steps(pace),
@@ -449,6 +475,7 @@ impl Config {
             ("model", !olmo && self.model != Overrides::default()),
             ("document_mask", !olmo && self.document_mask),
             ("activation_checkpointing", !olmo && self.activation_checkpointing),
+            ("precision", !olmo && self.precision != Precision::default()),
             ("mask_rate", !masked && self.mask_rate.is_some()),
         ];
         keys.into_iter().find_map(|(key, foreign)| foreign.then_some(key))
@@ -552,6 +579,7 @@ impl Default for Config {
             document_mask: false,
             context_warmup: None,
             activation_checkpointing: false,
+            precision: Precision::default(),
             max_skipped_steps: default_skipped_steps(),
             seed: 0,
             log_every: default_log_every(),
@@ -627,7 +655,7 @@ mod tests {
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 31);
+        assert_eq!(properties.len(), 32);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),
@@ -656,6 +684,10 @@ mod tests {
             (
                 r#"{"preset": "hyenadna-tiny-1k", "document_mask": true}"#,
                 "`document_mask` does not go with hyenadna-tiny-1k: leave it out",
+            ),
+            (
+                r#"{"preset": "hyenadna-tiny-1k", "precision": "bf16"}"#,
+                "`precision` does not go with hyenadna-tiny-1k",
             ),
             (
                 r#"{"preset": "dnabert2-117m", "activation_checkpointing": true}"#,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{checkpoint, config, prediction};
-use crate::model::{likelihood, weights};
+use crate::model::{device, likelihood, weights};
 use crate::{collective, fs, loader};
 
 /// Why a run ended early.
@@ -79,6 +79,12 @@ pub enum Error {
         /// The step, from 1 on.
         step: u64,
     },
+    /// A GPU that was asked for and is not there.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// Ranks on GPUs, which need NCCL.
+    #[error("{0} ranks compute on processors only, over Gloo: leave `--device` out, or start one process")]
+    RanksOnGpu(usize),
     /// More ranks than rows in a batch.
     #[error("`batch_rows` is {rows}: {ranks} ranks need at least one row each")]
     TooManyRanks {

@@ -146,7 +146,7 @@ impl<'a> Trainer<'a> {
         let Begun { state, model, optimizer, saved, ranks } = begun;
         let leads = ranks.as_ref().is_none_or(|ranks| ranks.group.leads());
         let course = leads.then(|| Course::begin(out, &state)).transpose()?;
-        let workers = Workers::start(hooks.threads)?;
+        let workers = Workers::for_device(model.device(), hooks.threads)?;
         let asked = prediction::of(&state.config, data.vocabulary, data.rows.rows())?;
         Ok(Self { data, hooks, out, state, model, asked, optimizer, workers, ranks, course, saved })
     }

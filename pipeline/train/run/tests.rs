@@ -8,11 +8,11 @@ use super::*;
 use crate::collective::{Meeting, Place};
 use crate::loader::tests_support::Rows;
 use crate::model::weights::{self, Weights};
-use crate::model::{self, Named, Preset};
+use crate::model::{self, Named, Preset, device};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::train::history::{FILE as HISTORY, read_history};
-use crate::train::{Duration, Initialize};
+use crate::train::{Duration, Initialize, Precision};
 
 const CONTEXT: u64 = 24;
 
@@ -59,6 +59,55 @@ fn train_until(
     let observer = StopAt(step, &stop);
     let data = Data { rows, validation: Some(rows), vocabulary: &vocabulary, fingerprint: "rows" };
     run(config, data, out, Hooks { observer: &observer, stage: "train", stop: &stop, threads })
+}
+
+/// Trains in bf16 what is trained in f32 to nearly the same losses, and goes on to the bit.
+#[test]
+fn bf16_learns_as_f32_does_and_resumes() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| {
+        let out = folder.path().join(name);
+        std::fs::create_dir_all(&out).unwrap();
+        out
+    };
+    let half = Config { precision: Precision::Bf16, ..config(6) };
+    let exact = train(&config(6), &rows, &out("f32"), 2).unwrap();
+    let near = train(&half, &rows, &out("bf16"), 2).unwrap();
+    for (exact, near) in exact.history.iter().zip(&near.history) {
+        assert!((exact.loss - near.loss).abs() < 0.02 * exact.loss, "{exact:?} {near:?}");
+    }
+    assert_ne!(exact.last.loss.to_bits(), near.last.loss.to_bits());
+    let error = train_until(&half, &rows, &out("parts"), 1, 3).unwrap_err();
+    assert!(matches!(error, Error::Stopped { step: 3, .. }), "{error}");
+    let again = train(&half, &rows, &out("parts"), 2).unwrap();
+    assert_eq!(losses(&again.history), losses(&near.history));
+    assert_eq!(tensors(&again.checkpoint), tensors(&near.checkpoint));
+    let error = train(&config(6), &rows, &out("parts"), 1).unwrap_err().to_string();
+    assert!(error.contains("precision"), "{error}");
+}
+
+/// Run by itself (`--ignored`), since the device is that of the whole process.
+#[test]
+#[ignore = "needs CUDA"]
+fn a_gpu_learns_as_the_processor_does() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let config = Config { precision, ..config(6) };
+        let on = |choice: device::Choice| {
+            device::choose(choice);
+            let out = folder.path().join(format!("{choice} {precision:?}").replace(':', "-"));
+            std::fs::create_dir_all(&out).unwrap();
+            let summary = train(&config, &rows, &out, 2).unwrap();
+            device::choose(device::Choice::Auto);
+            summary.history
+        };
+        let tolerance = if precision == Precision::F32 { 1e-3 } else { 2e-2 };
+        for (cpu, gpu) in on(device::Choice::Cpu).iter().zip(on(device::Choice::Cuda(0))) {
+            assert!((cpu.loss - gpu.loss).abs() < tolerance * cpu.loss, "{precision:?}: {cpu:?} {gpu:?}");
+        }
+    }
 }
 
 fn losses(history: &[Record]) -> Vec<(u64, f64, Option<f64>)> {

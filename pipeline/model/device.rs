@@ -1,0 +1,168 @@
+//! Where models are computed: by the processor, or by a GPU through CUDA. One choice for the whole process, as torch's
+//! threads are; what an artifact is made from does not change with it.
+
+use std::fmt;
+use std::str::FromStr;
+#[cfg(feature = "train")]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(feature = "train")]
+use tch::Device;
+
+/// What the user chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The first GPU where CUDA finds one, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+/// 0: auto, 1: the processor, 2 and more: a GPU.
+static CHOSEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Chooses for the whole process: for what is opened from then on.
+pub fn choose(choice: Choice) {
+    let number = match choice {
+        Choice::Auto => 0,
+        Choice::Cpu => 1,
+        Choice::Cuda(number) => number.saturating_add(2),
+    };
+    CHOSEN.store(number, Ordering::Relaxed);
+}
+
+/// What was chosen, [`Choice::Auto`] if nothing was.
+pub fn chosen() -> Choice {
+    match CHOSEN.load(Ordering::Relaxed) {
+        0 => Choice::Auto,
+        1 => Choice::Cpu,
+        number => Choice::Cuda(number - 2),
+    }
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    /// Reads `auto`, `cpu`, `cuda` and `cuda:1`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.strip_prefix("cuda:")?.parse().ok();
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => number(text)
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `{text}`")),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Cpu => write!(f, "cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// A GPU that was asked for and is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("found no GPU `cuda:{number}`: {why}; `--device cpu` computes on the processor")]
+pub struct Error {
+    number: usize,
+    why: String,
+}
+
+/// The device of what was chosen.
+///
+/// # Errors
+/// When it is a GPU that CUDA does not find.
+#[cfg(feature = "train")]
+pub fn open() -> Result<Device, Error> {
+    match chosen() {
+        Choice::Cpu => Ok(Device::Cpu),
+        Choice::Auto => Ok(if cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
+        Choice::Cuda(number) => match cuda() {
+            Ok(count) if number < *count => Ok(Device::Cuda(number)),
+            Ok(count) => Err(Error { number, why: format!("CUDA finds {count}, numbered from 0") }),
+            Err(why) => Err(Error { number, why: why.clone() }),
+        },
+    }
+}
+
+/// How many GPUs there are, at least one; or why there is none.
+#[cfg(feature = "train")]
+pub fn cuda() -> &'static Result<usize, String> {
+    static FOUND: OnceLock<Result<usize, String>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        // Before anything is asked of CUDA: torch looks for this library once.
+        library::load()?;
+        let count = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+        match usize::try_from(count) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err("CUDA finds no GPU here, or its driver is too old".to_owned()),
+        }
+    })
+}
+
+/// The part of libtorch that knows CUDA, which the program is not linked with.
+#[cfg(feature = "train")]
+mod library {
+    use std::ffi::{CStr, c_char, c_int, c_void};
+
+    const NAME: &CStr = c"libtorch_cuda.so";
+    #[cfg(target_os = "linux")]
+    const NOW_FOR_ALL: c_int = 0x2 | 0x100;
+    #[cfg(not(target_os = "linux"))]
+    const NOW_FOR_ALL: c_int = 0x2 | 0x8;
+
+    unsafe extern "C" {
+        fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
+        fn dlerror() -> *const c_char;
+    }
+
+    /// Loads it, from beside libtorch or from `LD_LIBRARY_PATH`; why not, if it cannot.
+    pub(super) fn load() -> Result<(), String> {
+        // SAFETY: the name ends with a zero byte; the library is torch's own, made to be loaded so.
+        if !unsafe { dlopen(NAME.as_ptr(), NOW_FOR_ALL) }.is_null() {
+            return Ok(());
+        }
+        // SAFETY: after a failure there is a message, which stays until the next call by this thread.
+        let said = unsafe { dlerror() };
+        if said.is_null() {
+            return Err("libtorch_cuda.so cannot be loaded".to_owned());
+        }
+        // SAFETY: it is not null and ends with a zero byte.
+        let said = unsafe { CStr::from_ptr(said) }.to_string_lossy();
+        Err(format!("libtorch without CUDA ({said})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_written() {
+        for (text, expected) in [
+            ("auto", Ok(Choice::Auto)),
+            ("cpu", Ok(Choice::Cpu)),
+            ("cuda", Ok(Choice::Cuda(0))),
+            ("cuda:3", Ok(Choice::Cuda(3))),
+            ("gpu", Err("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `gpu`")),
+            ("cuda:x", Err("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `cuda:x`")),
+        ] {
+            let found = text.parse::<Choice>();
+            assert_eq!(found.as_ref().map_err(String::as_str), expected.as_ref().map_err(|e| *e), "{text}");
+            if let Ok(choice) = found {
+                assert_eq!(choice.to_string().parse(), Ok(choice));
+            }
+        }
+    }
+}
