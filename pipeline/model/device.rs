@@ -96,6 +96,18 @@ pub fn open() -> Result<Device, Error> {
     }
 }
 
+/// The GPU that was chosen, such as `cuda:0`; none if it is the processor.
+///
+/// # Errors
+/// Those of [`open`].
+#[cfg(feature = "train")]
+pub fn gpu() -> Result<Option<String>, Error> {
+    Ok(match open()? {
+        Device::Cuda(number) => Some(Choice::Cuda(number).to_string()),
+        _ => None,
+    })
+}
+
 /// How many GPUs there are, at least one; or why there is none.
 #[cfg(feature = "train")]
 pub fn cuda() -> &'static Result<usize, String> {

@@ -111,8 +111,8 @@ impl Stage for Config {
         let mut outcome = outcome(input, &summary);
         if let Some(group) = task.group {
             outcome.details["ranks"] = group.ranks().into();
-        } else if let tch::Device::Cuda(number) = crate::model::device::open().map_err(train::Error::from)? {
-            outcome.details["device"] = format!("cuda:{number}").into();
+        } else if let Some(gpu) = crate::model::device::gpu().map_err(train::Error::from)? {
+            outcome.details["device"] = gpu.into();
         }
         Ok(outcome)
     }
