@@ -17,7 +17,6 @@ use crate::model::device;
 use crate::model::network::Network;
 use crate::model::weights::Weights;
 use crate::model::{Shape, hf};
-use crate::observer::Event;
 
 /// A run about to start.
 pub(super) struct Begun<'a> {
@@ -81,7 +80,12 @@ pub(super) fn begin<'a>(
                 follow(state, group)?
             }
         }
-        None => lead(state, initial, out, hooks, device::open()?)?,
+        None => {
+            if let Some(gpu) = device::gpu()? {
+                hooks.note(format!("computes on {gpu}"));
+            }
+            lead(state, initial, out, hooks, device::open()?)?
+        }
     };
     Ok(Begun { model: if bf16 { begun.model.in_bf16() } else { begun.model }, ..begun })
 }
@@ -95,8 +99,7 @@ fn lead<'a>(
 ) -> Result<Begun<'a>, Error> {
     let Some(run) = checkpoint::resume(out, &state, device)? else { return fresh(state, initial, device) };
     let saved = (run.state.progress.step, run.folder);
-    let message = format!("goes on from step {}", saved.0);
-    hooks.observer.event(&Event::Note { stage: Some(hooks.stage.to_owned()), message });
+    hooks.note(format!("goes on from step {}", saved.0));
     let (state, model, optimizer) = (run.state, run.model, run.optimizer);
     Ok(Begun { state, model: model.require_gradients()?, optimizer, saved: Some(saved), ranks: None })
 }

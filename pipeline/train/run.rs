@@ -51,6 +51,13 @@ pub struct Hooks<'a> {
     pub threads: usize,
 }
 
+impl Hooks<'_> {
+    /// Tells something that people should know.
+    pub(super) fn note(&self, message: String) {
+        self.observer.event(&Event::Note { stage: Some(self.stage.to_owned()), message });
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -249,8 +256,7 @@ impl<'a> Trainer<'a> {
         }
         progress.skipped += 1;
         progress.skipped_in_a_row += 1;
-        let message = format!("step {step} is skipped: the loss is {loss} and the gradients' norm {norm}");
-        self.hooks.observer.event(&Event::Note { stage: Some(self.hooks.stage.to_owned()), message });
+        self.hooks.note(format!("step {step} is skipped: the loss is {loss} and the gradients' norm {norm}"));
         Ok(())
     }
 
