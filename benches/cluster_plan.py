@@ -25,7 +25,7 @@ stages:
   clean:   {uses: clean, from: raw}
   split:   {uses: split, from: clean, block: 5000000, validation_fraction: 0.01, test_fraction: 0.01}
   windows: {uses: chunk, from: split, window: 8192}
-  pick:    {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 16, sample: 1Mb}}}
+  pick:    {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 24, sample: 1Mb}}}
   bpe:     {uses: tokenizer, from: split, model: {bpe: {vocabulary_size: 1024}}}
   tokens:  {uses: tokenize, from: windows, tokenizer: bpe}
   shards:  {uses: shard, from: tokens, context: 1024}
