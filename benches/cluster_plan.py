@@ -53,11 +53,11 @@ def measure(genomill, fasta):
     return bases, found
 
 
-# What `measure` printed: bases, then CPU seconds and bytes of each stage. Random bases; one thread; a release build of commit 4f5805b, Intel Xeon.
+# What `measure` printed: bases, then CPU seconds and bytes of each stage. Random bases; one thread; a release build of commit ac64be3, Intel Xeon.
 MEASURED = [
-    (100_000_000, {"raw": (0.2, 25_007_904), "clean": (0.14, 25_008_783), "split": (0.08, 3_988), "windows": (0.01, 33_987), "bpe": (2.92, 69_266), "tokens": (0.54, 32_908_619), "shards": (0.21, 48_724_169)}),
-    (1_000_000_000, {"raw": (1.75, 250_035_740), "clean": (1.15, 250_036_754), "split": (0.74, 6_741), "windows": (0.04, 122_496), "bpe": (30.71, 69_256), "tokens": (4.66, 329_345_359), "shards": (1.49, 487_430_276)}),
-    (2_000_000_000, {"raw": (3.45, 500_066_131), "clean": (2.12, 500_067_171), "split": (1.38, 7_245), "windows": (0.05, 226_512), "bpe": (62.71, 69_218), "tokens": (9.34, 659_037_734), "shards": (3.51, 977_655_599)}),
+    (100_000_000, {"raw": (0.19, 25_007_939), "clean": (0.13, 25_008_822), "split": (0.08, 3_988), "windows": (0.01, 33_987), "pick": (0.22, 3_790), "bpe": (2.78, 69_270), "tokens": (0.53, 32_979_041), "shards": (0.20, 48_795_851)}),
+    (1_000_000_000, {"raw": (1.59, 250_035_785), "clean": (1.09, 250_040_901), "split": (0.64, 6_739), "windows": (0.04, 122_496), "pick": (1.91, 3_792), "bpe": (27.73, 69_224), "tokens": (4.39, 329_398_071), "shards": (1.33, 488_766_763)}),
+    # FOUR
 ]
 
 # Measured beside (benches/RESULTS.md): seconds by the clock of an element that has nothing to do, on two nodes; CPU seconds to link
