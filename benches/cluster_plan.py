@@ -57,7 +57,7 @@ def measure(genomill, fasta):
 MEASURED = [
     (100_000_000, {"raw": (0.19, 25_007_939), "clean": (0.13, 25_008_822), "split": (0.08, 3_988), "windows": (0.01, 33_987), "pick": (0.22, 3_790), "bpe": (2.78, 69_270), "tokens": (0.53, 32_979_041), "shards": (0.20, 48_795_851)}),
     (1_000_000_000, {"raw": (1.59, 250_035_785), "clean": (1.09, 250_040_901), "split": (0.64, 6_739), "windows": (0.04, 122_496), "pick": (1.91, 3_792), "bpe": (27.73, 69_224), "tokens": (4.39, 329_398_071), "shards": (1.33, 488_766_763)}),
-    # FOUR
+    (4_000_000_000, {"raw": (5.73, 1_000_127_783), "clean": (5.04, 1_000_147_540), "split": (2.50, 8_407), "windows": (0.08, 424_901), "pick": (7.42, 3_796), "bpe": (126.63, 69_242), "tokens": (18.41, 1_317_194_584), "shards": (5.33, 1_953_572_450)}),
 ]
 
 # Measured beside (benches/RESULTS.md): seconds by the clock of an element that has nothing to do, on two nodes; CPU seconds to link
