@@ -224,7 +224,7 @@ impl Config {
         let within =
             if self.within.is_empty() { None } else { Some(Map::load(&self.within, task, &records)?) };
         let masked = self.sample.iter().any(Rule::asks_for_masks);
-        let masks = if masked { read_masks(&sequence, ..)? } else { Vec::new() };
+        let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
         Ok((within, Sampling::load(&self.sample, self.seed, task, &records, &masks)?))
     }
 }

@@ -52,17 +52,9 @@ pub struct Config {
     sources: BTreeMap<String, Options>,
     /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early: a record, or
     /// several small ones. The bases lie in a file for each. Default 256Mb.
-    #[serde(default = "default_partition", deserialize_with = "units::bases")]
+    #[serde(default = "partition::default_size", deserialize_with = "units::bases")]
     #[schemars(with = "units::Amount")]
     partition: Option<u64>,
-}
-
-/// Bases of a partition, unless the workflow says another number.
-const PARTITION: u64 = 256_000_000;
-
-#[expect(clippy::unnecessary_wraps, reason = "the default of a key that may be null")]
-const fn default_partition() -> Option<u64> {
-    Some(PARTITION)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
@@ -155,7 +147,7 @@ impl Partitioned for Config {
     }
 
     fn size(&self) -> u64 {
-        self.partition.unwrap_or(PARTITION)
+        self.partition.unwrap_or(partition::SIZE)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

@@ -59,9 +59,6 @@ pub struct Config {
     partition: Option<u64>,
 }
 
-/// Bases of a partition, unless the workflow says another number.
-const PARTITION: u64 = 256_000_000;
-
 /// What counts as a near duplicate.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -144,7 +141,7 @@ impl Partitioned for Config {
     }
 
     fn size(&self) -> u64 {
-        self.partition.unwrap_or(PARTITION)
+        self.partition.unwrap_or(partition::SIZE)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

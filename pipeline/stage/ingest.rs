@@ -38,17 +38,9 @@ pub struct Config {
     on_bad_record: OnBadRecord,
     /// Bytes of a partition, the part of the work that is done at a time and kept when the run ends early: a file, or
     /// several small ones. The bases lie in a file for each. Default 256MB.
-    #[serde(default = "default_partition", deserialize_with = "units::bytes")]
+    #[serde(default = "partition::default_size", deserialize_with = "units::bytes")]
     #[schemars(with = "units::Amount")]
     partition: Option<u64>,
-}
-
-/// Bytes of a partition, unless the workflow says another number.
-const PARTITION: u64 = 256_000_000;
-
-#[expect(clippy::unnecessary_wraps, reason = "the default of a key that may be null")]
-const fn default_partition() -> Option<u64> {
-    Some(PARTITION)
 }
 
 /// What happens to a record that is wrong in itself.
@@ -391,7 +383,7 @@ impl Partitioned for Config {
     }
 
     fn size(&self) -> u64 {
-        self.partition.unwrap_or(PARTITION)
+        self.partition.unwrap_or(partition::SIZE)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {

@@ -170,6 +170,14 @@ impl Bounds {
     }
 }
 
+/// Of a partition, unless the workflow says another number: bases, or bytes of files.
+pub const SIZE: u64 = 256_000_000;
+
+/// The same as the default of a key that may be null.
+pub const fn default_size() -> Option<u64> {
+    Some(SIZE)
+}
+
 /// What is wrong with the size of partitions that a workflow gives.
 pub fn problem(size: Option<u64>) -> Option<(&'static str, String)> {
     (size == Some(0)).then(|| ("partition", "is 0, expected at least 1".to_owned()))

@@ -1,7 +1,6 @@
 //! Trains a tokenizer on the training split, or takes one over. A partition picks what is learnt from in so many bases;
 //! learning is done when all have. Memory: about 2 bytes per base that it trains on.
 
-use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -49,9 +48,6 @@ pub struct Config {
     #[schemars(with = "units::Amount")]
     partition: Option<u64>,
 }
-
-/// Bases of a partition, unless the workflow says another number.
-const PARTITION: u64 = 256_000_000;
 
 /// A kind of tokenizer.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -173,7 +169,7 @@ impl Partitioned for Config {
     }
 
     fn size(&self) -> u64 {
-        self.partition.unwrap_or(PARTITION)
+        self.partition.unwrap_or(partition::SIZE)
     }
 
     fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
@@ -187,7 +183,9 @@ impl Partitioned for Config {
             Ok(())
         })?;
         let sequence = task.referenced(input, "sequence")?;
-        Ok(Box::new(Ready { config: self, learning, task, input, sequence, bases }))
+        let masked = learning.soft_masked != SoftMasked::Keep;
+        let masks = if masked { read_masks(&sequence)? } else { Vec::new() };
+        Ok(Box::new(Ready { config: self, learning, task, input, sequence, masks, bases }))
     }
 }
 
@@ -203,6 +201,8 @@ struct Ready<'a> {
     task: &'a Task<'a>,
     input: &'a Artifact,
     sequence: Artifact,
+    /// Its soft-masked intervals, where they matter.
+    masks: Vec<(u64, Interval)>,
     /// Bases of the training split.
     bases: u64,
 }
@@ -275,17 +275,15 @@ impl Ready<'_> {
             rows.extend(Some(stretch).filter(is_training));
             Ok(())
         })?;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let Some(first) = rows.first() else { return Ok(()) };
         let mut reader = SequenceReader::open_at(&self.sequence, first.record, first.interval.start)?;
-        let masked = self.learning.soft_masked != SoftMasked::Keep;
-        let masks = if masked { read_masks(&self.sequence, first.record..=last.record)? } else { Vec::new() };
         let mut bases = Vec::new();
         for stretch in &rows {
             task.check()?;
             for piece in self.config.pieces_of(stretch.interval) {
                 let stretch = Stretch { interval: piece, ..stretch.clone() };
                 fetch(&mut reader, &stretch, &self.sequence, &mut bases)?;
-                lower(&masks, stretch.record, piece, &mut bases);
+                lower(&self.masks, stretch.record, piece, &mut bases);
                 push(&bases);
             }
         }
@@ -311,14 +309,11 @@ impl Config {
     }
 }
 
-/// Soft-masked intervals of some records, ascending: 24 bytes each.
-pub(super) fn read_masks(
-    sequence: &Artifact,
-    records: impl RangeBounds<u64>,
-) -> Result<Vec<(u64, Interval)>, Error> {
+/// Soft-masked intervals of all records, ascending: 24 bytes each.
+pub(super) fn read_masks(sequence: &Artifact) -> Result<Vec<(u64, Interval)>, Error> {
     let mut masks = Vec::new();
     for_each_stretch::<Error>(&sequence.path(MASKS), |stretch| {
-        masks.extend(records.contains(&stretch.record).then_some((stretch.record, stretch.interval)));
+        masks.push((stretch.record, stretch.interval));
         Ok(())
     })?;
     Ok(masks)

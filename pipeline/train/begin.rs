@@ -69,23 +69,20 @@ pub(super) fn begin<'a>(
     let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
     let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
     let bf16 = config.precision == Precision::Bf16;
-    let begun = match group {
-        Some(group) => {
-            if let device::Choice::Cuda(_) = device::chosen() {
-                return Err(Error::RanksOnGpu(group.ranks()));
-            }
-            if group.leads() {
-                share(lead(state, initial, out, hooks, Device::Cpu)?, group)?
-            } else {
-                follow(state, group)?
-            }
+    let begun = if let Some(group) = group {
+        if let device::Choice::Cuda(_) = device::chosen() {
+            return Err(Error::RanksOnGpu(group.ranks()));
         }
-        None => {
-            if let Some(gpu) = device::gpu()? {
-                hooks.note(format!("computes on {gpu}"));
-            }
-            lead(state, initial, out, hooks, device::open()?)?
+        if group.leads() {
+            share(lead(state, initial, out, hooks, Device::Cpu)?, group)?
+        } else {
+            follow(state, group)?
         }
+    } else {
+        if let Some(gpu) = device::gpu()? {
+            hooks.note(format!("computes on {gpu}"));
+        }
+        lead(state, initial, out, hooks, device::open()?)?
     };
     Ok(Begun { model: if bf16 { begun.model.in_bf16() } else { begun.model }, ..begun })
 }

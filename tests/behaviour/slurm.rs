@@ -146,6 +146,12 @@ fn ready() -> Scratch {
     scratch
 }
 
+/// Has every job begin with a line of shell.
+fn set_up(scratch: &Scratch, line: &str) {
+    let site = fs::read_to_string(scratch.path("site.yaml")).unwrap();
+    scratch.file("site.yaml", &format!("{site}setup:\n  - '{line}'\n"));
+}
+
 /// What a run on this machine alone makes of the same files.
 fn locally(scratch: &Scratch) -> std::collections::BTreeMap<String, String> {
     let alone = scratch.copy();
@@ -215,8 +221,7 @@ fn what_fails_stops_what_needs_it_alone_and_what_is_missing_is_sent_again() {
         "case $SLURM_JOB_NAME in tokens-partitions.*) [ $element != 1 ] || [ -e {0} ] || {{ touch {0}; echo broken disk; finish 9; }} ;; esac",
         once.display()
     );
-    let site = fs::read_to_string(scratch.path("site.yaml")).unwrap();
-    scratch.file("site.yaml", &format!("{site}setup:\n  - '{setup}'\n"));
+    set_up(&scratch, &setup);
     cluster.said(&scratch, "submit", &PROFILE);
     let (good, said) = cluster.watch(&scratch);
     assert!(!good && said.contains("1 failed, 2 not run"), "{said}");
@@ -251,8 +256,7 @@ fn a_task_that_is_killed_is_missing_alone_and_sent_again() {
         "case $SLURM_JOB_NAME in tokens-partitions.*) [ $element != 1 ] || [ -e {0} ] || {{ touch {0}; kill -9 $$; }} ;; esac",
         once.display()
     );
-    let site = fs::read_to_string(scratch.path("site.yaml")).unwrap();
-    scratch.file("site.yaml", &format!("{site}setup:\n  - '{setup}'\n"));
+    set_up(&scratch, &setup);
     cluster.said(&scratch, "submit", &PROFILE);
     let (good, said) = cluster.watch(&scratch);
     assert!(!good && said.contains("1 failed, 2 not run"), "{said}");
@@ -276,8 +280,7 @@ fn expansions_of_a_sweep_go_element_by_element() {
             .replace("name: flow", "name: flow\nengine: {slurm: {profile: site.yaml}}"),
     );
     let setup = "case $SLURM_JOB_NAME in bpe-2.*) [ $element != 1 ] || [ -e go ] || finish 9 ;; esac";
-    let site = fs::read_to_string(scratch.path("site.yaml")).unwrap();
-    scratch.file("site.yaml", &format!("{site}setup:\n  - '{setup}'\n"));
+    set_up(&scratch, setup);
     let said = cluster.said(&scratch, "submit", &[]);
     assert!(said.contains("4 jobs of 7 elements"), "{said}");
     let (good, said) = cluster.watch(&scratch);

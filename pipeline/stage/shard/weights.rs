@@ -48,7 +48,7 @@ impl Masks {
         let records = read_records(&sequence.path(RECORDS))?.into_iter().zip(0..);
         let records =
             records.map(|(record, number)| ((record.source.into(), record.name.into()), number)).collect();
-        Ok(Self { soft_masked, intervals: read_masks(&sequence, ..)?, records })
+        Ok(Self { soft_masked, intervals: read_masks(&sequence)?, records })
     }
 
     /// What the manifest says of the weights.
