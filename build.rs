@@ -1,5 +1,5 @@
-//! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C face of
-//! its c10d.
+//! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C faces of
+//! its c10d and of its fused optimizer.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -11,16 +11,18 @@ fn main() {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{beside}/libtorch/torch/lib");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
         #[cfg(feature = "train")]
-        c10d(std::path::Path::new(&lib));
+        faces(std::path::Path::new(&lib));
     }
 }
 
-/// Compiles `pipeline/collective/c10d.cpp` against the headers that lie beside the libraries in `lib`.
+/// Compiles the C faces against the headers that lie beside the libraries in `lib`.
 #[cfg(feature = "train")]
-fn c10d(lib: &std::path::Path) {
+fn faces(lib: &std::path::Path) {
     let folder = "pipeline/collective";
-    println!("cargo::rerun-if-changed={folder}/c10d.cpp");
-    println!("cargo::rerun-if-changed={folder}/gloo");
+    let files = [format!("{folder}/c10d.cpp"), "pipeline/train/adamw.cpp".to_owned()];
+    for path in files.iter().cloned().chain(["gloo", "caught.hpp"].map(|name| format!("{folder}/{name}"))) {
+        println!("cargo::rerun-if-changed={path}");
+    }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -40,6 +42,6 @@ fn c10d(lib: &std::path::Path) {
         .include(folder)
         .include(include.join("torch/csrc/api/include"))
         .include(include)
-        .file(format!("{folder}/c10d.cpp"))
-        .compile("genomill_c10d");
+        .files(files)
+        .compile("genomill_faces");
 }

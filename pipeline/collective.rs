@@ -15,6 +15,8 @@ mod store;
 mod watch;
 
 #[cfg(feature = "train")]
+pub(crate) use c10d::call;
+#[cfg(feature = "train")]
 pub use group::{Group, Work};
 pub use place::{Meeting, Place};
 

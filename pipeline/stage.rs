@@ -200,7 +200,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "train",
         summary: "Trains a language model on shards",
-        algorithm: 2,
+        algorithm: 3,
         share: Many,
         leaves: Leaves::Folder,
         parse: train::parse,

@@ -1,13 +1,10 @@
 // A C face of torch.distributed's own c10d: stores, and Gloo's collective operations on CPU tensors.
 //
-// Every function catches all exceptions. One that fails returns null or a negative number, and writes why, cut to its room
-// and ended by 0, to `why`. What is returned as a pointer is freed by the function of that name, once.
+// What is returned as a pointer is freed by the function of that name, once.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -17,38 +14,13 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "caught.hpp"
+
 namespace {
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
 using GroupPtr = c10::intrusive_ptr<c10d::ProcessGroupGloo>;
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
-
-struct Why {
-  char* text;
-  size_t room;
-};
-
-void tell(Why why, const char* what) {
-  if (why.room == 0) {
-    return;
-  }
-  std::strncpy(why.text, what, why.room - 1);
-  why.text[why.room - 1] = 0;
-}
-
-template <typename T, typename Act>
-T caught(Why why, T failed, Act act) {
-  try {
-    return act();
-  } catch (const c10::Error& error) {
-    tell(why, error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    tell(why, error.what());
-  } catch (...) {
-    tell(why, "an exception that says nothing");
-  }
-  return failed;
-}
 
 std::chrono::milliseconds milliseconds(int64_t count) {
   return std::chrono::milliseconds(count);

@@ -91,7 +91,7 @@ unsafe extern "C" {
 }
 
 /// What a function of the shim gives back: null or a negative number where it failed.
-pub(super) trait Outcome {
+pub(crate) trait Outcome {
     fn is_failure(&self) -> bool;
 }
 
@@ -113,8 +113,8 @@ impl Outcome for i64 {
     }
 }
 
-/// Calls a function with a room for its message; that message, in one line, where it fails.
-pub(super) fn call<T: Outcome>(function: impl FnOnce(*mut c_char, usize) -> T) -> Result<T, String> {
+/// Calls a function of a C face with a room for its message; that message, in one line, where it fails.
+pub(crate) fn call<T: Outcome>(function: impl FnOnce(*mut c_char, usize) -> T) -> Result<T, String> {
     let mut why = vec![0_u8; ROOM];
     let outcome = function(why.as_mut_ptr().cast(), ROOM);
     if outcome.is_failure() { Err(message(&why)) } else { Ok(outcome) }

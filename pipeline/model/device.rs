@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[cfg(feature = "train")]
-use tch::Device;
+use tch::{Device, TchError, Tensor};
 
 /// What the user chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,6 +121,15 @@ pub fn cuda() -> &'static Result<usize, String> {
             _ => Err("CUDA finds no GPU here, or its driver is too old".to_owned()),
         }
     })
+}
+
+/// A tensor of the processor on `device`. A GPU gets it through pinned memory, so that nobody waits for the copy.
+#[cfg(feature = "train")]
+pub(super) fn sent(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
+    if device == Device::Cpu {
+        return Ok(tensor.shallow_clone());
+    }
+    tensor.f_internal_pin_memory(device)?.f_internal_to_copy((tensor.f_kind()?, device), true)
 }
 
 /// The part of libtorch that knows CUDA, which the program is not linked with.

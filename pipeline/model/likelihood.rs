@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::device;
 use super::network::Network;
 use super::weights;
 use super::workers::Workers;
@@ -95,7 +96,7 @@ impl Prepared {
     /// Moves a batch and its targets to `device`.
     pub fn new(device: Device, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
         let context = i64::try_from(batch.context).unwrap_or(i64::MAX);
-        let place = |tensor: Tensor| tensor.f_to_device(device)?.f_view([-1, context]);
+        let place = |tensor: Tensor| device::sent(&tensor, device)?.f_view([-1, context]);
         let weights = &targets.weights;
         let weights = (!weights.is_empty()).then(|| place(Tensor::f_from_slice(weights)?)).transpose()?;
         let several = batch.documents.chunks(batch.context).any(|row| row.first() != row.last());

@@ -211,12 +211,10 @@ impl Olmo {
 
     fn attention(&self, layer: &Layer<'_>, x: &Tensor, mut sight: Sight<'_>) -> Result<Tensor, TchError> {
         let (query_heads, heads) = (i64::from(self.config.heads), i64::from(self.config.kv_heads));
-        let (q, k, v) = self.queries_keys_values(layer, x)?;
-        let qk = Tensor::f_cat(&[q, k], -1)?;
+        let (qk, v) = self.queries_keys_values(layer, x)?;
         let qk = self.rotary.turn(&self.split_heads(&qk)?, sight.first)?; // [B, H + K, T, D]
-        let (q, k) = (qk.f_narrow(1, 0, query_heads)?, qk.f_narrow(1, query_heads, heads)?);
+        let [q, k] = parts(&qk.f_to_kind(self.products)?, [query_heads, heads], 1)?;
         let grouped = query_heads != heads;
-        let (q, k) = (q.f_to_kind(self.products)?, k.f_to_kind(self.products)?);
         let (k, v) = sight.with_past(k, self.split_heads(&v)?)?;
         let later = sight.mask.is_none().then(|| self.after(q.size()[2], k.size()[2])).transpose()?.flatten();
         let mask = sight.mask.or(later.as_ref());
@@ -225,23 +223,19 @@ impl Olmo {
         self.linear(&seen.f_transpose(1, 2)?.f_reshape(x.size())?, layer.output)
     }
 
-    /// `[B, T, H D]`, `[B, T, K D]` and `[B, T, K D]`, clipped or normed where the model does so.
-    fn queries_keys_values(
-        &self,
-        layer: &Layer<'_>,
-        x: &Tensor,
-    ) -> Result<(Tensor, Tensor, Tensor), TchError> {
+    /// Queries and keys side by side, `[B, T, (H + K) D]`, and values, `[B, T, K D]`, clipped or normed where the model does so.
+    fn queries_keys_values(&self, layer: &Layer<'_>, x: &Tensor) -> Result<(Tensor, Tensor), TchError> {
         let (width, kv) = (i64::from(self.config.width), i64::from(self.config.kv_width()));
         let mut qkv = self.linear(x, layer.qkv)?;
         if let Some(limit) = self.config.clip_qkv {
             qkv = qkv.f_clamp(-limit, limit)?;
         }
-        let (q, k, v) =
-            (qkv.f_narrow(-1, 0, width)?, qkv.f_narrow(-1, width, kv)?, qkv.f_narrow(-1, width + kv, kv)?);
-        Ok(match layer.norms {
-            None => (q, k, v),
-            Some([q_norm, k_norm, ..]) => (self.rms_norm(&q, q_norm)?, self.rms_norm(&k, k_norm)?, v),
-        })
+        let Some([q_norm, k_norm, ..]) = layer.norms else {
+            let [qk, v] = parts(&qkv, [width + kv, kv], -1)?;
+            return Ok((qk, v));
+        };
+        let [q, k, v] = parts(&qkv, [width, kv, kv], -1)?;
+        Ok((Tensor::f_cat(&[self.rms_norm(&q, q_norm)?, self.rms_norm(&k, k_norm)?], -1)?, v))
     }
 
     /// `[B, T, heads D]` to `[B, heads, T, D]`.
@@ -276,6 +270,12 @@ impl Olmo {
         let all = || Tensor::f_ones([time, seen], (Kind::Bool, self.device))?.f_tril(seen - time);
         (time < seen).then(all).transpose()
     }
+}
+
+/// Views of `x` that follow each other along `dimension`. One operation, so that backward their gradients are put together once.
+fn parts<const N: usize>(x: &Tensor, sizes: [i64; N], dimension: i64) -> Result<[Tensor; N], TchError> {
+    let parts = x.f_split_with_sizes(sizes, dimension)?;
+    parts.try_into().map_err(|_| TchError::Shape("a split gave another number of parts".to_owned()))
 }
 
 impl<'a> Layer<'a> {

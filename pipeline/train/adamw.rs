@@ -1,8 +1,12 @@
-//! `AdamW` whose state is plain tensors, so that a checkpoint holds all of it; and the clipping of gradients.
+//! `AdamW` whose state is plain tensors, so that a checkpoint holds all of it, updated by torch's fused kernel; and the
+//! clipping of gradients.
+
+use std::ffi::{c_char, c_int, c_void};
 
 use tch::{Device, TchError, Tensor};
 
 use super::config::Resolved;
+use crate::collective::call;
 use crate::model::layout::Role;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
@@ -61,26 +65,89 @@ impl AdamW {
         &mut self,
         weights: &mut Weights,
         gradients: Vec<Tensor>,
-        Update { scale, rate, step }: Update,
+        update: Update,
         workers: &Workers,
     ) -> Result<(), TchError> {
         let moments = self.mean.tensors_mut().iter_mut().zip(self.square.tensors_mut());
         let state = weights.tensors_mut().iter_mut().zip(moments).zip(gradients).zip(&self.decays);
-        let state = state.zip(&self.own).filter(|(_, own)| **own).map(|(state, _)| state);
+        let state = state.zip(&self.own).filter(|(_, own)| **own);
+        let mut groups: Vec<Group> = Vec::new();
+        for ((((weight, (mean, square)), gradient), decay), _) in state {
+            // A GPU takes many at once; threads share them one by one.
+            let together = weight.device() != Device::Cpu;
+            let same = |group: &&mut Group| together && group.decay.to_bits() == decay.to_bits();
+            let parts = [weight.shallow_clone(), gradient, mean.shallow_clone(), square.shallow_clone()];
+            match groups.iter_mut().find(same) {
+                Some(group) => group.parts.push(parts),
+                None => groups.push(Group { decay: *decay, parts: vec![parts] }),
+            }
+        }
         let (betas, epsilon) = (self.betas, self.epsilon);
-        workers.map(state.collect(), |(((weight, (mean, square)), mut gradient), decay)| {
-            let _guard = tch::no_grad_guard();
-            let [mean_beta, square_beta] = betas;
-            let gradient = gradient.f_mul_scalar_(scale)?;
-            let _mean = mean.f_lerp_(&gradient, 1.0 - mean_beta)?;
-            let _square = square.f_lerp_(&gradient.f_square()?, 1.0 - square_beta)?;
-            let mut root = square.f_sqrt()?.f_div_scalar(unbias(square_beta, step).sqrt())?;
-            let root = root.f_add_scalar_(epsilon)?;
-            let change = mean.f_mul_scalar(-rate / unbias(mean_beta, step))?;
-            weight.f_mul_scalar_(1.0 - rate * decay)?.f_addcdiv_(&change, &root)
-        })?;
+        workers.map(groups, |group| group.update(update, betas, epsilon))?;
         Ok(())
     }
+}
+
+/// Parameters with one weight decay, on one device.
+struct Group {
+    decay: f64,
+    /// Of each parameter its weight, gradient, mean and square.
+    parts: Vec<[Tensor; 4]>,
+}
+
+impl Group {
+    fn update(mut self, update: Update, betas: [f64; 2], epsilon: f64) -> Result<(), TchError> {
+        let Update { scale, rate, step } = update;
+        let ([mean_beta, square_beta], decay) = (betas, self.decay);
+        let mut pointers = |which: usize| -> Vec<*mut c_void> {
+            self.parts.iter_mut().map(|parts| parts[which].as_mut_ptr().cast()).collect()
+        };
+        let [weights, gradients, means, squares] = std::array::from_fn(&mut pointers);
+        let lists = [weights.as_ptr(), gradients.as_ptr(), means.as_ptr(), squares.as_ptr()];
+        let [w, g, m, s] = lists;
+        let run = |why, room| {
+            // SAFETY: four lists of as many pointers to tensors, which `self` keeps until after the call.
+            unsafe {
+                gm_adamw(
+                    w,
+                    g,
+                    m,
+                    s,
+                    weights.len(),
+                    step as f64,
+                    scale,
+                    rate,
+                    mean_beta,
+                    square_beta,
+                    decay,
+                    epsilon,
+                    why,
+                    room,
+                )
+            }
+        };
+        call(run).map(drop).map_err(TchError::Torch)
+    }
+}
+
+unsafe extern "C" {
+    /// Of `adamw.cpp`.
+    fn gm_adamw(
+        weights: *const *mut c_void,
+        gradients: *const *mut c_void,
+        means: *const *mut c_void,
+        squares: *const *mut c_void,
+        count: usize,
+        step: f64,
+        scale: f64,
+        rate: f64,
+        mean_beta: f64,
+        square_beta: f64,
+        decay: f64,
+        epsilon: f64,
+        why: *mut c_char,
+        room: usize,
+    ) -> c_int;
 }
 
 /// Matrices decay; embedding and norms where it is asked; what makes long filters never.
@@ -93,15 +160,10 @@ const fn decay(config: &Resolved, role: Role) -> f64 {
     }
 }
 
-/// The share of a moving mean that comes from gradients and not from the zeros it began with.
-fn unbias(beta: f64, step: u64) -> f64 {
-    1.0 - beta.powf(step as f64)
-}
-
-/// The norm of some gradients together, at least one.
-pub(super) fn norm(gradients: &[Tensor]) -> Result<f64, TchError> {
+/// The norm of some gradients together, at least one: a single value, still on their device.
+pub(super) fn norm(gradients: &[Tensor]) -> Result<Tensor, TchError> {
     let norms = gradients.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
-    Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])
+    Tensor::f_stack(&norms, 0)?.f_norm()
 }
 
 /// The factor that brings a norm down to `limit` where it is larger.
@@ -117,7 +179,7 @@ mod tests {
     fn gradients_are_clipped_together() {
         let gradients = [Tensor::from_slice(&[3.0_f32, 0.0]), Tensor::from_slice(&[4.0_f32])];
         for (limit, expected) in [(None, 1.0), (Some(10.0), 1.0), (Some(1.0), 0.2)] {
-            let norm = norm(&gradients).unwrap();
+            let norm = norm(&gradients).unwrap().double_value(&[]);
             let scale = scale(norm, limit);
             assert!((norm - 5.0).abs() < 1e-6 && (scale - expected).abs() < 1e-6, "limit {limit:?}: {scale}");
         }

@@ -18,6 +18,9 @@ const COOLDOWN_SHARE: u64 = 10;
 /// Micro-batches per step when nothing is said: as many threads find work.
 const MICRO_BATCHES: u32 = 8;
 
+/// Tokens of a micro-batch, at least, when nothing is said: products of fewer use a processor badly, and each adds up all gradients.
+const MICRO_BATCH_TOKENS: u32 = 512;
+
 /// Share of the tokens that a masked model is asked for when nothing is said.
 const MASK_RATE: f64 = 0.15;
 
@@ -43,7 +46,7 @@ pub struct Config {
     #[serde(default = "default_batch_rows")]
     pub batch_rows: u32,
     /// Rows that a thread computes at once. Threads share the micro-batches of a step, and the result does not depend
-    /// on their number. Default: an eighth of `batch_rows`.
+    /// on their number. Default: an eighth of `batch_rows`, or as many as have 512 tokens where that is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_rows: Option<u32>,
     /// The highest learning rate. Default: 0.001.
@@ -434,7 +437,7 @@ impl Config {
             batch_rows: self.batch_rows,
             micro_batch_rows: self
                 .micro_batch_rows
-                .unwrap_or_else(|| self.batch_rows.div_ceil(MICRO_BATCHES)),
+                .unwrap_or_else(|| micro_batch_rows(self.batch_rows, context)),
             weight_decay: self.weight_decay,
             decay_embedding: self.decay_embedding,
             decay_norms: self.decay_norms,
@@ -600,6 +603,11 @@ fn is_share(number: f64) -> bool {
     (0.0..=1.0).contains(&number)
 }
 
+/// Rows that a thread computes at once when nothing is said.
+fn micro_batch_rows(batch_rows: u32, context: u32) -> u32 {
+    batch_rows.div_ceil(MICRO_BATCHES).max(MICRO_BATCH_TOKENS.div_ceil(context.max(1))).min(batch_rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,6 +630,15 @@ mod tests {
         );
         let written = serde_json::to_string(&resolved).unwrap();
         assert_eq!(serde_json::from_str::<Resolved>(&written).unwrap(), resolved);
+    }
+
+    #[test]
+    fn micro_batches_are_an_eighth_or_have_512_tokens() {
+        for (batch, context, expected) in
+            [(16, 256, 2), (8, 256, 2), (8, 128, 4), (1, 128, 1), (3, 64, 3), (64, 2048, 8), (17, 512, 3)]
+        {
+            assert_eq!(micro_batch_rows(batch, context), expected, "{batch} rows of {context}");
+        }
     }
 
     #[test]

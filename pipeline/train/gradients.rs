@@ -1,7 +1,7 @@
 //! Gradients of a step: those of its micro-batches, which threads share. Memory: the sum, and one set of gradients with
 //! the activations of a micro-batch per thread.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::loader::{Batch, Targets};
 use crate::model::likelihood::{Likelihood, Prepared};
@@ -43,25 +43,60 @@ impl Objective {
     }
 }
 
+/// What micro-batches measured, summed on their device: nobody waits for it before it is read.
+pub(super) struct Measured {
+    /// Loss in nats of all targets, and of those that stand for bases: f64, `[2]`.
+    nats: Tensor,
+    tokens: u64,
+    bases: u64,
+}
+
+impl Measured {
+    fn none(device: Device) -> Result<Self, TchError> {
+        Ok(Self { nats: Tensor::f_zeros([2], (Kind::Double, device))?, tokens: 0, bases: 0 })
+    }
+
+    fn add(&mut self, other: &Self) -> Result<(), TchError> {
+        self.nats = self.nats.f_add(&other.nats)?;
+        self.tokens += other.tokens;
+        self.bases += other.bases;
+        Ok(())
+    }
+
+    /// Reads it.
+    pub(super) fn read(&self) -> Result<Likelihood, TchError> {
+        Ok(self.read_with(&self.nats.f_sum(Kind::Double)?)?.1)
+    }
+
+    /// Reads a single value and it, at once.
+    pub(super) fn read_with(&self, value: &Tensor) -> Result<(f64, Likelihood), TchError> {
+        let value = value.f_to_kind(Kind::Double)?.f_view([1])?;
+        let read = Vec::<f64>::try_from(Tensor::f_cat(&[&value, &self.nats], 0)?)?;
+        let [value, nats, base_nats] =
+            read.try_into().map_err(|_| TchError::Shape("expected 3 values".to_owned()))?;
+        Ok((value, Likelihood { nats, tokens: self.tokens, base_nats, bases: self.bases }))
+    }
+}
+
 /// Gradients of the objective over micro-batches, summed in their order, and what was measured.
 pub(super) fn over(
     parts: Vec<(Batch, Targets)>,
     model: &Network,
     objective: Objective,
     workers: &Workers,
-) -> Result<(Vec<Tensor>, Likelihood), weights::Error> {
+) -> Result<(Vec<Tensor>, Measured), weights::Error> {
     let parts = parts.into_iter().map(|(part, targets)| (model.share(), part, targets));
     let compute =
         |(model, part, targets): (Network, Batch, Targets)| micro_batch(&model, part, &targets, objective);
     // As many at once as there are threads, so that only so many gradients are held beside their sum.
-    let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Likelihood::default());
+    let (mut parts, mut sum, mut measured) = (parts.peekable(), Vec::new(), Measured::none(model.device())?);
     while parts.peek().is_some() {
         let wave = parts.by_ref().take(workers.threads()).collect();
         let (gradients, found): (Vec<_>, Vec<_>) = workers.map(wave, compute)?.into_iter().unzip();
         let gradients = std::iter::once(sum).filter(|sum| !sum.is_empty()).chain(gradients);
         sum = workers.map(by_parameter(gradients.collect()), add_up)?;
         for found in found {
-            measured += found;
+            measured.add(&found)?;
         }
     }
     Ok((sum, measured))
@@ -73,20 +108,15 @@ fn micro_batch(
     batch: Batch,
     targets: &Targets,
     objective: Objective,
-) -> Result<(Vec<Tensor>, Likelihood), weights::Error> {
+) -> Result<(Vec<Tensor>, Measured), weights::Error> {
     // Targets are those of whole rows: the first token of a part is predicted by the part before it.
     let prepared = Prepared::new(model.device(), &Batch { context: objective.context, ..batch }, targets)?;
     let (gradients, nats) = model
         .gradients(&prepared, objective.checkpointing, |hidden| objective.of(model, hidden, &prepared))?;
     let nats = nats.f_detach()?;
     let counted = nats.f_mul(&prepared.counted)?;
-    let measured = Likelihood {
-        nats: nats.f_sum(Kind::Double)?.f_double_value(&[])?,
-        tokens: targets.tokens,
-        base_nats: counted.f_sum(Kind::Double)?.f_double_value(&[])?,
-        bases: targets.bases,
-    };
-    Ok((gradients, measured))
+    let nats = Tensor::f_stack(&[nats.f_sum(Kind::Double)?, counted.f_sum(Kind::Double)?], 0)?;
+    Ok((gradients, Measured { nats, tokens: targets.tokens, bases: targets.bases }))
 }
 
 /// Turns gradients by micro-batch into gradients by parameter.

@@ -77,7 +77,7 @@ impl<'a> Ranks<'a> {
         }
         let own = gradients.iter().zip(&self.own).filter(|(_, own)| **own);
         let own = own.map(|(gradient, _)| gradient.shallow_clone()).collect::<Vec<_>>();
-        let norm = if own.is_empty() { 0.0 } else { adamw::norm(&own)? };
+        let norm = if own.is_empty() { 0.0 } else { adamw::norm(&own)?.f_double_value(&[])? };
         let (square, measured) = self.sum(norm * norm, measured)?;
         Ok((gradients, square.sqrt(), measured))
     }

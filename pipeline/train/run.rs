@@ -11,7 +11,7 @@ use super::checkpoint::{self, Best, State};
 use super::config::{Config, Resolved};
 use super::course::{Course, Step, record, values};
 use super::error::Error;
-use super::gradients::{self, Objective};
+use super::gradients::{self, Measured, Objective};
 use super::history::Record;
 use super::prediction;
 use super::ranks::Ranks;
@@ -233,12 +233,12 @@ impl<'a> Trainer<'a> {
     fn reduce(
         &self,
         gradients: Vec<Tensor>,
-        measured: Likelihood,
+        measured: Measured,
     ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
         if let Some(ranks) = &self.ranks {
-            return ranks.reduce(gradients, measured);
+            return ranks.reduce(gradients, measured.read()?);
         }
-        let norm = adamw::norm(&gradients)?;
+        let (norm, measured) = measured.read_with(&adamw::norm(&gradients)?)?;
         Ok((gradients, norm, measured))
     }
 
