@@ -1,8 +1,14 @@
 //! Gradients of a loss for every weight: plainly, or layer by layer, so that only the inputs of layers are kept and each
 //! layer is computed again when its turn comes (activation checkpointing). Both give the same bits.
+//!
+//! Scores of the vocabulary are computed, and their gradients with them, for so many positions at a time as have
+//! [`SCORES`]: what they take does not grow with the batch.
+
+use std::ops::Range;
 
 use tch::{Kind, TchError, Tensor};
 
+use super::cost::SCORES;
 use super::olmo::Olmo;
 
 /// What a model is asked: `[B, T]` ids, and what each position sees.
@@ -14,38 +20,92 @@ pub struct Input<'a> {
     pub mask: Option<&'a Tensor>,
 }
 
-/// The gradients, in the order of the weights, of the loss that `loss` makes of the last layer's values `[B, T, d]`; and
-/// what else it gives back. Memory: every activation, or with `checkpointing` `B T d` values per layer and the
-/// activations of one.
+/// The gradients, in the order of the weights, of the sum of the losses that `loss` makes of parts of the last layer's values;
+/// and what else it gives back for each. A part is `[N, d]`, with its range among the `B T` positions. Memory: every activation
+/// but the scores, or with `checkpointing` `B T d` values per layer and the activations of one.
 pub fn gradients<R, E: From<TchError>>(
     model: &Olmo,
     input: Input<'_>,
     checkpointing: bool,
-    loss: impl Fn(&Tensor) -> Result<(Tensor, R), E>,
-) -> Result<(Vec<Tensor>, R), E> {
+    loss: impl Fn(&Tensor, Range<i64>) -> Result<(Tensor, R), E>,
+) -> Result<(Vec<Tensor>, Vec<R>), E> {
+    within(i64::try_from(SCORES).unwrap_or(i64::MAX), model, input, checkpointing, loss)
+}
+
+/// The same with at most `scores` scores at once.
+fn within<R, E: From<TchError>>(
+    scores: i64,
+    model: &Olmo,
+    input: Input<'_>,
+    checkpointing: bool,
+    loss: impl Fn(&Tensor, Range<i64>) -> Result<(Tensor, R), E>,
+) -> Result<(Vec<Tensor>, Vec<R>), E> {
     if checkpointing {
-        return layer_by_layer(model, input, loss);
+        return layer_by_layer(scores, model, input, loss);
     }
-    let (loss, result) = loss(&model.hidden_where(input.ids, input.mask)?)?;
-    Ok((Tensor::f_run_backward(&[loss], model.weights().tensors(), false, false)?, result))
+    let hidden = model.hidden_where(input.ids, input.mask)?;
+    let head = head(scores, model, &hidden, loss)?;
+    let weights = model.weights().tensors();
+    let before = weights.len() - usize::from(!model.config().tied_head);
+    let wanted = weights[..before].iter().collect::<Vec<_>>();
+    let mut found = back(&hidden, &head.flowing, &wanted)?;
+    if before < weights.len() {
+        found.push(head.weight);
+    } else {
+        found[0] = found[0].f_add(&head.weight)?;
+    }
+    Ok((found, head.results))
+}
+
+/// Gradients of the last layer's values, `[B, T, d]`, and of the head's weight; and what else came of each part.
+struct Head<R> {
+    flowing: Tensor,
+    weight: Tensor,
+    results: Vec<R>,
+}
+
+fn head<R, E: From<TchError>>(
+    scores: i64,
+    model: &Olmo,
+    hidden: &Tensor,
+    loss: impl Fn(&Tensor, Range<i64>) -> Result<(Tensor, R), E>,
+) -> Result<Head<R>, E> {
+    let values = hidden.f_detach()?.f_flatten(0, 1)?;
+    let (positions, most) = (values.size()[0], (scores / i64::from(model.config().vocabulary)).max(1));
+    let (mut flowing, mut sum, mut results): (_, Option<Tensor>, _) = (Vec::new(), None, Vec::new());
+    for first in (0..positions).step_by(usize::try_from(most).unwrap_or(usize::MAX)) {
+        let count = most.min(positions - first);
+        let part = leaf(Some(values.f_narrow(0, first, count)?))?;
+        let (loss, result) = loss(&part, first..first + count)?;
+        let mut found = Tensor::f_run_backward(&[loss], &[&part, model.head()], false, false)?;
+        let weight = only(found.pop())?;
+        sum = Some(match sum {
+            Some(mut sum) => sum.f_add_(&weight)?,
+            None => weight,
+        });
+        flowing.extend(found);
+        results.push(result);
+    }
+    Ok(Head { flowing: Tensor::f_cat(&flowing, 0)?.f_view_as(hidden)?, weight: only(sum)?, results })
 }
 
 fn layer_by_layer<R, E: From<TchError>>(
+    scores: i64,
     model: &Olmo,
     input: Input<'_>,
-    loss: impl Fn(&Tensor) -> Result<(Tensor, R), E>,
-) -> Result<(Vec<Tensor>, R), E> {
+    loss: impl Fn(&Tensor, Range<i64>) -> Result<(Tensor, R), E>,
+) -> Result<(Vec<Tensor>, Vec<R>), E> {
     let weights = model.weights().tensors();
     let mut inputs = forward(model, input)?;
     let last = leaf(inputs.pop())?;
-    let (loss, result) = loss(&model.last_norm(&last)?)?;
+    let normed = model.last_norm(&last)?;
+    let head = head(scores, model, &normed, loss)?;
     // Behind the layers: the last norm and the head where they exist; a tied head is the embedding.
-    let behind = model.places_of_layers().end;
-    let tied = model.config().tied_head;
-    let wanted = std::iter::once(&last).chain(weights[..1].iter().filter(|_| tied)).chain(&weights[behind..]);
-    let mut found = Tensor::f_run_backward(&[loss], &wanted.collect::<Vec<_>>(), false, false)?;
-    let after = found.split_off(1 + usize::from(tied));
-    let of_head = if tied { found.pop() } else { None };
+    let (behind, tied) = (model.places_of_layers().end, model.config().tied_head);
+    let norm = &weights[behind..weights.len() - usize::from(!tied)];
+    let wanted = std::iter::once(&last).chain(norm);
+    let mut found = back(&normed, &head.flowing, &wanted.collect::<Vec<_>>())?;
+    let mut after = found.split_off(1);
     let mut flowing = only(found.pop())?;
 
     let mut layers = Vec::new();
@@ -57,10 +117,14 @@ fn layer_by_layer<R, E: From<TchError>>(
         layers.push(found.split_off(1));
         flowing = only(found.pop())?;
     }
-    let embedding = only(back(&model.embedded(input.ids)?, &flowing, &[&weights[0]])?.pop())?;
-    let embedding = of_head.map_or_else(|| Ok(embedding.shallow_clone()), |head| embedding.f_add(&head))?;
+    let mut embedding = only(back(&model.embedded(input.ids)?, &flowing, &[&weights[0]])?.pop())?;
+    if tied {
+        embedding = embedding.f_add(&head.weight)?;
+    } else {
+        after.push(head.weight);
+    }
     let layers = layers.into_iter().rev().flatten();
-    Ok((std::iter::once(embedding).chain(layers).chain(after).collect(), result))
+    Ok((std::iter::once(embedding).chain(layers).chain(after).collect(), head.results))
 }
 
 /// The input of every layer, then the output of the last.
@@ -118,12 +182,29 @@ mod tests {
             let ids = Tensor::from_slice(&(0..32).map(|i| i * 37 % 100).collect::<Vec<i64>>()).view([2, 16]);
             let mask = Tensor::ones([16, 16], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 16, 16]);
             for mask in [None, Some(&mask)] {
-                let loss = |hidden: &Tensor| {
-                    Ok::<_, TchError>((model.nats_of(hidden, &ids)?.f_mean(Kind::Float)?, ()))
+                let loss = |hidden: &Tensor, part: Range<i64>| {
+                    let ids = ids.f_flatten(0, 1)?.f_narrow(0, part.start, part.end - part.start)?;
+                    Ok::<_, TchError>((
+                        model.nats_of(hidden, &ids)?.f_sum(Kind::Float)?.f_div_scalar(32)?,
+                        part,
+                    ))
                 };
                 let compute = |checkpointing| {
                     gradients(&model, Input { ids: &ids, mask }, checkpointing, loss).unwrap().0
                 };
+                for (scores, checkpointing) in [(700, false), (1, false), (700, true)] {
+                    let input = Input { ids: &ids, mask };
+                    let (found, parts) = within(scores, &model, input, checkpointing, loss).unwrap();
+                    let expected = if scores == 1 { 32 } else { 5 };
+                    assert_eq!((parts.len(), parts.last().unwrap().end), (expected, 32));
+                    for (index, (found, whole)) in found.iter().zip(compute(checkpointing)).enumerate() {
+                        let off = (found - &whole).norm().double_value(&[]) / whole.norm().double_value(&[]);
+                        assert!(
+                            off < 1e-5,
+                            "{overrides:?}, {scores} scores: tensor {index} differs by {off}"
+                        );
+                    }
+                }
                 let (plain, again) = (compute(false), compute(true));
                 assert_eq!((plain.len(), again.len()), (model.weights().tensors().len(), plain.len()));
                 for (index, (a, b)) in plain.iter().zip(&again).enumerate() {

@@ -7,6 +7,10 @@ use super::config::{Config, Family};
 /// Bytes of an f32.
 pub(super) const FLOAT: u64 = 4;
 
+/// Scores of the vocabulary that an OLMo in training has in memory at once: 256 MiB in f32, about three times that with what
+/// comes of them.
+pub(super) const SCORES: u64 = 1 << 26;
+
 /// Bytes of training as this trainer does it: everything in f32. Activations are counted by hand: of OLMo a tenth below
 /// what was measured on `olmo-6m`, with checkpointing a fifth above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,13 +56,14 @@ impl Config {
     pub fn memory(&self) -> Memory {
         let parameters = FLOAT * self.count().total();
         let (layers, context) = (u64::from(self.layers), u64::from(self.context));
-        let (layer, width, head) = (self.kept_per_layer(), u64::from(self.width), self.kept_by_the_head());
+        let (layer, width, head) =
+            (context * self.kept_per_layer(), u64::from(self.width), self.kept_by_the_head());
         Memory {
             weights: parameters,
             gradients: parameters,
             optimizer: 2 * parameters,
-            activations_per_row: FLOAT * context * (layers * layer + head),
-            checkpointed_activations_per_row: FLOAT * context * (layers * width + layer.max(head)),
+            activations_per_row: FLOAT * (layers * layer + head),
+            checkpointed_activations_per_row: FLOAT * (context * layers * width + layer.max(head)),
         }
     }
 
@@ -87,9 +92,10 @@ impl Config {
         norms + qkv + turned + width + 4 * u64::from(self.feed_forward)
     }
 
-    /// Values per token of the last norm, and of the logarithmic softmax of all scores with the gradients of both.
+    /// Values per row of the last norm, and of the logarithmic softmax of the scores that are there at once, with the gradients of both.
     fn kept_by_the_head(&self) -> u64 {
-        2 * u64::from(self.width) + 3 * u64::from(self.vocabulary)
+        let (context, width) = (u64::from(self.context), u64::from(self.width));
+        2 * context * width + 3 * SCORES.min(context * u64::from(self.vocabulary))
     }
 }
 
@@ -118,6 +124,18 @@ mod tests {
         for name in Preset::ALL {
             let config = preset(name, 100, 512);
             assert_eq!(config.memory().state(), 16 * config.count().total(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_takes_no_more_than_the_scores_that_are_there_at_once() {
+        for context in [512_u64, 1024] {
+            let [one, two] = [context, 2 * context].map(|context| {
+                let context32 = u32::try_from(context).unwrap();
+                preset(Preset::Olmo1m, 100_000, context32).memory().activations_per_row
+                    - FLOAT * 3 * SCORES.min(context * 100_000)
+            });
+            assert_eq!(two, 2 * one, "{context}");
         }
     }
 

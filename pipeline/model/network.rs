@@ -2,6 +2,7 @@
 //!
 //! Shapes in comments: B rows, T tokens, d width. Memory: the model, and what a batch needs.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tch::{Device, Tensor};
@@ -130,7 +131,7 @@ impl Network {
     }
 
     /// Losses in nats, `-ln p`, of `targets` `[B, T]`, given the last layer's values: `[B, T]`, 0 where nothing is
-    /// asked for.
+    /// asked for. Of positions in a row, `[N]`, likewise.
     pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, Error> {
         match self {
             Self::Olmo(model) => Ok(model.nats_of(hidden, targets)?),
@@ -152,19 +153,20 @@ impl Network {
         }
     }
 
-    /// The gradients, in the order of the weights, of the loss that `loss` makes of the last layer's values, and what else
-    /// it gives back. Only an OLMo knows `checkpointing`; see [`backward::gradients`].
+    /// The gradients, in the order of the weights, of the sum of the losses that `loss` makes of parts of the last layer's
+    /// values, and what else it gives back for each. Only an OLMo knows `checkpointing` and parts; see [`backward::gradients`].
     pub fn gradients<R>(
         &self,
         batch: &Prepared,
         checkpointing: bool,
-        loss: impl Fn(&Tensor) -> Result<(Tensor, R), Error>,
-    ) -> Result<(Vec<Tensor>, R), Error> {
+        loss: impl Fn(&Tensor, Range<i64>) -> Result<(Tensor, R), Error>,
+    ) -> Result<(Vec<Tensor>, Vec<R>), Error> {
         if let Self::Olmo(model) = self {
             let input = Input { ids: &batch.ids, mask: batch.mask.as_ref() };
             return backward::gradients(model, input, checkpointing, loss);
         }
-        let (loss, result) = loss(&self.hidden(batch)?)?;
-        Ok((Tensor::f_run_backward(&[loss], self.weights().tensors(), false, false)?, result))
+        let hidden = self.hidden(batch)?.f_flatten(0, 1)?;
+        let (loss, result) = loss(&hidden, 0..hidden.size()[0])?;
+        Ok((Tensor::f_run_backward(&[loss], self.weights().tensors(), false, false)?, vec![result]))
     }
 }

@@ -151,9 +151,13 @@ impl Olmo {
 
     /// Scores of every id of the vocabulary: `[.., d]` to `[.., V]`. The padding of the head is never computed.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, TchError> {
+        self.linear(hidden, &self.head().f_narrow(0, 0, self.config.vocabulary.into())?)
+    }
+
+    /// The head's weight, `[V, d]` with its padding: the embedding where it is tied.
+    pub(super) fn head(&self) -> &Tensor {
         let tensors = self.weights.tensors();
-        let head = if self.config.tied_head { &tensors[0] } else { &tensors[tensors.len() - 1] };
-        self.linear(hidden, &head.f_narrow(0, 0, self.config.vocabulary.into())?)
+        if self.config.tied_head { &tensors[0] } else { &tensors[tensors.len() - 1] }
     }
 
     /// Losses in nats, `-ln p`, of `targets` given `ids`, both `[B, T]`: `[B, T]`, 0 where nothing is predicted.

@@ -1,6 +1,8 @@
 //! Gradients of a step: those of its micro-batches, which threads share. Memory: the sum, and one set of gradients with
 //! the activations of a micro-batch per thread.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::loader::{Batch, Targets};
@@ -23,22 +25,31 @@ pub(super) struct Objective {
 }
 
 impl Objective {
-    /// The losses of a micro-batch in nats, and its part of the objective.
+    /// What some positions of a micro-batch add to the objective; and their losses in nats, summed over all targets and over
+    /// those that stand for bases: f64, `[2]`.
     fn of(
         self,
         model: &Network,
         hidden: &Tensor,
+        positions: &Range<i64>,
         batch: &Prepared,
     ) -> Result<(Tensor, Tensor), weights::Error> {
+        let here =
+            |all: &Tensor| all.f_flatten(0, 1)?.f_narrow(0, positions.start, positions.end - positions.start);
+        let targets = here(&batch.targets)?;
         let (nats, losses) = if self.z_loss > 0.0 {
-            let [nats, z] = model.nats_and_z(hidden, &batch.targets)?;
+            let [nats, z] = model.nats_and_z(hidden, &targets)?;
             let losses = nats.f_add(&z.f_mul_scalar(self.z_loss)?)?;
             (nats, losses)
         } else {
-            let nats = model.nats_of(hidden, &batch.targets)?;
+            let nats = model.nats_of(hidden, &targets)?;
             (nats.shallow_clone(), nats)
         };
-        let losses = batch.weights.as_ref().map_or(Ok(losses.shallow_clone()), |w| losses.f_mul(w))?;
+        let losses =
+            batch.weights.as_ref().map_or(Ok(losses.shallow_clone()), |w| losses.f_mul(&here(w)?))?;
+        let nats = nats.f_detach()?;
+        let counted = nats.f_mul(&here(&batch.counted)?)?;
+        let nats = Tensor::f_stack(&[nats.f_sum(Kind::Double)?, counted.f_sum(Kind::Double)?], 0)?;
         Ok((losses.f_sum(Kind::Float)?.f_div_scalar(self.weight)?, nats))
     }
 }
@@ -111,11 +122,9 @@ fn micro_batch(
 ) -> Result<(Vec<Tensor>, Measured), weights::Error> {
     // Targets are those of whole rows: the first token of a part is predicted by the part before it.
     let prepared = Prepared::new(model.device(), &Batch { context: objective.context, ..batch }, targets)?;
-    let (gradients, nats) = model
-        .gradients(&prepared, objective.checkpointing, |hidden| objective.of(model, hidden, &prepared))?;
-    let nats = nats.f_detach()?;
-    let counted = nats.f_mul(&prepared.counted)?;
-    let nats = Tensor::f_stack(&[nats.f_sum(Kind::Double)?, counted.f_sum(Kind::Double)?], 0)?;
+    let loss = |hidden: &Tensor, part: Range<i64>| objective.of(model, hidden, &part, &prepared);
+    let (gradients, nats) = model.gradients(&prepared, objective.checkpointing, loss)?;
+    let nats = Tensor::f_stack(&nats, 0)?.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Double)?;
     Ok((gradients, Measured { nats, tokens: targets.tokens, bases: targets.bases }))
 }
 

@@ -172,8 +172,8 @@ impl Dnabert2 {
         Ok(logits.f_cross_entropy_loss(&labels, NONE, Reduction::Mean, IGNORED, 0.0)?)
     }
 
-    /// What `each` makes of the scores and ids where `labels`, `[B, T]`, are not [`IGNORED`], in its place, and 0 elsewhere:
-    /// `[B, T]` each. Scores of other positions are never computed.
+    /// What `each` makes of the scores and ids where `labels`, `[B, T]` or `[N]`, are not [`IGNORED`], in its place, and 0 elsewhere:
+    /// each of their shape. Scores of other positions are never computed.
     pub(in crate::model) fn where_asked<const N: usize>(
         &self,
         hidden: &Tensor,
@@ -192,9 +192,9 @@ impl Dnabert2 {
 
     /// Where something is asked, counted over the batch; the scores there, f32, and the ids.
     fn asked(&self, hidden: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor, Tensor), Error> {
-        let labels = labels.f_flatten(0, 1)?;
+        let labels = labels.f_reshape([-1])?;
         let places = labels.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)?;
-        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &places)?;
+        let hidden = hidden.f_reshape([-1, self.config.width.into()])?.f_index_select(0, &places)?;
         let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
         let ids = labels.f_index_select(0, &places)?;
         Ok((places, logits, ids))
