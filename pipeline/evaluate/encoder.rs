@@ -27,7 +27,7 @@ use crate::model::hyena::{self, Hyena};
 use crate::model::olmo::Olmo;
 use crate::model::weights::{self, Weights};
 use crate::model::workers::Workers;
-use crate::model::{self, Named};
+use crate::model::{self, Named, device};
 use crate::observer::Stop;
 use crate::tokenizer::nucleotide::Nucleotide;
 use crate::tokenizer::{self, Tokenizer};
@@ -68,6 +68,9 @@ pub enum Error {
     /// Weights, or tensors.
     #[error(transparent)]
     Tensors(#[from] weights::Error),
+    /// A GPU that is not there.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -221,7 +224,7 @@ impl Encoder {
             checkpoint::Error::Absent(folder) => Error::Absent(folder),
             error => error.into(),
         })?;
-        let (state, network) = checkpoint::network(&found, Device::Cpu)?;
+        let (state, network) = checkpoint::network(&found, device::open()?)?;
         let tokenizer = checkpoint::tokenizer(&found, &state)?.into();
         let before = state.vocabulary.begin.into_iter().collect();
         Self::of_network(name, folder, network, tokenizer, before, Vec::new())
@@ -378,7 +381,7 @@ fn each(
                 return Err(Error::Stopped);
             }
             let rows = places.iter().map(|place| &rows[*place]).collect::<Vec<_>>();
-            let found = tch::no_grad(|| one(&network, &Batch::new(&rows)?))?;
+            let found = tch::no_grad(|| one(&network, &Batch::new(&rows, network.device())?))?;
             Ok((places, Vec::<f32>::try_from(found.f_contiguous()?.f_view(-1_i64)?)?))
         })?;
         for (places, found) in computed {
@@ -418,7 +421,7 @@ fn likelihood(network: &Network, batch: &Batch) -> Result<Tensor, Error> {
     let hidden = network.encode(&batch.ids, &batch.valid)?;
     let tokens = batch.ids.size()[1];
     let Some(expected) = network.expectations(&hidden.f_narrow(1, 0, tokens - 1)?)? else {
-        return Ok(Tensor::f_full([batch.ids.size()[0]], f64::NAN, (tch::Kind::Float, Device::Cpu))?);
+        return Ok(Tensor::f_full([batch.ids.size()[0]], f64::NAN, (tch::Kind::Float, batch.ids.device()))?);
     };
     let next = batch.ids.f_narrow(1, 1, tokens - 1)?.f_unsqueeze(-1)?;
     let found = expected.f_gather(-1, &next, false)?.f_squeeze_dim(-1)?;
@@ -428,20 +431,20 @@ fn likelihood(network: &Network, batch: &Batch) -> Result<Tensor, Error> {
 
 /// The network of a folder with a `config.json`.
 fn network(folder: &Path) -> Result<Network, Error> {
-    let path = folder.join(hf::CONFIG);
+    let (path, device) = (folder.join(hf::CONFIG), device::open()?);
     let json = |source| hf::Error::Json { path: path.clone(), source };
     let bytes = fs::read(&path).map_err(weights::Error::from)?;
     let config: Value = serde_json::from_slice(&bytes).map_err(json)?;
     if hyena::config::is_hyena(&config) {
-        return Ok(Network::Hyena(Hyena::read(folder, Device::Cpu)?));
+        return Ok(Network::Hyena(Hyena::read(folder, device)?));
     }
     if dnabert2::is_dnabert2(&config) {
         let config = dnabert2::read_config(folder)?;
-        return Ok(Network::Dnabert2(Dnabert2::read(config, &folder.join(hf::WEIGHTS), Device::Cpu)?));
+        return Ok(Network::Dnabert2(Dnabert2::read(config, &folder.join(hf::WEIGHTS), device)?));
     }
     let config = hf::read_config(folder)?;
-    let weights = Weights::read_hf(&config, folder, Device::Cpu)?;
-    Ok(Network::Olmo(Olmo::new(config, weights, Device::Cpu)?))
+    let weights = Weights::read_hf(&config, folder, device)?;
+    Ok(Network::Olmo(Olmo::new(config, weights, device)?))
 }
 
 /// What stands around a sequence: what the tokenizer says, and around those of a DNABERT-2 `[CLS]` and `[SEP]`.
@@ -459,7 +462,11 @@ fn hash(network: &Network) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
     for tensor in network.tensors() {
         let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
-        tensor.f_detach()?.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        tensor
+            .f_to_device(Device::Cpu)?
+            .f_detach()?
+            .f_contiguous()?
+            .f_copy_data_u8(&mut bytes, tensor.numel())?;
         hasher.update(&bytes);
     }
     hasher.update(format!("{:?}", network.tensors().iter().map(Tensor::size).collect::<Vec<_>>()).as_bytes());

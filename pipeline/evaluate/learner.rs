@@ -4,12 +4,13 @@
 //! width, C classes. Memory: the weights that are learned four times (gradients, moments), the best ones once more, and the
 //! activations of a batch.
 
-use tch::{Kind, Reduction, TchError, Tensor};
+use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 use super::cnn::Cnn;
 use super::encoder::{self, BATCH, Batch, Network, Row};
 use super::optimizer::Adam;
 use super::protocol::Config;
+use crate::model::device::sent;
 use crate::observer::Stop;
 use crate::sequence::kmer::spread;
 use crate::task::UNLABELLED;
@@ -184,6 +185,14 @@ impl Model {
         }
     }
 
+    /// Where it computes; the baseline is small, and stays on the processor.
+    const fn device(&self) -> Device {
+        match self {
+            Self::Adapted(model) => model.device(),
+            Self::Cnn(_) => Device::Cpu,
+        }
+    }
+
     /// Examples of a step at least: batch norm has nothing to norm one by.
     const fn least(&self) -> usize {
         match self {
@@ -203,8 +212,8 @@ impl Model {
     /// The gradients of the mean loss, cut to a norm of `clip`.
     fn gradients(&self, items: &[Item<'_>], clip: f64) -> Result<Vec<Tensor>, encoder::Error> {
         let rows = items.iter().map(|item| item.row).collect::<Vec<_>>();
-        let logits = self.logits(&Batch::new(&rows)?, true)?;
-        let labels = Tensor::f_from_slice(&labels(items))?;
+        let logits = self.logits(&Batch::new(&rows, self.device())?, true)?;
+        let labels = sent(&Tensor::f_from_slice(&labels(items))?, logits.device())?;
         let loss = logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, NO_LABEL, 0.0)?;
         let gradients = Tensor::f_run_backward(&[loss], self.weights(), false, false)?;
         let there = || gradients.iter().filter(|gradient| gradient.defined());
@@ -231,7 +240,7 @@ impl Model {
                 return Err(encoder::Error::Stopped);
             }
             let of = |rows: Vec<&Row>| -> Result<Tensor, encoder::Error> {
-                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows)?, false))?;
+                let logits = tch::no_grad(|| self.logits(&Batch::new(&rows, self.device())?, false))?;
                 Ok(logits.f_to_kind(Kind::Double)?.f_log_softmax(-1, Kind::Double)?)
             };
             let mut logs = of(items.iter().map(|item| item.row).collect())?;
@@ -240,7 +249,7 @@ impl Model {
                 logs = both(&logs, &of(turned)?)?;
             }
             if items.iter().any(|item| matches!(item.target, Target::Bases(_))) {
-                let labels = Tensor::f_from_slice(&labels(items))?;
+                let labels = sent(&Tensor::f_from_slice(&labels(items))?, logs.device())?;
                 let places = labels.f_ne(NO_LABEL)?.f_nonzero()?.f_flatten(0, 1)?;
                 logs = logs.f_index_select(0, &places)?;
             }
@@ -328,7 +337,7 @@ mod tests {
     use super::super::encoder::{Encoder, Row};
     use super::*;
     use crate::evaluate::protocol::{Baseline, Inputs, Pooling, Protocol};
-    use crate::model::{Named, hyena};
+    use crate::model::{Named, device, hyena};
     use crate::tokenizer::Tokenizer;
     use crate::tokenizer::nucleotide::Nucleotide;
 
@@ -365,7 +374,7 @@ mod tests {
             let made = sequences(5);
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
-            let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
+            let batch = Batch::new(&rows.iter().collect::<Vec<_>>(), Device::Cpu).unwrap();
             let expected = encoder.network().unwrap().encode(&batch.ids, &batch.valid).unwrap();
             for (protocol, same) in [
                 (Protocol::FineTune, true),
@@ -388,7 +397,7 @@ mod tests {
             let made = sequences(3);
             let (rows, _) =
                 encoder.rows(made.iter().map(|(bases, _)| &bases[..]), &Inputs::default()).unwrap();
-            let batch = Batch::new(&rows.iter().collect::<Vec<_>>()).unwrap();
+            let batch = Batch::new(&rows.iter().collect::<Vec<_>>(), Device::Cpu).unwrap();
             let mut model = adapted(&encoder, Protocol::Lora);
             let before = hidden(&model, &batch);
             model.weights[1] = &model.weights[1] + 0.1;
@@ -429,6 +438,29 @@ mod tests {
             if protocol == Protocol::Lora {
                 assert_eq!(learned(&encoder, &config, rate), (loss, epoch));
             }
+        }
+    }
+
+    /// Run by itself (`--ignored`), since the device is that of the whole process.
+    #[test]
+    #[ignore = "needs CUDA"]
+    fn a_gpu_learns_what_the_processor_learns() {
+        let names = ["olmo2_gqa/hf", "hyenadna", "dnabert2"];
+        let protocols = [Protocol::FineTune, Protocol::Lora, Protocol::CnnHead, Protocol::FromScratch];
+        for (name, protocol) in names.iter().flat_map(|name| protocols.map(|protocol| (name, protocol))) {
+            let on = |choice: device::Choice| {
+                device::choose(choice);
+                let encoder = open(name);
+                let mut config = config(protocol);
+                config.training.epochs = 2;
+                let (loss, _) = learned(&encoder, &config, 1e-3);
+                let place = encoder.network().unwrap().device();
+                device::choose(device::Choice::Auto);
+                (loss, place)
+            };
+            let ((expected, _), (found, place)) = (on(device::Choice::Cpu), on(device::Choice::Cuda(0)));
+            assert_eq!(place, Device::Cuda(0));
+            assert!((found - expected).abs() < 2e-2, "{name}, {protocol}: {found}, expected {expected}");
         }
     }
 

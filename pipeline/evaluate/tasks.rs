@@ -21,7 +21,7 @@ pub use looks::LOOKS;
 use looks::{Look, forget, looks};
 
 use super::answers;
-use super::encoder::{self, Encoder, Row};
+use super::encoder::{self, Encoder, Network, Row};
 use super::learner::{Base, Item, Learned, Learner, Target, truth};
 use super::predictions::{self, Predictions};
 use super::probe::{self, Embedded};
@@ -148,7 +148,8 @@ pub fn evaluate(
         let (model, protocol, looks) = (model.name.clone(), config.protocol, before.len());
         return Err(Error::Looked { task: dataset.name.clone(), model, protocol, looks, place: folder });
     }
-    let workers = Workers::start(hooks.threads)?;
+    let device = encoder.network().map_or(tch::Device::Cpu, Network::device);
+    let workers = Workers::for_device(device, hooks.threads)?;
     let (samples, given) = samples(encoder, dataset, config)?;
     let model = &encoder.identity_for(longest(&samples[0].rows), dataset.classes.len())?;
     // A run that was stopped goes on: the same look.

@@ -125,7 +125,7 @@ pub fn cuda() -> &'static Result<usize, String> {
 
 /// A tensor of the processor on `device`. A GPU gets it through pinned memory, so that nobody waits for the copy.
 #[cfg(feature = "train")]
-pub(super) fn sent(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
+pub fn sent(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
     if device == Device::Cpu {
         return Ok(tensor.shallow_clone());
     }

@@ -2,7 +2,7 @@
 //!
 //! Shapes in comments: B rows, T tokens, d width, V rows of the embedding.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{Batch, Error};
 use crate::evaluate::protocol::Pooling;
@@ -12,7 +12,7 @@ use crate::model::layout::{Parameter, Role};
 use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::Weights;
-use crate::model::{self, Named, Overrides, Shape};
+use crate::model::{self, Named, Overrides, Shape, device};
 
 /// A network of a named shape for `vocabulary` ids, an OLMo for at most `context` tokens; its weights are the first ones of seed 0.
 pub(super) fn fresh(preset: Named, vocabulary: u32, context: u32) -> Result<Network, Error> {
@@ -23,11 +23,11 @@ pub(super) fn fresh(preset: Named, vocabulary: u32, context: u32) -> Result<Netw
         Named::Hyena(preset) => Shape::Hyena { hyenadna: preset.config().with_vocabulary(vocabulary) },
         Named::Dnabert2(preset) => {
             let config = preset.config(vocabulary, None)?;
-            let model = Dnabert2::random(config, Heads::default(), 0, Device::Cpu)?;
+            let model = Dnabert2::random(config, Heads::default(), 0, device::open()?)?;
             return Ok(Network::Dnabert2(model));
         }
     };
-    Ok(Network::random(&shape, 0, Device::Cpu)?)
+    Ok(Network::random(&shape, 0, device::open()?)?)
 }
 
 impl Network {
@@ -126,13 +126,14 @@ impl Network {
 
     /// The same shape with fresh weights, a function of `seed` alone.
     pub fn fresh(&self, seed: u64) -> Result<Self, Error> {
-        let weights = Weights::fresh(self.weights().layout().to_vec(), seed, Device::Cpu)?;
+        let device = self.device();
+        let weights = Weights::fresh(self.weights().layout().to_vec(), seed, device)?;
         Ok(match self {
-            Self::Olmo(model) => Self::Olmo(Olmo::new(model.config().clone(), weights, Device::Cpu)?),
-            Self::Hyena(model) => Self::Hyena(Hyena::new(model.config().clone(), weights, Device::Cpu)?),
+            Self::Olmo(model) => Self::Olmo(Olmo::new(model.config().clone(), weights, device)?),
+            Self::Hyena(model) => Self::Hyena(Hyena::new(model.config().clone(), weights, device)?),
             Self::Dnabert2(model) => {
                 let (config, heads) = (model.config().clone(), model.heads());
-                Self::Dnabert2(Dnabert2::new(config, heads, weights, Device::Cpu))
+                Self::Dnabert2(Dnabert2::new(config, heads, weights, device))
             }
         })
     }

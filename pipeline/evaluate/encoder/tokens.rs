@@ -1,9 +1,10 @@
 //! Sequences as rows of tokens, and rows as tensors.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::Error;
 use crate::evaluate::protocol::{Ambiguous, Given, Inputs, Long, Pooling};
+use crate::model::device::sent;
 use crate::sequence::kmer::spread;
 use crate::tokenizer::Tokenizer;
 
@@ -85,8 +86,8 @@ fn settled(sequence: &[u8], ambiguous: Ambiguous, given: &mut Given) -> Option<V
 }
 
 impl Batch {
-    /// Rows, one under the other. An empty row becomes one token of filling.
-    pub fn new(rows: &[&Row]) -> Result<Self, TchError> {
+    /// Rows, one under the other, on `device`. An empty row becomes one token of filling.
+    pub fn new(rows: &[&Row], device: Device) -> Result<Self, TchError> {
         let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0).max(1);
         let mut ids = vec![0_i64; rows.len() * longest];
         let (mut valid, mut counted) = (vec![false; ids.len()], vec![0.0_f32; ids.len()]);
@@ -100,10 +101,10 @@ impl Batch {
         let last = |row: &&Row| signed(row.bases.iter().rposition(|bases| *bases > 0).unwrap_or(0));
         let shape = [signed(rows.len()), signed(longest)];
         Ok(Self {
-            ids: Tensor::f_from_slice(&ids)?.f_view(shape)?,
-            valid: Tensor::f_from_slice(&valid)?.f_view(shape)?,
-            counted: Tensor::f_from_slice(&counted)?.f_view(shape)?,
-            last: Tensor::f_from_slice(&rows.iter().map(last).collect::<Vec<_>>())?,
+            ids: sent(&Tensor::f_from_slice(&ids)?, device)?.f_view(shape)?,
+            valid: sent(&Tensor::f_from_slice(&valid)?, device)?.f_view(shape)?,
+            counted: sent(&Tensor::f_from_slice(&counted)?, device)?.f_view(shape)?,
+            last: sent(&Tensor::f_from_slice(&rows.iter().map(last).collect::<Vec<_>>())?, device)?,
             of_bases: rows.iter().map(|row| row.of_bases()).collect(),
         })
     }
@@ -140,8 +141,9 @@ impl Batch {
             .iter()
             .flat_map(|row| (0..longest).map(|at| if at < row.len() { 1.0_f32 } else { 0.0 }));
         let shape = [signed(self.of_bases.len()), signed(longest)];
-        let there = Tensor::f_from_slice(&there.collect::<Vec<_>>())?.f_view(shape)?;
-        let places = Tensor::f_from_slice(&places)?.f_view(shape)?.f_unsqueeze(-1)?;
+        let (there, device) = (Tensor::f_from_slice(&there.collect::<Vec<_>>())?, hidden.device());
+        let there = sent(&there, device)?.f_view(shape)?;
+        let places = sent(&Tensor::f_from_slice(&places)?, device)?.f_view(shape)?.f_unsqueeze(-1)?;
         let width = hidden.size()[2];
         let values = hidden.f_gather(1, &places.f_expand([-1, -1, width], false)?, false)?;
         Ok((values.f_mul(&there.f_unsqueeze(-1)?)?, there))
@@ -219,9 +221,9 @@ mod tests {
         let kmer = Kmer::new(Config { k: 3, overlapping: false }).unwrap();
         let rows =
             [&b"ACGTTGA"[..], b"ACG"].map(|bases| row(&kmer, None, bases, &Inputs::default()).0.unwrap());
-        let batch = Batch::new(&[&rows[0], &rows[1]]).unwrap();
+        let batch = Batch::new(&[&rows[0], &rows[1]], Device::Cpu).unwrap();
         assert_eq!(batch.ids.size(), [2, 5], "two words, a base and two special tokens");
-        let hidden = Tensor::arange(10, (Kind::Float, tch::Device::Cpu)).view([2, 5, 1]).square() * 3.0;
+        let hidden = Tensor::arange(10, (Kind::Float, Device::Cpu)).view([2, 5, 1]).square() * 3.0;
         let pooled =
             |pooling| Vec::<f32>::try_from(batch.pool(&hidden, pooling).unwrap().view([-1])).unwrap();
         assert_eq!(pooled(Pooling::Mean), [14.0, 108.0]);
@@ -236,8 +238,8 @@ mod tests {
     #[test]
     fn an_empty_row_pools_to_zeros() {
         let (empty, full) = (Row::default(), Row { ids: vec![7], bases: vec![1] });
-        let batch = Batch::new(&[&empty, &full]).unwrap();
-        let hidden = Tensor::ones([2, 1, 3], (Kind::Float, tch::Device::Cpu));
+        let batch = Batch::new(&[&empty, &full], Device::Cpu).unwrap();
+        let hidden = Tensor::ones([2, 1, 3], (Kind::Float, Device::Cpu));
         let mean = batch.pool(&hidden, Pooling::Mean).unwrap();
         assert_eq!(Vec::<f32>::try_from(mean.view([-1])).unwrap(), [0., 0., 0., 1., 1., 1.]);
         assert_eq!(batch.per_base(&hidden).unwrap().0.size(), [2, 1, 3]);

@@ -2,7 +2,7 @@
 //!
 //! The head gives the classes of a sequence, or of every base of it. Shapes in comments: B rows, T tokens, d width, C classes.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::super::encoder::{self, Batch, Network};
 use super::super::optimizer::Draws;
@@ -70,8 +70,14 @@ impl Adapted {
         }
         let classes = i64::try_from(classes).unwrap_or(i64::MAX);
         weights.extend([draws.uniform(&[classes, inputs], inputs)?, draws.uniform(&[classes], inputs)?]);
-        let pooling = config.inputs.pooling;
+        let (pooling, device) = (config.inputs.pooling, base.device());
+        let weights = weights.into_iter().map(|weight| leaf_on(device, weight)).collect::<Result<_, _>>()?;
         Ok(Self { base, adaptation, pooling, is_convolutional, per_base, weights, own })
+    }
+
+    /// Where it computes.
+    pub(super) const fn device(&self) -> Device {
+        self.base.device()
     }
 
     /// The network with what was learned.
@@ -122,6 +128,14 @@ fn own(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(|tensor| tensor.detach().copy().set_requires_grad(true)).collect()
 }
 
+/// A tensor whose gradient is wanted, on `device`.
+fn leaf_on(device: Device, tensor: Tensor) -> Result<Tensor, TchError> {
+    if tensor.device() == device {
+        return Ok(tensor);
+    }
+    tensor.f_detach()?.f_to_device(device)?.f_set_requires_grad(true)
+}
+
 /// Two matrices beside each projection, `[rank, inputs]` as linear layers start and `[outputs, rank]` of zeros.
 fn low_rank(
     base: &Network,
@@ -134,7 +148,7 @@ fn low_rank(
     for place in &places {
         let shape = base.tensors()[*place].size();
         weights.push(draws.uniform(&[rank, shape[1]], shape[1])?);
-        let zeros = Tensor::f_zeros([shape[0], rank], (Kind::Float, tch::Device::Cpu))?;
+        let zeros = Tensor::f_zeros([shape[0], rank], (Kind::Float, Device::Cpu))?;
         weights.push(zeros.set_requires_grad(true));
     }
     let scale = config.training.lora_alpha / rank as f64;
