@@ -60,13 +60,15 @@ pub fn run(command: &Command) -> Result<(), Error> {
             let options = Options { memory: *memory, seed: *seed };
             let mut audits = Vec::new();
             for_each_task(paths, reference, |dataset| {
-                if dataset.kind != Kind::Sequences {
-                    let name = &dataset.name;
-                    let what = "the audit is for tasks in which sequences have classes";
-                    return Err(Error::Other(format!("task `{name}` is about bases or variants: {what}")));
-                }
                 let (found, kept) = audit(dataset, &options);
                 if let Some(folder) = clean {
+                    if dataset.kind != Kind::Sequences {
+                        let name = &dataset.name;
+                        let what = "`--clean` writes tables of sequences with one class each";
+                        return Err(Error::Other(format!(
+                            "task `{name}` is about bases or variants: {what}"
+                        )));
+                    }
                     write_clean(dataset, &kept, folder)?;
                 }
                 if !json {
@@ -195,16 +197,17 @@ fn text(audit: &Audit) -> String {
     for baseline in &audit.baselines {
         let shown = |score: Score| {
             let mcc = score.mcc.map_or("-".to_owned(), |mcc| format!("{mcc:.3}"));
-            format!("{}, MCC {mcc}", percent(score.accuracy))
+            let auroc = score.auroc.map(|auroc| format!("AUROC {auroc:.3}"));
+            auroc.unwrap_or_else(|| format!("{}, MCC {mcc}", percent(score.accuracy)))
         };
         let clean = baseline.clean.map_or("-".to_owned(), shown);
         lines.push(format!("    {:18} {:>20} {clean:>20}", baseline.name, shown(baseline.official)));
     }
     let clean: Vec<String> = audit
-        .classes
+        .copies
         .iter()
         .zip(&audit.clean)
-        .map(|(class, &examples)| format!("{class} {}", count(examples)))
+        .map(|(class, &examples)| format!("{} {}", class.class, count(examples)))
         .collect();
     lines.push(format!("  clean test examples: {}", clean.join(", ")));
     lines.push(format!(

@@ -1,19 +1,22 @@
 //! What can be said about a task before any model runs: what its test set shares with what is learned from, what scores without
 //! biology reach, and how much a score on so many examples can mean.
 //!
-//! Copies and near copies are looked for on both strands. Memory: about 100 bytes an example, the k-mers of what is learned from within
-//! [`Options::memory`], and 1 kB an example for the k-mer baseline.
+//! Copies and near copies are looked for on both strands; where bases have classes, of windows. Memory: about 100 bytes an example, the k-mers of what is learned from within
+//! [`Options::memory`], and 1 kB an example for the k-mer baseline; where bases have classes, their bases once more.
 
 mod baseline;
+mod bases;
 mod copies;
 mod near;
 mod overlap;
+mod pairs;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Dataset, Metric, Part};
+use super::{Dataset, Kind, Metric, Part};
 pub use baseline::{Baseline, Score};
 pub use copies::ClassCopies;
 pub use near::Near;
@@ -64,7 +67,8 @@ pub struct Audit {
     pub baselines: Vec<Baseline>,
     /// How sure a score on this test set can be.
     pub noise: Noise,
-    /// Test examples that are no copy and share neither most of their bases' places nor most of their k-mers, of each class.
+    /// Test examples that are no copy and share neither most of their bases' places nor most of their k-mers, of each class
+    /// (where bases have classes, windows of all).
     pub clean: Vec<u64>,
     /// What matters most, in words.
     pub findings: Vec<String>,
@@ -123,9 +127,23 @@ pub fn clean(dataset: &Dataset, options: &Options) -> Vec<bool> {
     Shared::of(dataset, options.memory).clean
 }
 
+/// Windows as sequences of one class, to see what they share.
+fn windows(dataset: &Dataset) -> Dataset {
+    Dataset {
+        classes: vec!["windows".to_owned()],
+        kind: Kind::Sequences,
+        labels: Vec::new(),
+        ..dataset.clone()
+    }
+}
+
 /// Looks at a task. Also says of each test example whether it is clean.
 pub fn audit(dataset: &Dataset, options: &Options) -> (Audit, Vec<bool>) {
-    let Shared { seen, copied, overlaps, near, clean } = Shared::of(dataset, options.memory);
+    let examples = match dataset.kind {
+        Kind::Bases => Cow::Owned(windows(dataset)),
+        Kind::Sequences | Kind::Pairs => Cow::Borrowed(dataset),
+    };
+    let Shared { seen, copied, overlaps, near, clean } = Shared::of(&examples, options.memory);
     let mut audit = Audit {
         task: dataset.name.clone(),
         version: dataset.version,
@@ -133,16 +151,26 @@ pub fn audit(dataset: &Dataset, options: &Options) -> (Audit, Vec<bool>) {
         classes: dataset.classes.clone(),
         parts: summaries(dataset),
         dropped: dataset.dropped.clone(),
-        unseen_classes: unseen(dataset),
-        copies: copies::by_class(dataset, &seen, &copied),
-        overlap: overlaps.map(|overlaps| overlap::by_class(dataset, &overlaps)),
+        unseen_classes: if dataset.kind == Kind::Pairs { Vec::new() } else { unseen(dataset) },
+        copies: copies::by_class(&examples, &seen, &copied),
+        overlap: overlaps.map(|overlaps| overlap::by_class(&examples, &overlaps)),
         near,
-        baselines: baseline::all(dataset, &seen, &clean, options.seed),
+        baselines: match dataset.kind {
+            Kind::Sequences => baseline::all(dataset, &seen, &clean, options.seed),
+            Kind::Bases => bases::all(dataset, &clean),
+            Kind::Pairs => pairs::all(dataset),
+        },
         noise: noise(dataset.part(Part::Test).len() as f64),
-        clean: count_clean(dataset, &clean),
+        clean: count_clean(&examples, &clean),
         findings: Vec::new(),
     };
     audit.findings = findings(&audit);
+    let [repeated, both] = if dataset.kind == Kind::Pairs { pairs::repeated(dataset) } else { [0, 0] };
+    if repeated > 0 {
+        audit
+            .findings
+            .push(format!("{repeated} variants are there more than once, {both} of them in both classes"));
+    }
     (audit, clean)
 }
 
@@ -235,13 +263,15 @@ fn findings(audit: &Audit) -> Vec<String> {
     let majority = audit.baselines.iter().find(|baseline| baseline.name == "majority");
     let chance = majority.map_or(0.0, |baseline| baseline.official.accuracy);
     let telling = audit.baselines.iter().filter(|baseline| {
-        matches!(baseline.name, "length" | "gc" | "lookup")
+        matches!(baseline.name, "length" | "gc" | "lookup" | "open frames" | "9-mers")
             && baseline.official.accuracy > chance + 2.0 * audit.noise.half_width + 0.02
     });
     for baseline in telling {
         let by = match baseline.name {
             "length" => "the length of an example alone",
             "gc" => "its share of G and C alone",
+            "open frames" => "taking stretches without a stop codon for genes",
+            "9-mers" => "the class that the nine bases around a base mostly have",
             _ => "looking up training examples",
         };
         found.push(format!(

@@ -175,7 +175,7 @@ fn genes_and_variants_are_tasks_too() {
     }
     std::fs::write(folder.join("a.fa"), fasta).unwrap();
     std::fs::write(folder.join("a.gff3"), gff).unwrap();
-    std::fs::write(folder.join("a.vcf"), vcf).unwrap();
+    std::fs::write(folder.join("a.vcf"), &vcf).unwrap();
     let tasks = "tasks:\n  finding: {version: 1, genes: {annotation: a.gff3, assembly: a.fa, window: 40, test: [two]}}\n";
     let effects = "tasks:\n  effects: {version: 1, variants: {vcf: a.vcf, assembly: a.fa, info: SIG, positive: [bad], negative: [good], window: 20}}\n";
     std::fs::write(folder.join("genes.yaml"), tasks).unwrap();
@@ -200,9 +200,20 @@ fn genes_and_variants_are_tasks_too() {
     std::fs::write(folder.join("a.vcf"), "one\t5\t.\tA\tC\t.\t.\tSIG=bad\n").unwrap();
     let error = stderr(&evaluate(folder, &[&hyena], &zero_shot));
     assert!(error.contains("a.vcf`, line 1: found the reference `A`, but `a.fa` has `T` there"), "{error}");
-    let error =
-        stderr(&genomill().current_dir(folder).args(["task", "audit", "genes.yaml"]).output().unwrap());
+    let audit = |arguments: &[&str]| {
+        genomill().current_dir(folder).args(["task", "audit"]).args(arguments).output().unwrap()
+    };
+    let text = stdout(&audit(&["genes.yaml"]));
+    for expected in ["open frames", "9-mers", "clean test examples: windows 4"] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let error = stderr(&audit(&["genes.yaml", "--clean", "kept"]));
     assert!(error.contains("task `finding` is about bases or variants"), "{error}");
+    std::fs::write(folder.join("a.vcf"), vcf).unwrap();
+    let text = stdout(&audit(&["variants.yaml"]));
+    for expected in ["transition", "lost CpG", "AUROC 0."] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
 }
 
 #[test]

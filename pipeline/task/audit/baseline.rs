@@ -14,7 +14,7 @@ mod regression;
 /// A baseline's scores.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Baseline {
-    /// `majority`, `length`, `gc`, `lookup` or `4-mers`.
+    /// `majority`, `length`, `gc`, `lookup` or `4-mers`; of gene finding `9-mers` and `open frames` too, of variants `transition` and `lost CpG`.
     pub name: &'static str,
     /// On the test set as it is.
     pub official: Score,
@@ -25,10 +25,13 @@ pub struct Baseline {
 /// How predictions compare with the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
-    /// Share of examples with the right class.
+    /// Share of examples with the right class; not a number of what only ranks.
     pub accuracy: f64,
     /// Matthews' correlation coefficient; 0 where only one class was predicted.
     pub mcc: Option<f64>,
+    /// Area under the ROC curve of what ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auroc: Option<f64>,
 }
 
 /// Classes that were predicted for the test examples.
@@ -63,7 +66,7 @@ fn score(dataset: &Dataset, predictions: &[u32], counts: impl Fn(usize) -> bool)
         .map(|(_, (example, prediction))| (example.class, *prediction))
         .unzip();
     let confusion = Confusion::new(dataset.classes.len(), &truth, &predicted).ok()?;
-    Some(Score { accuracy: confusion.accuracy()?, mcc: confusion.shown_mcc() })
+    Some(Score { accuracy: confusion.accuracy()?, mcc: confusion.shown_mcc(), auroc: None })
 }
 
 /// The most frequent class of the training examples with the same value; of all where a value is new.
