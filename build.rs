@@ -1,5 +1,5 @@
 //! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C face of
-//! its c10d.
+//! its c10d and of hooks on gradients.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -15,11 +15,12 @@ fn main() {
     }
 }
 
-/// Compiles `pipeline/collective/c10d.cpp` against the headers that lie beside the libraries in `lib`.
+/// Compiles `c10d.cpp` and `hooks.cpp` of `pipeline/collective` against the headers that lie beside the libraries in `lib`.
 #[cfg(feature = "train")]
 fn c10d(lib: &std::path::Path) {
     let folder = "pipeline/collective";
     println!("cargo::rerun-if-changed={folder}/c10d.cpp");
+    println!("cargo::rerun-if-changed={folder}/hooks.cpp");
     println!("cargo::rerun-if-changed={folder}/gloo");
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={variable}");
@@ -41,5 +42,6 @@ fn c10d(lib: &std::path::Path) {
         .include(include.join("torch/csrc/api/include"))
         .include(include)
         .file(format!("{folder}/c10d.cpp"))
+        .file(format!("{folder}/hooks.cpp"))
         .compile("genomill_c10d");
 }

@@ -68,7 +68,7 @@ pub(super) fn over(
 }
 
 /// A micro-batch's part of the gradients of the objective.
-fn micro_batch(
+pub(super) fn micro_batch(
     model: &Network,
     batch: Batch,
     targets: &Targets,
