@@ -105,7 +105,7 @@ impl<'a> Ranks<'a> {
             let is_whole = move |at| at > 0 || !objective.checkpointing;
             let listener = move |at, gradient| {
                 if is_whole(at) {
-                    tell(&to, at, gradient, true)
+                    tell(&to, at, gradient, true);
                 }
             };
             let (gradients, measured) =
