@@ -1,5 +1,5 @@
 //! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C faces of
-//! its c10d and of its fused optimizer.
+//! its c10d, of its hooks on gradients and of its fused optimizer.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -19,8 +19,8 @@ fn main() {
 #[cfg(feature = "train")]
 fn faces(lib: &std::path::Path) {
     let folder = "pipeline/collective";
-    let files = [format!("{folder}/c10d.cpp"), "pipeline/train/adamw.cpp".to_owned()];
-    for path in files.iter().cloned().chain(["gloo", "caught.hpp"].map(|name| format!("{folder}/{name}"))) {
+    let files = ["pipeline/collective/c10d.cpp", "pipeline/collective/hooks.cpp", "pipeline/train/adamw.cpp"];
+    for path in files.into_iter().chain(["pipeline/collective/gloo", "pipeline/collective/caught.hpp"]) {
         println!("cargo::rerun-if-changed={path}");
     }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {

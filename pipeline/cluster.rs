@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// A job was refused.
     #[error(
-        "the queue did not take `{job}`: {said}\n{}",
+        "the queue did not take `{job}`: {said}\n{}{}",
         if *sent == 0 {
             "nothing was submitted".to_owned()
         } else {
@@ -80,7 +80,8 @@ pub enum Error {
                 "{sent} of {of} jobs are in the queue, held back, so that nothing runs: `genomill submit` goes on with the others and sends none twice, \
                  `genomill cancel` takes these away"
             )
-        }
+        },
+        if is_full(said) { FULL } else { "" }
     )]
     Refused {
         /// The job.
@@ -121,6 +122,18 @@ pub enum Error {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),
+}
+
+/// What to do about a full queue.
+const FULL: &str = "\nwhere the queue takes too few jobs of one user at a time, `elements` in the profile makes arrays smaller, and `--until` sends the jobs of \
+                    fewer stages";
+
+/// Whether a queue says that it has too many jobs already.
+fn is_full(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["queue full", "queue is full", "temporarily unable to accept", "limit"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// The folder of the logs of a stage's jobs.

@@ -1,5 +1,5 @@
 //! Several processes that work as one: how they find each other, and sums and copies of tensors among them, by
-//! torch.distributed's own c10d.
+//! torch.distributed's own c10d; and what tells that a gradient is ready to be summed.
 //!
 //! A process is a rank, from 0; rank 0 leads. A [`Place`] says which rank this is and where they meet; a [`Group`] is the
 //! ranks that met. Operations are called by all ranks in the same order. Memory: c10d's, and what an operation is given.
@@ -8,6 +8,8 @@
 mod c10d;
 #[cfg(feature = "train")]
 mod group;
+#[cfg(feature = "train")]
+pub mod hooks;
 pub mod place;
 #[cfg(feature = "train")]
 mod store;

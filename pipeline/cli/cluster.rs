@@ -285,13 +285,14 @@ pub(super) fn stage_lines(of: &StageState) -> Vec<String> {
             .map(|(count, words)| format!("{count} {words}"));
         lines.push(format!("queue: {}", parts.collect::<Vec<_>>().join(", ")));
     }
-    for Failure { what, element, width, id, cause, log } in &of.failures {
+    for Failure { what, element, width, id, cause, times, log } in &of.failures {
         let which = match what {
             What::Partitions => format!("partitions {element}, {}, ... ({id})", element + width),
             What::Check | What::Whole => id.clone(),
         };
         let words = fate_words(Fate::Failed(*cause));
-        lines.push(format!("{which} {words}; log {}", log.display()));
+        let times = if *times > 1 { format!(", {times} times in all") } else { String::new() };
+        lines.push(format!("{which} {words}{times}; log {}", log.display()));
         lines.extend(last_lines(log, TAIL).into_iter().map(|line| format!("    {line}")));
     }
     lines
@@ -316,7 +317,8 @@ pub(super) fn summary(state: &State) -> String {
         }
         _ => String::new(),
     };
-    format!("{counts}{asked}{half}{check}")
+    let cancelled = if state.cancelled { "; cancelled" } else { "" };
+    format!("{counts}{asked}{half}{check}{cancelled}")
 }
 
 #[derive(Debug, Args)]
@@ -326,15 +328,15 @@ pub struct WatchArguments {
     /// Between two looks
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10 s")]
     every: Duration,
-    /// Resubmit what is missing up to so many times, when nothing is left in the queue
+    /// When nothing is left in the queue, resubmit what is missing, until all is there or a job or an element has failed more
+    /// than N times; not after `genomill cancel`
     #[arg(long, value_name = "N", default_value_t = 0)]
     resubmit: u32,
 }
 
 /// Shows how jobs do until none is left in the queue; fails if something is missing then.
 pub fn watch(arguments: &WatchArguments, remote: &Remote) -> Result<(), Error> {
-    let WatchArguments { common, every, .. } = arguments;
-    let mut left = arguments.resubmit;
+    let WatchArguments { common, every, resubmit: most } = arguments;
     let (workflow, work) = common.open()?;
     let mut first: Option<(Instant, u64)> = None;
     let mut last = String::new();
@@ -359,7 +361,8 @@ pub fn watch(arguments: &WatchArguments, remote: &Remote) -> Result<(), Error> {
         if failed == 0 {
             return Ok(());
         }
-        if left == 0 {
+        let again = (1..=*most).contains(&state.most_failures) && !state.cancelled;
+        if !again {
             for (stage, of) in &state.stages {
                 for line in stage_lines(of) {
                     say(&format!("{stage}  {line}"));
@@ -369,7 +372,6 @@ pub fn watch(arguments: &WatchArguments, remote: &Remote) -> Result<(), Error> {
                 "{failed} jobs or elements failed or did not run; genomill resubmit sends what is missing"
             )));
         }
-        left -= 1;
         let common = Common { file: common.file.clone(), set: common.set.clone(), work: common.work.clone() };
         resubmit(&ResubmitArguments { common, profile: None }, remote)?;
         first = None;

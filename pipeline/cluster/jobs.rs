@@ -110,6 +110,15 @@ impl Job {
         self.elements.as_deref().unwrap_or(&[0])
     }
 
+    /// What an element is for, the same in each submission: what `resubmit` counts failures by.
+    pub fn element_title(&self, element: u32) -> String {
+        let stage = self.stage(element).unwrap_or("~check"); // no stage has this name
+        match self.what {
+            What::Partitions => format!("{stage}~{element}-of-{}", self.width),
+            What::Check | What::Whole => stage.to_owned(),
+        }
+    }
+
     /// What people call it.
     pub fn title(&self) -> String {
         match (self.what, self.stages.as_slice()) {

@@ -114,7 +114,8 @@ impl Common<'_> {
             self.profile.genomill.clone().unwrap_or_else(|| self.genomill.to_string_lossy().into_owned());
         let container =
             self.profile.container.as_ref().map_or_else(String::new, |container| format!("{container} "));
-        add(&mut text, format_args!("genomill() {{ {container}{} \"$@\"; }}\n", quoted(&program)));
+        // It takes the place of the shell that it is started in, so that a signal to that one reaches it.
+        add(&mut text, format_args!("genomill() {{ exec {container}{} \"$@\"; }}\n", quoted(&program)));
         text
     }
 
@@ -255,7 +256,7 @@ mod tests {
             "#SBATCH --time=5\n",
             "#SBATCH --partition=big\n#SBATCH --exclude=n7\n",
             "module load 'cuda/12' || finish 4\n",
-            "genomill() { apptainer exec g.sif '/bin/genomill' \"$@\"; }\n",
+            "genomill() { exec apptainer exec g.sif '/bin/genomill' \"$@\"; }\n",
             r#"genomill run-task '/it'\''s/flow.yaml' "$stage" --share "$element/8" --set 'a.b='\''x y'\''' --work '/my work' --jobs 4 --wait 120s"#,
             " --time 61s &\n",
         ] {

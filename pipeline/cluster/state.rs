@@ -131,7 +131,8 @@ fn read(text: &str) -> Told {
         _ if lower.contains("due to time limit") => Told::Failed(Cause::Time),
         _ if memory.iter().any(|words| lower.contains(words)) => Told::Failed(Cause::Memory),
         Some("124") => Told::Failed(Cause::Time),
-        Some("130") if text.contains(NEARLY_OVER) => Told::Failed(Cause::Time),
+        // Ended by a signal, or cut off, once it was told.
+        Some("130" | "138" | "143") | None if text.contains(NEARLY_OVER) => Told::Failed(Cause::Time),
         // Killed while the script around it lived on: that is what the kernel does for want of memory.
         Some("137") => Told::Failed(Cause::Memory),
         Some("130" | "143") | None => Told::Failed(Cause::Killed),
@@ -144,10 +145,14 @@ fn read(text: &str) -> Told {
 pub struct State {
     /// Whether all of its jobs are in the queue, or were.
     pub complete: bool,
+    /// Whether somebody cancelled it.
+    pub cancelled: bool,
     /// Why the queue could not be asked, if so: what is in it then counts as not run.
     pub unasked: Option<String>,
     /// What became of the first job, which looks at the node.
     pub check: Option<Fate>,
+    /// The most times that one element failed which failed now, earlier submissions included.
+    pub most_failures: u32,
     /// By stage.
     pub stages: BTreeMap<String, StageState>,
     /// Elements that wait, run, are done, failed and did not run.
@@ -213,6 +218,8 @@ pub struct Failure {
     pub id: String,
     /// Why.
     pub cause: Cause,
+    /// How often it failed, earlier submissions included.
+    pub times: u32,
     /// Its log.
     pub log: PathBuf,
 }
@@ -228,17 +235,29 @@ impl State {
             Ok(queue) => (queue, None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),
         };
-        let mut state = Self { complete: submission.complete, unasked, ..Self::default() };
+        let Submission { complete, cancelled, .. } = submission;
+        let mut state = Self { complete, cancelled, unasked, ..Self::default() };
         for sent in &submission.jobs {
             for (element, fate) in fates(work, sent, &queue) {
-                state.add(work, sent, element, fate, &queue);
+                let earlier = submission.failed.get(&sent.job.element_title(element)).copied().unwrap_or(0);
+                state.add(work, sent, (element, fate, earlier), &queue);
             }
         }
         Ok(Some(state))
     }
 
-    fn add(&mut self, work: &Path, sent: &Sent, element: u32, fate: Fate, queue: &BTreeMap<String, Queued>) {
+    /// Adds what became of an element, which failed so often in earlier submissions.
+    fn add(
+        &mut self,
+        work: &Path,
+        sent: &Sent,
+        (element, fate, earlier): (u32, Fate, u32),
+        queue: &BTreeMap<String, Queued>,
+    ) {
         self.counts.add(fate);
+        if matches!(fate, Fate::Failed(_)) {
+            self.most_failures = self.most_failures.max(earlier + 1);
+        }
         let id = sent.id(element).unwrap_or_default();
         let Some(stage) = sent.job.stage(element) else {
             self.check = Some(fate);
@@ -261,6 +280,7 @@ impl State {
                 width: sent.job.width,
                 id,
                 cause,
+                times: earlier + 1,
                 log: log(work, &sent.job, element),
             }),
             Fate::Done | Fate::NotRun => {}
@@ -337,6 +357,8 @@ mod tests {
             ("TIMEOUT", "TimeLimit", log(""), Fate::Failed(Time)),
             ("", "", log("genomill: ended with 124"), Fate::Failed(Time)),
             ("", "", log(&format!("{NEARLY_OVER}\ngenomill: ended with 130")), Fate::Failed(Time)),
+            ("", "", log(NEARLY_OVER), Fate::Failed(Time)),
+            ("", "", log(&format!("{NEARLY_OVER}\ngenomill: ended with 1")), Fate::Failed(Error)),
             ("CANCELLED", "None", log(""), Fate::Failed(Killed)),
             ("CANCELLED", "None", None, Fate::NotRun),
             ("NODE_FAIL", "None", None, Fate::Failed(Killed)),

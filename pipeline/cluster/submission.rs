@@ -36,6 +36,12 @@ pub struct Submission {
     pub complete: bool,
     /// More memory and time than the workflow says, by stage.
     pub more: More,
+    /// Whether it was cancelled.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// How often each element failed before, by [`Job::element_title`].
+    #[serde(default)]
+    pub failed: BTreeMap<String, u32>,
 }
 
 /// A job and what is known of its way into the queue.
@@ -180,7 +186,7 @@ impl Sender<'_> {
             }
         }
         let jobs = self.jobs(plan, &More::default(), &Alive::default(), self.limits()?);
-        self.send_new(jobs, Vec::new(), More::default(), earlier.as_ref())
+        self.send_new(jobs, Vec::new(), (More::default(), BTreeMap::new()), earlier.as_ref())
     }
 
     /// The scripts that [`Self::submit`] would send if the queue held nothing, each with what it waits for, by name of job.
@@ -227,7 +233,8 @@ impl Sender<'_> {
         slurm::cancel(jobs.cancel.iter().map(String::as_str))?;
         let cancelled = jobs.cancel.len();
         let kept = kept(&earlier, &queue, &jobs.cancel);
-        let done = self.send_new(jobs, kept, more, Some(&earlier))?;
+        let failed = self.failed(&earlier, &queue);
+        let done = self.send_new(jobs, kept, (more, failed), Some(&earlier))?;
         Ok(Done { cancelled, notes, ..done })
     }
 
@@ -288,6 +295,18 @@ impl Sender<'_> {
         Jobs::new(&needs, self.profile, alive, most)
     }
 
+    /// How often each element has failed, with the last try.
+    fn failed(&self, earlier: &Submission, queue: &BTreeMap<String, Queued>) -> BTreeMap<String, u32> {
+        let mut failed = earlier.failed.clone();
+        for sent in &earlier.jobs {
+            let fates = state::fates(self.work(), sent, queue);
+            for (element, _) in fates.filter(|(_, fate)| matches!(fate, Fate::Failed(_))) {
+                *failed.entry(sent.job.element_title(element)).or_default() += 1;
+            }
+        }
+        failed
+    }
+
     /// What stages are to have that ran out of something.
     fn more(&self, earlier: &Submission, queue: &BTreeMap<String, Queued>) -> (More, Vec<String>) {
         let (mut more, mut notes) = (earlier.more.clone(), Vec::new());
@@ -304,15 +323,16 @@ impl Sender<'_> {
                 match (cause, sent.job.asked.memory, sent.job.asked.time) {
                     (Cause::Memory, Some(bytes), _) => {
                         let most = policy.most_memory.unwrap_or(u64::MAX);
-                        entry.0 = Some(times(bytes, policy.memory).min(most.max(bytes)));
-                        notes.push(format!("`{stage}` ran out of memory: it gets {}", said_bytes(entry.0)));
+                        let larger = times(bytes, policy.memory).min(most.max(bytes));
+                        entry.0 = Some(larger);
+                        notes.push(more_words(stage, "memory", larger > bytes, &crate::report::bytes(larger)));
                     }
                     (Cause::Time, _, Some(time)) => {
                         let most = policy.most_time.unwrap_or(Duration::MAX);
                         let longer = Duration::from_secs(times(time.as_secs(), policy.time)).min(most.max(time));
                         entry.1 = Some(longer);
-                        let longer = humantime::format_duration(longer);
-                        notes.push(format!("`{stage}` ran out of time: it gets {longer}"));
+                        let said = humantime::format_duration(longer).to_string();
+                        notes.push(more_words(stage, "time", longer > time, &said));
                     }
                     (Cause::Memory, None, _) => notes.push(format!(
                         "`{stage}` ran out of memory, and no one says how much it needs: give it `resources: {{memory: ...}}`"
@@ -338,7 +358,7 @@ impl Sender<'_> {
         &self,
         jobs: Jobs,
         kept: Vec<Sent>,
-        more: More,
+        (more, failed): (More, BTreeMap<String, u32>),
         earlier: Option<&Submission>,
     ) -> Result<Done, Error> {
         let going_on = kept.iter().map(|sent| sent.job.elements().len()).sum();
@@ -359,7 +379,8 @@ impl Sender<'_> {
             .collect();
         let (file, set) = (self.file.to_owned(), self.set.to_vec());
         let profile = self.profile_file.map(Path::to_owned);
-        let mut submission = Submission { id, file, set, profile, jobs, complete: false, more };
+        let (complete, cancelled) = (false, false);
+        let mut submission = Submission { id, file, set, profile, jobs, complete, more, cancelled, failed };
         submission.keep(self.work())?;
         let done = self.send(&mut submission, &BTreeMap::new());
         if done.is_err() && submission.sent() == 0 {
@@ -463,7 +484,7 @@ pub fn cancel(work: &Path) -> Result<usize, Error> {
         alive.iter().filter_map(|(sent, ..)| sent.number()).map(|number| number.to_string()).collect();
     let count = alive.len();
     slurm::cancel(jobs.iter().map(String::as_str))?;
-    submission.complete = true;
+    (submission.complete, submission.cancelled) = (true, true);
     submission.keep(work)?;
     Ok(count)
 }
@@ -517,6 +538,12 @@ fn times(amount: u64, factor: f64) -> u64 {
     more
 }
 
-fn said_bytes(bytes: Option<u64>) -> String {
-    crate::report::bytes(bytes.unwrap_or(0))
+/// What a stage gets that ran out of something.
+fn more_words(stage: &str, what: &str, is_more: bool, amount: &str) -> String {
+    let gets = if is_more {
+        format!("it gets {amount}")
+    } else {
+        format!("it had {amount} and gets no more, since the profile's `more` allows none")
+    };
+    format!("`{stage}` ran out of {what}: {gets}")
 }

@@ -32,6 +32,17 @@ pub fn gradients<R, E: From<TchError>>(
     within(i64::try_from(SCORES).unwrap_or(i64::MAX), model, input, checkpointing, loss)
 }
 
+/// The number of the parameter whose gradient comes in parts, over so many positions: that of the head, where it is the embedding
+/// too or where not all scores are there at once.
+pub fn in_parts(model: &Olmo, positions: usize) -> Option<usize> {
+    let (config, count) = (model.config(), model.weights().tensors().len());
+    let scores = positions as u64 * u64::from(config.vocabulary);
+    match config.tied_head {
+        true => Some(0),
+        false => (scores > SCORES).then(|| count - 1),
+    }
+}
+
 /// The same with at most `scores` scores at once.
 fn within<R, E: From<TchError>>(
     scores: i64,

@@ -153,6 +153,12 @@ impl Network {
         }
     }
 
+    /// The parameter of which a backward pass over so many positions has the gradient in parts, if there is one; see
+    /// [`backward::in_parts`].
+    pub fn in_parts(&self, positions: usize) -> Option<usize> {
+        if let Self::Olmo(model) = self { backward::in_parts(model, positions) } else { None }
+    }
+
     /// The gradients, in the order of the weights, of the sum of the losses that `loss` makes of parts of the last layer's
     /// values, and what else it gives back for each. Only an OLMo knows `checkpointing` and parts; see [`backward::gradients`].
     pub fn gradients<R>(

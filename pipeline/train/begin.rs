@@ -119,7 +119,7 @@ fn fresh<'a>(state: State, initial: Option<&Initialize>, device: Device) -> Resu
 fn share<'a>(begun: Begun<'a>, group: &'a Group) -> Result<Begun<'a>, Error> {
     let Begun { state, mut model, optimizer, saved, .. } = begun;
     let (state, _) = told(group, state, saved.is_some())?;
-    let ranks = Ranks::new(group, model.weights());
+    let ranks = Ranks::new(group, model.weights())?;
     ranks.spread_from_0(model.weights_mut())?;
     let moments = [ranks.scatter(&optimizer.mean)?, ranks.scatter(&optimizer.square)?];
     let optimizer = optimizer.part(ranks.own.clone(), moments);
@@ -131,7 +131,7 @@ fn follow(state: State, group: &Group) -> Result<Begun<'_>, Error> {
     let (state, resumed) = told(group, state, false)?;
     let zeros = Weights::zeros(state.config.model.layout(), Device::Cpu)?;
     let mut model = Network::new(&state.config.model, zeros, Device::Cpu)?.require_gradients()?;
-    let ranks = Ranks::new(group, model.weights());
+    let ranks = Ranks::new(group, model.weights())?;
     ranks.spread_from_0(model.weights_mut())?;
     let weights = model.weights();
     let nothing = || weights.with_tensors(weights.tensors().iter().map(|_| Tensor::new()).collect());

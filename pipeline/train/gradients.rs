@@ -67,7 +67,7 @@ impl Measured {
         Ok(Self { nats: Tensor::f_zeros([2], (Kind::Double, device))?, tokens: 0, bases: 0 })
     }
 
-    fn add(&mut self, other: &Self) -> Result<(), TchError> {
+    pub(super) fn add(&mut self, other: &Self) -> Result<(), TchError> {
         self.nats = self.nats.f_add(&other.nats)?;
         self.tokens += other.tokens;
         self.bases += other.bases;
@@ -114,7 +114,7 @@ pub(super) fn over(
 }
 
 /// A micro-batch's part of the gradients of the objective.
-fn micro_batch(
+pub(super) fn micro_batch(
     model: &Network,
     batch: Batch,
     targets: &Targets,

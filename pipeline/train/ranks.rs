@@ -1,22 +1,33 @@
 //! A run that several ranks share: each computes its rows of a batch, has the moments of some parameters and updates those
 //! (`ZeRO` 1).
 //!
-//! Gradients are summed in buckets of at most [`BUCKET`] bytes, each for the rank that has its parameters; while one is
-//! under way the next one is filled. The updated parameters come back the same way. Memory beside the run's own: the
-//! gradients once more while they are summed, and on rank 0 all moments while it saves.
+//! Gradients are summed in buckets of at most [`BUCKET`] bytes, each for the rank that has its parameters. A bucket is under
+//! way as soon as the backward pass of the last micro-batches has all of its gradients, while the pass makes those of
+//! earlier layers: buckets are filled from the last parameter to the first. The updated parameters come back in buckets too.
+//! Memory beside the run's own: the gradients once more while they are summed, and on rank 0 all moments while it saves.
+
+mod sums;
+
+use std::sync::mpsc::{Sender, channel};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
+use self::sums::{Sums, Told as ToldGradient};
 use super::adamw;
 use super::checkpoint::State;
 use super::error::Error;
-use crate::collective::{Group, Work};
+use super::gradients::{self, Objective, micro_batch};
+use crate::collective::hooks::{Hooks, listening};
+use crate::collective::{self, Group, Work};
+use crate::loader::{Batch, Targets};
 use crate::model::likelihood::Likelihood;
+use crate::model::network::Network;
 use crate::model::weights::Weights;
+use crate::model::workers::Workers;
 
-/// Bytes of a bucket; a larger parameter has one for itself.
-const BUCKET: i64 = 25 << 20;
+/// Bytes of a bucket; a larger parameter has one for itself. Tests have small models.
+const BUCKET: i64 = if cfg!(test) { 100_000 } else { 25 << 20 };
 
 /// The ranks, and who has which parameters.
 pub(super) struct Ranks<'a> {
@@ -26,6 +37,8 @@ pub(super) struct Ranks<'a> {
     /// Whether each parameter is this rank's.
     pub(super) own: Vec<bool>,
     buckets: Vec<Bucket>,
+    /// By which backward passes tell of gradients.
+    _hooks: Hooks,
 }
 
 /// Parameters that travel together.
@@ -44,37 +57,85 @@ struct Told {
 }
 
 impl<'a> Ranks<'a> {
-    /// Shares the parameters among the ranks, those with these weights.
-    pub(super) fn new(group: &'a Group, weights: &Weights) -> Self {
+    /// Shares the parameters among the ranks, those with these weights, of which gradients are wanted.
+    pub(super) fn new(group: &'a Group, weights: &Weights) -> Result<Self, Error> {
         let shapes = weights.tensors().iter().map(Tensor::size).collect::<Vec<_>>();
         let sizes = shapes.iter().map(|shape| shape.iter().product()).collect::<Vec<i64>>();
         let owners = owners(&sizes, group.ranks());
         let own = owners.iter().map(|owner| *owner == group.rank()).collect();
-        Self { group, shapes, own, buckets: buckets(&sizes, &owners) }
+        let (rank, ranks) = (group.rank(), group.ranks());
+        let hooks = Hooks::on(weights.tensors());
+        let hooks = hooks.map_err(|why| collective::Error::Operation { rank, ranks, why })?;
+        Ok(Self { group, shapes, own, buckets: buckets(&sizes, &owners), _hooks: hooks })
     }
 
-    /// Adds up the gradients and what was measured. This rank's gradients come back whole, those of others empty; the norm
-    /// is that of all.
-    pub(super) fn reduce(
+    /// The gradients of the objective over the micro-batches of all ranks, their norm, and what was measured. This rank's
+    /// gradients come back whole, those of others empty; the norm is that of all.
+    pub(super) fn gradients(
         &self,
-        mut gradients: Vec<Tensor>,
+        parts: Vec<(Batch, Targets)>,
+        model: &Network,
+        objective: Objective,
+        workers: &Workers,
+    ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
+        let (gradients, measured, _) = self.overlapped(parts, model, objective, workers)?;
+        self.normed(gradients, measured)
+    }
+
+    /// The gradients, what this rank measured, and how many buckets were under way before the backward pass ended.
+    fn overlapped(
+        &self,
+        mut parts: Vec<(Batch, Targets)>,
+        model: &Network,
+        objective: Objective,
+        workers: &Workers,
+    ) -> Result<(Vec<Tensor>, Likelihood, usize), Error> {
+        // The last micro-batches that threads compute side by side.
+        let last = parts.split_off(parts.len().saturating_sub(1) / workers.threads() * workers.threads());
+        let (before, mut measured) = gradients::over(parts, model, objective, workers)?;
+        let count = last.len();
+        let (sender, receiver) = channel();
+        // The last sender goes with it.
+        let compute = move |(part, (model, (batch, targets))): (usize, (Network, (Batch, Targets)))| {
+            let tell = move |sender: &Sender<ToldGradient>, at, gradient, early| {
+                drop(sender.send(ToldGradient { part, at, gradient, early }));
+            };
+            let to = sender.clone();
+            let in_parts = model.in_parts(batch.tokens.len());
+            let listener = move |at, gradient| {
+                if in_parts != Some(at) {
+                    tell(&to, at, gradient, true);
+                }
+            };
+            let (gradients, measured) =
+                listening(listener, || micro_batch(&model, batch, &targets, objective))?;
+            (0..).zip(gradients).for_each(|(at, gradient)| tell(&sender, at, gradient, false));
+            Ok::<_, Error>(measured)
+        };
+        let wave = last.into_iter().map(|part| (model.share(), part)).enumerate().collect();
+        let (sum, found) = std::thread::scope(|scope| {
+            let adder = scope.spawn(move || {
+                let mut sums = Sums::new(self, before, count);
+                receiver.iter().try_for_each(|told| sums.take(told))?;
+                sums.end()
+            });
+            let found = workers.map(wave, compute);
+            (adder.join(), found)
+        });
+        for found in found? {
+            measured.add(&found)?;
+        }
+        let sum = sum.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (gradients, early) = sum.ok_or_else(|| TchError::Shape("a gradient is missing".to_owned()))?;
+        Ok((gradients, measured.read()?, early))
+    }
+
+    /// Adds the norm of the gradients of all ranks, and adds up what they measured.
+    fn normed(
+        &self,
+        gradients: Vec<Tensor>,
         measured: Likelihood,
     ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
-        let mut works = Vec::new();
-        for bucket in &self.buckets {
-            let parts =
-                bucket.parameters.iter().map(|at| std::mem::replace(&mut gradients[*at], Tensor::new()));
-            works.push((bucket, self.group.reduce(flat(&parts.collect::<Vec<_>>())?, bucket.owner)?));
-        }
-        for (bucket, work) in works {
-            let sum = work.wait()?;
-            if bucket.owner == self.group.rank() {
-                self.each(bucket, &sum, |at, part| {
-                    gradients[at] = part;
-                    Ok(())
-                })?;
-            }
-        }
         let own = gradients.iter().zip(&self.own).filter(|(_, own)| **own);
         let own = own.map(|(gradient, _)| gradient.shallow_clone()).collect::<Vec<_>>();
         let norm = if own.is_empty() { 0.0 } else { adamw::norm(&own)?.f_double_value(&[])? };
@@ -241,7 +302,86 @@ fn buckets(sizes: &[i64], owners: &[usize]) -> Vec<Bucket> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::collective::{Meeting, Place};
+    use crate::loader::tests_support::Rows;
+    use crate::loader::{Batches, Order, Sampler, Slice, Vocabulary};
+    use crate::model::{Preset, Shape};
+
+    /// Micro-batches of two rows each.
+    fn parts(rank: u64, count: usize) -> Vec<(Batch, Targets)> {
+        let rows = Rows::random(20, 24, 32, 10 + rank);
+        let order = Order::Shuffled(Sampler { seed: 1, len: 20, rank: 0, world: 1 });
+        let vocabulary = Vocabulary { bases: vec![2; 32], ..Vocabulary::default() };
+        std::thread::scope(|scope| {
+            let slice = Slice::of_rank(2 * count, 0, 1);
+            let batch = Batches::slices(scope, &rows, order, slice, 0, 1).next().unwrap();
+            let ask = |part: Batch| {
+                let targets = vocabulary.targets(&part).unwrap();
+                (part, targets)
+            };
+            batch.split(2).into_iter().map(ask).collect()
+        })
+    }
+
+    /// Each rank's gradients, added up during the pass and, by hand, behind it.
+    #[test]
+    fn sums_begin_while_the_pass_goes_on_and_have_the_same_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = |(rank, threads, count, checkpointing): (usize, usize, usize, bool)| {
+            let place = Place {
+                rank,
+                ranks: 2,
+                here: None,
+                meeting: Meeting::File(folder.path().join(format!("{threads}-{count}-{checkpointing}"))),
+                interface: None,
+                attempt: String::new(),
+                patience: Duration::from_secs(20),
+            };
+            let group = Group::join(place).unwrap();
+            let shape = crate::train::Config { preset: Some(Preset::Olmo300k.into()), ..Default::default() };
+            let shape: Shape = shape.resolve(20, 24, 32).unwrap().model;
+            let model = Network::random(&shape, 3, Device::Cpu).unwrap().require_gradients().unwrap();
+            let ranks = Ranks::new(&group, model.weights()).unwrap();
+            let workers = Workers::start(threads).unwrap();
+            let objective = Objective { weight: 100.0, z_loss: 0.0, checkpointing, context: 24 };
+            let parts = || parts(rank as u64, count);
+            let (found, measured, early) = ranks.overlapped(parts(), &model, objective, &workers).unwrap();
+            let (alone, expected) = gradients::over(parts(), &model, objective, &workers).unwrap();
+            assert_eq!(measured, expected.read().unwrap());
+            for bucket in &ranks.buckets {
+                let values = bucket.parameters.iter().map(|at| alone[*at].shallow_clone());
+                let values = flat(&values.collect::<Vec<_>>()).unwrap();
+                let sum = group.reduce(values, bucket.owner).unwrap().wait().unwrap();
+                let own: Vec<&Tensor> = bucket.parameters.iter().map(|at| &found[*at]).collect();
+                if bucket.owner == rank {
+                    let own = own.iter().map(|own| own.shallow_clone()).collect::<Vec<_>>();
+                    assert!(flat(&own).unwrap().equal(&sum), "{threads} threads, {count} micro-batches");
+                } else {
+                    assert!(own.iter().all(|own| own.numel() == 0));
+                }
+            }
+            group.barrier().unwrap();
+            (early, ranks.buckets.len())
+        };
+        for (threads, count) in [(1, 1), (1, 3), (2, 2), (2, 5), (3, 5)] {
+            for checkpointing in [false, true] {
+                let ((early, buckets), other) = std::thread::scope(|scope| {
+                    let other = scope.spawn(|| one((1, threads, count, checkpointing)));
+                    (one((0, threads, count, checkpointing)), other.join().unwrap())
+                });
+                assert!(buckets > 8, "{buckets} buckets");
+                // The first parameter's gradient may be known last, and with it the bucket that it lies in.
+                assert!(
+                    early >= buckets - 2,
+                    "{early} of {buckets}, {threads} threads, {count}, {checkpointing}"
+                );
+                assert_eq!(other, (early, buckets), "the same on both");
+            }
+        }
+    }
 
     #[test]
     fn every_parameter_has_one_owner_and_one_bucket() {

@@ -11,7 +11,7 @@ use super::checkpoint::{self, Best, State};
 use super::config::{Config, Resolved};
 use super::course::{Course, Step, record, values};
 use super::error::Error;
-use super::gradients::{self, Measured, Objective};
+use super::gradients::{self, Objective};
 use super::history::Record;
 use super::prediction;
 use super::ranks::Ranks;
@@ -181,8 +181,7 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         };
         let objective = self.objective(step, if weight > 0.0 { weight } else { 1.0 });
-        let (gradients, measured) = gradients::over(parts, &self.model, objective, &self.workers)?;
-        let (gradients, norm, measured) = self.reduce(gradients, measured)?;
+        let (gradients, norm, measured) = self.gradients(parts, objective)?;
         let rate = self.state.config.schedule.rate(step);
         let loss = measured.loss().unwrap_or(0.0);
         if loss.is_finite() && norm.is_finite() {
@@ -230,14 +229,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// The gradients, their norm and what was measured; of ranks the sums, and only those gradients that it updates by.
-    fn reduce(
+    fn gradients(
         &self,
-        gradients: Vec<Tensor>,
-        measured: Measured,
+        parts: Vec<(Batch, Targets)>,
+        objective: Objective,
     ) -> Result<(Vec<Tensor>, f64, Likelihood), Error> {
         if let Some(ranks) = &self.ranks {
-            return ranks.reduce(gradients, measured.read()?);
+            return ranks.gradients(parts, &self.model, objective, &self.workers);
         }
+        let (gradients, measured) = gradients::over(parts, &self.model, objective, &self.workers)?;
         let (norm, measured) = measured.read_with(&adamw::norm(&gradients)?)?;
         Ok((gradients, norm, measured))
     }

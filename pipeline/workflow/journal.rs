@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Decision, Error, Override, Workflow, with_causes};
+use crate::artifact::MANIFEST;
 use crate::observer::{Event, Observer};
 use crate::{TOOL, fs};
 
@@ -60,6 +61,8 @@ pub struct Journal<'a> {
 
 struct Log {
     path: PathBuf,
+    /// The work folder.
+    work: PathBuf,
     /// None when it cannot be written.
     file: Option<File>,
     /// When a stage's progress was last kept.
@@ -70,8 +73,10 @@ impl<'a> Journal<'a> {
     /// Begins the log of a run that is about to start, and removes the oldest logs. `overrides` are those that the workflow
     /// was opened with.
     pub fn begin(work: &Path, workflow: &Workflow, overrides: &[Override], next: &'a dyn Observer) -> Self {
-        let path = folder(work).join(name(SystemTime::now(), std::process::id()));
-        Self::in_file(path, create, workflow, overrides, next)
+        let newest = logs_in(&folder(work)).pop();
+        let time = later(SystemTime::now(), newest.as_deref());
+        let path = folder(work).join(name(time, std::process::id()));
+        Self::in_file((work, path), create, workflow, overrides, next)
     }
 
     /// Begins the log of a partition that is about to be made, in the place of an older one.
@@ -86,11 +91,11 @@ impl<'a> Journal<'a> {
             fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
             fs::create(path)
         };
-        Self::in_file(task_log(work, stage, at), create, workflow, overrides, next)
+        Self::in_file((work, task_log(work, stage, at)), create, workflow, overrides, next)
     }
 
     fn in_file(
-        path: PathBuf,
+        (work, path): (&Path, PathBuf),
         create: impl FnOnce(&Path) -> Result<File, fs::Error>,
         workflow: &Workflow,
         overrides: &[Override],
@@ -100,7 +105,8 @@ impl<'a> Journal<'a> {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let journal = Self { next, log: Mutex::new(Log { path, file, kept: HashMap::new() }) };
+        let journal =
+            Self { next, log: Mutex::new(Log { path, work: work.to_owned(), file, kept: HashMap::new() }) };
         if let Some(problem) = problem {
             journal.complain(&problem);
         }
@@ -147,6 +153,17 @@ impl<'a> Journal<'a> {
         self.keep(json!({ "event": event, "stage": error.stage(), "error": with_causes(error) }));
     }
 
+    /// Keeps that a stage begins, and what stands in its place: by what stands there later it is told whether the stage was
+    /// made since, whatever the clocks of the machines say that make stages.
+    fn keep_start(&self, event: &Event, stage: &str) {
+        let replaces = standing(&self.log.lock().unwrap_or_else(PoisonError::into_inner).work, stage);
+        let mut line = serde_json::to_value(event).unwrap_or_default();
+        if let Some(line) = line.as_object_mut() {
+            line.insert("replaces".to_owned(), replaces.into());
+        }
+        self.keep(line);
+    }
+
     /// Writes a line, with the time in front.
     fn keep(&self, event: impl Serialize) {
         let Ok(Value::Object(event)) = serde_json::to_value(event) else { return };
@@ -184,6 +201,7 @@ impl Observer for Journal<'_> {
         self.next.event(event);
         match event {
             Event::Progress { stage, .. } if !self.due(stage) => {}
+            Event::StageStarted { stage, .. } => self.keep_start(event, stage),
             event => self.keep(event),
         }
     }
@@ -194,6 +212,26 @@ fn name(time: SystemTime, process: u32) -> String {
     let time = humantime::format_rfc3339_millis(time).to_string();
     let time: String = time.chars().filter(|letter| !matches!(letter, '-' | ':')).collect();
     format!("{time}-{process}.jsonl")
+}
+
+/// A time after that in the name of the newest log, even where it was named by a clock that is ahead of this one.
+fn later(now: SystemTime, newest: Option<&Path>) -> SystemTime {
+    let newest = newest.and_then(|log| time_of(log.file_name()?.to_str()?));
+    newest.map_or(now, |newest| now.max(newest + Duration::from_millis(1)))
+}
+
+/// The time in the name of a log.
+fn time_of(name: &str) -> Option<SystemTime> {
+    let part = |range: std::ops::Range<usize>| name.get(range);
+    let (date, clock) =
+        ([part(0..4)?, part(4..6)?, part(6..8)?], [part(9..11)?, part(11..13)?, part(13..20)?]);
+    humantime::parse_rfc3339(&format!("{}T{}", date.join("-"), clock.join(":"))).ok()
+}
+
+/// What tells the artifact in a stage's place from another: the hash of its manifest; nothing where there is none.
+pub(super) fn standing(work: &Path, stage: &str) -> String {
+    let manifest = std::fs::read(work.join(stage).join(MANIFEST));
+    manifest.map_or_else(|_| String::new(), |text| blake3::hash(&text).to_hex().to_string())
 }
 
 /// This moment, as RFC 3339 has it, in UTC.
@@ -234,6 +272,8 @@ pub struct Told {
     pub time: String,
     /// The process that ran it.
     pub process: u64,
+    /// The hash of the manifest in its place when it began, empty if there was none; none where the log does not tell.
+    pub replaces: Option<String>,
     /// What became of it.
     pub what: What,
 }
@@ -268,6 +308,7 @@ fn read(log: &Path, told: &mut BTreeMap<String, Told>) {
     let Ok(file) = File::open(log) else { return };
     let mut process = 0;
     let mut started = Vec::new();
+    let mut replaces: BTreeMap<String, String> = BTreeMap::new();
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
@@ -279,6 +320,7 @@ fn read(log: &Path, told: &mut BTreeMap<String, Told>) {
             }
             "stage_started" => {
                 started.push(stage.clone());
+                replaces.extend(line["replaces"].as_str().map(|hash| (stage.clone(), hash.to_owned())));
                 What::Started(None)
             }
             "progress" => {
@@ -295,8 +337,11 @@ fn read(log: &Path, told: &mut BTreeMap<String, Told>) {
                 What::Failed(text("error"))
             }
             "run_finished" | "run_stopped" | "run_failed" => {
-                let stop = Told { time: time.clone(), process, what: What::Stopped };
-                told.extend(started.drain(..).map(|stage| (stage, stop.clone())));
+                let stop = |stage: &str| {
+                    let replaces = replaces.get(stage).cloned();
+                    Told { time: time.clone(), process, replaces, what: What::Stopped }
+                };
+                told.extend(started.drain(..).map(|stage| (stage.clone(), stop(&stage))));
                 if event != "run_failed" || stage.is_empty() {
                     continue;
                 }
@@ -304,7 +349,8 @@ fn read(log: &Path, told: &mut BTreeMap<String, Told>) {
             }
             _ => continue,
         };
-        told.insert(stage, Told { time, process, what });
+        let replaces = replaces.get(&stage).cloned();
+        told.insert(stage, Told { time, process, replaces, what });
     }
 }
 
@@ -445,6 +491,41 @@ mod tests {
         let logs = logs_in(&folder(work.path()));
         assert_eq!(logs.len(), KEPT);
         assert!(std::fs::metadata(logs.last().unwrap()).unwrap().len() > 0, "the new one is among them");
+    }
+
+    /// Machines that share a work folder may have clocks an hour apart.
+    #[test]
+    fn what_is_told_last_does_not_depend_on_clocks() {
+        let work = tempfile::tempdir().unwrap();
+        let workflow = workflow(work.path());
+        let failed = |stage: &str| {
+            let journal = Journal::begin(work.path(), &workflow, &[], &Silent);
+            journal.event(&started(stage));
+            let (input, reason) = ("raw".to_owned(), "it is gone".to_owned());
+            journal.end(&Err(Error::MissingInput { stage: stage.to_owned(), input, reason }));
+        };
+        failed("clean");
+        let [first] = &logs_in(&folder(work.path()))[..] else { panic!("one log") };
+        let ahead = SystemTime::now() + Duration::from_hours(1);
+        std::fs::rename(first, folder(work.path()).join(name(ahead, 7))).unwrap();
+        assert!(matches!(last(work.path())["clean"].what, What::Failed(_)));
+        let journal = Journal::begin(work.path(), &workflow, &[], &Silent);
+        journal.event(&started("clean"));
+        journal.event(&finished("clean"));
+        journal.end(&Ok(Vec::new()));
+        assert_eq!(last(work.path())["clean"].what, What::Finished(1.5), "the clock is an hour behind");
+        assert_eq!(last(work.path())["clean"].replaces.as_deref(), Some(""));
+        let logs = logs_in(&folder(work.path()));
+        let times: Vec<_> =
+            logs.iter().map(|log| time_of(log.file_name().unwrap().to_str().unwrap()).unwrap()).collect();
+        assert_eq!(times[1].duration_since(times[0]).unwrap(), Duration::from_millis(1));
+        std::fs::create_dir(work.path().join("clean")).unwrap();
+        std::fs::write(work.path().join("clean").join(MANIFEST), "{}").unwrap();
+        failed("clean");
+        assert_eq!(last(work.path())["clean"].replaces, Some(standing(work.path(), "clean")));
+        for wrong in ["", "x.jsonl", "2026é125T191143.123Z-4.jsonl", "20269925T191143.123Z-4.jsonl"] {
+            assert_eq!(time_of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

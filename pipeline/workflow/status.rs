@@ -129,7 +129,7 @@ impl Status {
             let folder = work.join(&entry.name);
             let artifact = Artifact::open(&folder);
             let made = artifact.as_ref().ok().and_then(|artifact| made(&artifact.path(MANIFEST)));
-            let state = match state(entry, work, told.get(&entry.name), running.as_deref(), made.as_deref()) {
+            let state = match state(entry, work, told.get(&entry.name), running.as_deref()) {
                 State::NotMade if artifact.is_ok() => State::Done,
                 State::NotMade => match &artifact {
                     Err(error) if folder.exists() => State::Unreadable { reason: error.to_string() },
@@ -182,11 +182,12 @@ fn tasks(entry: &Entry, work: &Path, making: &[(String, u32)]) -> Vec<TaskStatus
     journal::tasks(work, &entry.name).into_iter().map(task).collect()
 }
 
-/// What the logs and `.partial` say, if it is newer than the artifact that was made; else as if nothing had been made.
-fn state(entry: &Entry, work: &Path, told: Option<&Told>, holder: Option<&str>, made: Option<&str>) -> State {
+/// What the logs and `.partial` say, if no artifact was put in its place since; else as if nothing had been made.
+fn state(entry: &Entry, work: &Path, told: Option<&Told>, holder: Option<&str>) -> State {
     let partial = bytes_in(&work.join(PARTIAL).join(&entry.name));
     let resumes_from_bytes = Some(partial).filter(|bytes| *bytes > 0);
-    let newer = told.filter(|told| made.is_none_or(|made| told.time.as_str() > made));
+    let standing = journal::standing(work, &entry.name);
+    let newer = told.filter(|told| told.replaces.as_ref().is_none_or(|before| *before == standing));
     match newer.map(|told| (told, &told.what)) {
         Some((told, What::Started(progress)))
             if holder == Some(format!("process {}", told.process).as_str()) =>

@@ -166,6 +166,30 @@ fn status_tells_done_failed_stopped_running_and_not_made_apart() {
     assert_eq!(status().0[6], "interrupted");
 }
 
+/// Machines that share a work folder may have clocks that differ: what became of a stage is told by what is written, not by
+/// when it says that it was.
+#[test]
+fn dates_of_files_decide_nothing() {
+    let scratch = Scratch::lambda();
+    let state = || json(&scratch, &["status", "flow.yaml", "--json"])["stages"][2]["state"].clone();
+    let wrong = ["--set", "split.validation=[nowhere]", "--set", "split.block=null"];
+    scratch.ran(&[]);
+    for date in ["1999-01-01", "2099-01-01"] {
+        assert_eq!(scratch.run(&wrong).status.code(), Some(1));
+        scratch.dated(date);
+        assert_eq!(state(), "failed", "files of {date}");
+        if date == "1999-01-01" {
+            // So says the log of a machine whose clock is far ahead.
+            let logs = scratch.artifact(".cache/runs");
+            let newest = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+            fs::rename(newest, logs.join("20990101T000000.000Z-1.jsonl")).unwrap();
+            assert_eq!(state(), "failed");
+        }
+        assert_eq!(scratch.ran(&[]), [""; 0], "files of {date}");
+        assert_eq!(state(), "done", "files of {date}");
+    }
+}
+
 #[test]
 fn what_a_condition_leaves_out_is_told_and_kept() {
     let more = "  more:    {uses: chunk, from: split, window: 500, when: \"${params.more}\"}\n";

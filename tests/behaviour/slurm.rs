@@ -355,6 +355,99 @@ stages:
 }
 
 #[test]
+fn what_fails_is_sent_again_until_it_has_failed_often_enough() {
+    let Some(cluster) = Cluster::start("again", &[]) else { return };
+    // One that succeeds at the third try, and one that never wants more memory than it may have.
+    let yaml = "
+name: flow
+stages:
+  third: {uses: command, run: 'echo >>tries; [ $(wc -l <tries) = 3 ] && touch {out}/x', outputs: [x]}
+  big:   {uses: command, run: '[ -e more ] || { touch more; kill -9 $PPID; }; touch {out}/x', outputs: [x], resources: {memory: 100MB}}
+";
+    let scratch = Scratch::new(yaml);
+    scratch.file("site.yaml", "submissions_per_second: 100\nmore: {most_memory: 100MB}\n");
+    cluster.said(&scratch, "submit", &PROFILE);
+    let watch = |times: &str| {
+        let output = cluster.genomill(&scratch, "watch", &["--every", "0.2 s", "--resubmit", times]);
+        (output.status.success(), stderr(&output))
+    };
+    let (good, said) = watch("1");
+    assert!(!good && said.contains("failed, 2 times in all; log"), "{said}");
+    for expected in
+        ["`big` ran out of memory: it had 100", " and gets no more, since the profile's `more` allows none"]
+    {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    assert!(scratch.artifact("big/manifest.json").exists(), "{said}");
+    let status = cluster.said(&scratch, "status", &[]);
+    assert!(status.contains("failed, 2 times in all; log"), "{status}");
+    let (good, said) = watch("2");
+    assert!(good && said.matches("are submitted").count() == 1, "{said}");
+    // What somebody takes away is not sent again.
+    scratch.write("name: flow\nstages: {slow: {uses: command, run: sleep 60, outputs: [x]}}\n");
+    cluster.said(&scratch, "submit", &PROFILE);
+    until("a job that runs", || {
+        cluster.slurm("squeue", &["-h", "--states=R", "--format=%j"]).contains("slow")
+    });
+    cluster.said(&scratch, "cancel", &[]);
+    let (good, said) = watch("9");
+    assert!(!good && said.contains("; cancelled") && !said.contains("submitted"), "{said}");
+}
+
+/// Slurm tells the script of a job a minute before its limit, and genomill must hear of it.
+#[test]
+fn a_job_that_is_told_that_its_time_is_nearly_over_stops_in_time() {
+    let Some(cluster) = Cluster::start("notice", &[]) else { return };
+    let yaml = "
+name: flow
+stages:
+  slow: {uses: command, run: '[ -e more ] || exec sleep 60; touch {out}/x', outputs: [x], resources: {time: 10 min}}
+";
+    let scratch = Scratch::new(yaml);
+    scratch.file("site.yaml", "submissions_per_second: 100\n");
+    cluster.said(&scratch, "submit", &PROFILE);
+    let log = scratch.artifact(".cluster/logs/slow/whole.log");
+    until("a job that runs", || fs::read_to_string(&log).is_ok_and(|text| text.contains("slow: runs")));
+    let job = cluster.slurm("squeue", &["-h", "--states=R", "--format=%i"]);
+    let began = Instant::now();
+    cluster.slurm("scancel", &["--batch", "--signal=USR1", job.trim()]);
+    let (good, said) = cluster.watch(&scratch);
+    assert!(!good && said.contains("failed for want of time; log"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(30), "it heard nothing");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(
+        text.contains("told that its time is nearly over") && text.ends_with("ended with 130\n"),
+        "{text}"
+    );
+    scratch.file("more", "");
+    let said = cluster.said(&scratch, "resubmit", &[]);
+    assert!(said.contains("`slow` ran out of time: it gets 20m"), "{said}");
+    let (good, said) = cluster.watch(&scratch);
+    assert!(good, "{said}");
+}
+
+/// Nodes may have clocks that differ: files come with dates of long ago, or of a time to come.
+#[test]
+fn dates_of_what_is_there_do_not_matter() {
+    let Some(cluster) = Cluster::start("dates", &[]) else { return };
+    let scratch = ready();
+    let task = scratch.command("run-task", &["tokens", "--partition", "0"]).output().unwrap();
+    assert!(task.status.success(), "{}", stderr(&task));
+    scratch.dated("1999-01-01");
+    let late = ["windows", "bpe", ".cache"].map(|name| scratch.artifact(name));
+    let touched =
+        Command::new("find").args(late).args(["-exec", "touch", "-d", "2099-01-01", "{}", "+"]).status();
+    assert!(touched.unwrap().success());
+    let said = cluster.said(&scratch, "submit", &PROFILE);
+    assert!(said.contains("4 jobs of 6 elements are submitted"), "{said}");
+    let (good, said) = cluster.watch(&scratch);
+    assert!(good, "{said}");
+    let logs = cluster.said(&scratch, "logs", &["--stage", "tokens"]);
+    assert!(logs.contains("partition 3 of `tokens` is made; partition 0 of `tokens` was there"), "{logs}");
+    assert_eq!(scratch.contents(), locally(&scratch));
+}
+
+#[test]
 fn a_node_that_does_not_see_the_work_folder_is_told_before_work_starts() {
     let scratch = ready();
     let blind = scratch.path("");
@@ -419,6 +512,7 @@ fn a_submission_that_ends_half_way_runs_nothing_and_goes_on_without_sending_twic
         if code.is_some() {
             let expected = "the queue did not take `shards`: Batch job submission failed: queue is full\n3 of 4 jobs are in the queue, held back";
             assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+            assert!(stderr(&output).contains("`elements` in the profile makes arrays smaller"));
         }
         let status = cluster.said(&scratch, "status", &[]);
         assert!(status.contains("the submission ended half-way and is held back"), "{status}");

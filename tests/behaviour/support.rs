@@ -75,6 +75,13 @@ impl Scratch {
         self.path("work/flow").join(name)
     }
 
+    /// Gives all files and folders this date, as `1999-01-01`.
+    pub fn dated(&self, date: &str) {
+        let all =
+            Command::new("find").arg(self.path("")).args(["-exec", "touch", "-d", date, "{}", "+"]).status();
+        assert!(all.unwrap().success());
+    }
+
     pub fn write(&self, yaml: &str) {
         std::fs::write(self.path("flow.yaml"), yaml).unwrap();
     }

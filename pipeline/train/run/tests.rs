@@ -664,6 +664,24 @@ fn any_number_of_ranks_goes_on_where_any_other_stopped() {
 }
 
 #[test]
+fn ranks_give_the_same_bits_however_often_they_run_and_however_gradients_come() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    // Five micro-batches for the first rank.
+    let few = Config { batch_rows: 9, micro_batch_rows: Some(1), ..config(4) };
+    let run = |config: &Config| {
+        let out = tempfile::tempdir().unwrap();
+        let found = train_ranks(config, &rows, out.path(), 2, NEVER).swap_remove(0).unwrap();
+        tensors(&found.checkpoint)
+    };
+    let expected = run(&few);
+    for again in 0..3 {
+        assert!(run(&few) == expected, "run {again}");
+    }
+    let layers = Config { activation_checkpointing: true, ..few };
+    assert!(run(&layers) == expected, "layer by layer");
+}
+
+#[test]
 fn a_request_to_any_rank_stops_all() {
     let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
     for stopped in train_ranks(&config(6), &rows, out.path(), 2, (1, 0)) {
