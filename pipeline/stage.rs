@@ -10,6 +10,7 @@ pub mod decontaminate;
 pub mod dedup;
 pub mod evaluate;
 pub mod fetch;
+pub mod hashes;
 pub mod ingest;
 pub mod leaks;
 pub mod origin;
@@ -178,7 +179,10 @@ pub const KINDS: &[Kind] = &[
             One,
         )
     },
-    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many)
+    },
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2, One),
     kind::<decontaminate::Config>(
         "decontaminate",
@@ -186,7 +190,10 @@ pub const KINDS: &[Kind] = &[
         2,
         Many,
     ),
-    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many)
+    },
     Kind {
         leaves: Leaves::Partitions,
         ..kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 3, Many)
