@@ -60,6 +60,11 @@ pub trait Stage: Send + Sync + Debug {
         None
     }
 
+    /// Whether it can do without artifacts that failed in this run, as long as one is there: it says which are not.
+    fn does_with_less(&self) -> bool {
+        false
+    }
+
     /// What is wrong with the configuration beyond the types of its values: the key, and why.
     fn problems(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -297,6 +302,8 @@ pub struct Task<'a> {
     pub seconds: &'a BTreeMap<String, f64>,
     /// The stages that were reused in this run.
     pub reused: &'a [String],
+    /// The stages that failed in this run so far, and why.
+    pub failed: &'a BTreeMap<String, String>,
     /// The workflow's name.
     pub workflow: &'a str,
 }
