@@ -69,8 +69,8 @@ ELEMENT, LINK, BPE_MEMORY = 0.28, 0.003, 1.9
 CORES, NODE_WRITES, ALL_WRITE, ELEMENTS, SAMPLE = 32, 1e9, 1e11, 1000, 30e9
 
 # Bases of a partition; threads that a stage which is one job can use.
-PARTITION, THREADS = 256e6, {"split": 8, "bpe": 2, "shards": 4}
-ARRAYS = ["raw", "clean", "pick", "tokens"]
+PARTITION, THREADS = 256e6, {"bpe": 2, "shards": 4}
+ARRAYS = ["raw", "clean", "split", "pick", "tokens"]
 
 
 def costs(points=MEASURED[:2]):

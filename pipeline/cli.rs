@@ -17,6 +17,7 @@ mod init;
 mod model;
 mod progress;
 mod remote;
+mod report;
 mod research_crate;
 mod run;
 mod run_task;
@@ -92,6 +93,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Put two runs side by side: what differs, from settings to scores
     Compare(compare::Arguments),
+    /// Say where the page of a run lies, or write one of two runs side by side
+    Report(report::Arguments),
     /// Write a run as RO-Crate metadata (Provenance Run Crate)
     ExportCrate(research_crate::Arguments),
     /// Remove artifacts and leftovers that no workflow needs
@@ -250,6 +253,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::ExportCrate(arguments) => research_crate::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

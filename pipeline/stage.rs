@@ -10,6 +10,7 @@ pub mod decontaminate;
 pub mod dedup;
 pub mod evaluate;
 pub mod fetch;
+pub mod hashes;
 pub mod ingest;
 pub mod leaks;
 pub mod origin;
@@ -57,6 +58,11 @@ pub trait Stage: Send + Sync + Debug {
     /// Why its result cannot be used again, although nothing that can be seen has changed.
     fn once(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Whether it can do without artifacts that failed in this run, as long as one is there: it says which are not.
+    fn does_with_less(&self) -> bool {
+        false
     }
 
     /// What is wrong with the configuration beyond the types of its values: the key, and why.
@@ -178,7 +184,10 @@ pub const KINDS: &[Kind] = &[
             One,
         )
     },
-    kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<split::Config>("split", "Assigns contigs to train, validation and test", 3, Many)
+    },
     kind::<chunk::Config>("chunk", "Cuts intervals into windows", 2, One),
     kind::<decontaminate::Config>(
         "decontaminate",
@@ -186,7 +195,10 @@ pub const KINDS: &[Kind] = &[
         2,
         Many,
     ),
-    kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many),
+    Kind {
+        leaves: Leaves::Partitions,
+        ..kind::<leaks::Config>("leaks", "Measures what the splits have in common", 2, Many)
+    },
     Kind {
         leaves: Leaves::Partitions,
         ..kind::<tokenizer::Config>("tokenizer", "Trains or takes over a tokenizer", 3, Many)
@@ -290,6 +302,8 @@ pub struct Task<'a> {
     pub seconds: &'a BTreeMap<String, f64>,
     /// The stages that were reused in this run.
     pub reused: &'a [String],
+    /// The stages that failed in this run so far, and why.
+    pub failed: &'a BTreeMap<String, String>,
     /// The workflow's name.
     pub workflow: &'a str,
 }

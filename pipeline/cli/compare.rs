@@ -60,6 +60,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes a page of two runs side by side.
+pub(super) fn write_page(first: PathBuf, second: PathBuf, page: PathBuf) -> Result<(), Error> {
+    run(&Arguments { first, second: Some(second), json: false, html: Some(page) })
+}
+
 /// What the page shows.
 fn comparison(arguments: &Arguments, compared: Vec<Compared>) -> Result<Comparison, Error> {
     let value = |difference: Difference| ValuePair {
@@ -116,7 +121,7 @@ fn study(arguments: &Arguments) -> Result<Option<Study>, Error> {
 }
 
 /// The artifacts of a work folder, by name.
-fn artifacts(work: &Path) -> Result<Vec<Artifact>, Error> {
+pub(super) fn artifacts(work: &Path) -> Result<Vec<Artifact>, Error> {
     let entries = std::fs::read_dir(work).map_err(fs::error("list", work))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut found: Vec<Artifact> = paths.filter_map(|path| Artifact::open(&path).ok()).collect();

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
+};
 
 use super::say;
 use crate::observer::{Event, Observer, Silent, Unit};
@@ -63,22 +65,75 @@ fn metrics(values: &[(String, f64)]) -> String {
     values.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect::<Vec<_>>().join("  ")
 }
 
-/// When a stage last spoke, and when it began.
+/// When each stage last spoke; its first progress counts as if it did.
 #[derive(Default)]
 struct Pace {
-    last: HashMap<String, (Instant, Instant)>,
+    last: HashMap<String, Instant>,
 }
 
 impl Pace {
-    /// The time since the stage's first progress, if `interval` has passed since its last line.
-    fn due(&mut self, stage: &str, interval: Duration) -> Option<Duration> {
+    /// Whether `interval` has passed since the stage's last line, which ends with this one if so.
+    fn due(&mut self, stage: &str, interval: Duration) -> bool {
         let now = Instant::now();
-        let (first, last) = *self.last.entry(stage.to_owned()).or_insert((now, now));
-        if now - last < interval {
-            return None;
+        let last = *self.last.entry(stage.to_owned()).or_insert(now);
+        let due = now - last >= interval;
+        if due {
+            self.last.insert(stage.to_owned(), now);
         }
-        self.last.insert(stage.to_owned(), (first, now));
-        Some(now - first)
+        due
+    }
+}
+
+/// How far the part of a stage is that it works on now: what is counted in another unit, out of another total or from the
+/// beginning again is another part, and goes at a rate of its own.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    began: Instant,
+    /// Done when it began.
+    first: u64,
+    done: u64,
+    total: Option<u64>,
+    unit: Unit,
+}
+
+/// A part must go on for so long before its rate is told.
+const RATE_AFTER: Duration = Duration::from_secs(1);
+
+impl Part {
+    /// The part that a stage is in after it told this, and whether it began with it.
+    fn after(before: Option<Self>, done: u64, total: Option<u64>, unit: Unit) -> (Self, bool) {
+        let same = |part: &Self| part.total == total && part.unit == unit && part.done <= done;
+        match before.filter(same) {
+            Some(part) => (Self { done, ..part }, false),
+            None => (Self { began: Instant::now(), first: done, done, total, unit }, true),
+        }
+    }
+
+    /// What is done in a second, once that can be told.
+    fn rate(self, elapsed: Duration) -> Option<f64> {
+        let done = self.done - self.first;
+        (done > 0 && elapsed >= RATE_AFTER).then(|| done as f64 / elapsed.as_secs_f64())
+    }
+
+    /// `, 12 s to go`, once that can be told.
+    fn to_go(self, elapsed: Duration) -> Option<String> {
+        let left = self.total?.saturating_sub(self.done) as f64 / self.rate(elapsed)?;
+        Some(format!(", {left:.0} s to go"))
+    }
+
+    /// `120 bases of 400 bases, 10 bases/s, 28 s to go`, as far as it can be told.
+    fn line(self, elapsed: Duration) -> String {
+        let of = self.total.map(|total| format!(" of {}", amount(total, self.unit)));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
+        let rate = self.rate(elapsed).map(|rate| format!(", {}/s", amount(rate as u64, self.unit)));
+        let parts = [Some(amount(self.done, self.unit)), of, rate, self.to_go(elapsed)];
+        parts.into_iter().flatten().collect()
+    }
+
+    /// ` of 400, 12 s to go`, as far as it can be told.
+    fn of_steps(self, elapsed: Duration) -> String {
+        let of = self.total.map(|total| format!(" of {total}"));
+        [of, self.to_go(elapsed)].into_iter().flatten().collect()
     }
 }
 
@@ -86,39 +141,16 @@ impl Pace {
 #[derive(Default)]
 struct Plain {
     pace: Mutex<Pace>,
-    /// How far the stages are that go by steps.
-    steps: Mutex<HashMap<String, Steps>>,
-}
-
-/// Steps of a stage.
-#[derive(Clone, Copy)]
-struct Steps {
-    began: Instant,
-    /// Done when it began.
-    first: u64,
-    done: u64,
-    total: Option<u64>,
+    /// The part that each stage is in.
+    parts: Mutex<HashMap<String, Part>>,
 }
 
 impl Plain {
-    fn step(&self, stage: &str, done: u64, total: Option<u64>) {
-        let mut stages = lock(&self.steps);
-        let steps = Steps { began: Instant::now(), first: done, done, total };
-        let steps = stages.entry(stage.to_owned()).or_insert(steps);
-        (steps.done, steps.total) = (done, total);
-    }
-}
-
-impl Steps {
-    /// ` of 400, 12 s to go`, as far as it can be told.
-    fn words(self, elapsed: Duration) -> String {
-        let Some(total) = self.total else { return String::new() };
-        let done = self.done - self.first;
-        if done == 0 {
-            return format!(" of {total}");
-        }
-        let left = elapsed.as_secs_f64() / done as f64 * total.saturating_sub(self.done) as f64;
-        format!(" of {total}, {left:.0} s to go")
+    fn part(&self, stage: &str, done: u64, total: Option<u64>, unit: Unit) -> Part {
+        let mut parts = lock(&self.parts);
+        let (part, _) = Part::after(parts.get(stage).copied(), done, total, unit);
+        parts.insert(stage.to_owned(), part);
+        part
     }
 }
 
@@ -135,35 +167,19 @@ impl Observer for Plain {
             Event::Note { stage: Some(stage), message } => say(&format!("{stage}: {message}")),
             Event::Note { stage: None, message } => say(message),
             Event::Metrics { stage, step, values } => {
-                if lock(&self.pace).due(stage, INTERVAL).is_some() {
-                    let steps = lock(&self.steps).get(stage).copied();
-                    let words = steps.map_or_else(String::new, |steps| steps.words(steps.began.elapsed()));
+                if lock(&self.pace).due(stage, INTERVAL) {
+                    let part = lock(&self.parts).get(stage).copied().filter(|part| part.unit == Unit::Steps);
+                    let words = part.map_or_else(String::new, |part| part.of_steps(part.began.elapsed()));
                     say(&format!("{stage}: step {step}{words}  {}", metrics(values)));
                 }
             }
             Event::Progress { stage, done, total, unit } => {
-                if *unit == Unit::Steps {
-                    return self.step(stage, *done, *total);
-                }
-                // What is counted in another unit goes at another rate.
-                if let Some(elapsed) = lock(&self.pace).due(&format!("{stage} {unit:?}"), INTERVAL) {
-                    say(&format!("{stage}: {}", line(*done, *total, *unit, elapsed)));
+                let part = self.part(stage, *done, *total, *unit);
+                if *unit != Unit::Steps && lock(&self.pace).due(stage, INTERVAL) {
+                    say(&format!("{stage}: {}", part.line(part.began.elapsed())));
                 }
             }
         }
-    }
-}
-
-fn line(done: u64, total: Option<u64>, unit: Unit, elapsed: Duration) -> String {
-    let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
-    let per_second = format!("{}/s", amount(rate as u64, unit));
-    match total {
-        Some(total) if done > 0 => {
-            let left = total.saturating_sub(done) as f64 / rate.max(1e-9);
-            format!("{} of {}, {per_second}, {left:.0} s to go", amount(done, unit), amount(total, unit))
-        }
-        _ => format!("{}, {per_second}", amount(done, unit)),
     }
 }
 
@@ -180,7 +196,7 @@ struct Json {
 impl Observer for Json {
     fn event(&self, event: &Event) {
         if let Event::Progress { stage, .. } = event
-            && lock(&self.pace).due(stage, JSON_INTERVAL).is_none()
+            && !lock(&self.pace).due(stage, JSON_INTERVAL)
         {
             return;
         }
@@ -194,7 +210,9 @@ impl Observer for Json {
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
-    bars: Mutex<HashMap<String, ProgressBar>>,
+    shown: Mutex<HashMap<String, ProgressBar>>,
+    /// The part that each stage is in.
+    parts: Mutex<HashMap<String, Part>>,
 }
 
 impl Bars {
@@ -203,7 +221,7 @@ impl Bars {
     }
 
     fn bar(&self, stage: &str, total: Option<u64>, unit: Unit) -> ProgressBar {
-        let mut bars = lock(&self.bars);
+        let mut bars = lock(&self.shown);
         let bar = bars.entry(stage.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::no_length());
             bar.set_prefix(stage.to_owned());
@@ -223,12 +241,18 @@ fn style(bounded: bool, unit: Unit) -> ProgressStyle {
     let name = unit_name(unit);
     let template = if bounded {
         format!(
-            "{{prefix:12}} {{bar:30}} {{human_pos}}/{{human_len}} {name}  {{per_sec}}  {{eta}} to go  {{msg}}"
+            "{{prefix:12}} {{bar:30}} {{human_pos}}/{{human_len}} {name}  {{per_sec}}  {{to_go}}  {{msg}}"
         )
     } else {
         format!("{{prefix:12}} {{spinner}} {{human_pos}} {name}  {{per_sec}}  {{elapsed}}")
     };
-    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("to_go", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if state.per_sec() > 0.0 {
+            // A bar that cannot be written shows nothing.
+            write!(out, "{:#} to go", HumanDuration(state.eta())).ok();
+        }
+    })
 }
 
 impl Observer for Bars {
@@ -237,13 +261,13 @@ impl Observer for Bars {
             Event::StageStarted { stage, reason } => self.print(&format!("{stage}: runs: {reason}")),
             Event::StageReused { stage } => self.print(&format!("{stage}: reused")),
             Event::StageFinished { stage, seconds, summary } => {
-                if let Some(bar) = lock(&self.bars).remove(stage) {
+                if let Some(bar) = lock(&self.shown).remove(stage) {
                     bar.finish_and_clear();
                 }
                 self.print(&format!("{stage}: done in {seconds:.1} s: {summary}"));
             }
             Event::StageFailed { stage, .. } => {
-                if let Some(bar) = lock(&self.bars).remove(stage) {
+                if let Some(bar) = lock(&self.shown).remove(stage) {
                     bar.finish_and_clear();
                 }
                 self.print(&format!("{stage}: failed"));
@@ -253,12 +277,19 @@ impl Observer for Bars {
                 self.print(&format!("{prefix}{message}"));
             }
             Event::Metrics { stage, values, .. } => {
-                if let Some(bar) = lock(&self.bars).get(stage) {
+                if let Some(bar) = lock(&self.shown).get(stage) {
                     bar.set_message(metrics(values));
                 }
             }
             Event::Progress { stage, done, total, unit } => {
-                self.bar(stage, *total, *unit).set_position(*done);
+                let bar = self.bar(stage, *total, *unit);
+                let mut parts = lock(&self.parts);
+                let (part, begins) = Part::after(parts.get(stage).copied(), *done, *total, *unit);
+                parts.insert(stage.clone(), part);
+                bar.set_position(*done);
+                if begins {
+                    bar.reset_eta();
+                }
             }
         }
     }
@@ -268,9 +299,13 @@ impl Observer for Bars {
 mod tests {
     use super::*;
 
+    fn part(first: u64, done: u64, total: Option<u64>, unit: Unit) -> Part {
+        Part { began: Instant::now(), first, done, total, unit }
+    }
+
     #[test]
     fn steps_tell_how_long_they_will_take() {
-        let steps = |first, done, total| Steps { began: Instant::now(), first, done, total };
+        let steps = |first, done, total| part(first, done, total, Unit::Steps);
         let cases = [
             (steps(0, 10, Some(50)), " of 50, 20 s to go"),
             (steps(40, 45, Some(50)), " of 50, 5 s to go"),
@@ -279,7 +314,41 @@ mod tests {
             (steps(0, 10, None), ""),
         ];
         for (steps, expected) in cases {
-            assert_eq!(steps.words(Duration::from_secs(5)), expected);
+            assert_eq!(steps.of_steps(Duration::from_secs(5)), expected);
+        }
+    }
+
+    #[test]
+    fn a_time_to_go_is_told_once_there_is_a_rate() {
+        let cases = [
+            (part(0, 100, Some(400), Unit::Items), 10_000, "100 items of 400 items, 10 items/s, 30 s to go"),
+            (part(90, 100, Some(400), Unit::Items), 10_000, "100 items of 400 items, 1 items/s, 300 s to go"),
+            (part(100, 100, Some(400), Unit::Items), 10_000, "100 items of 400 items"),
+            (part(0, 1, Some(400), Unit::Items), 2, "1 items of 400 items"),
+            (part(0, 100, None, Unit::Bases), 10_000, "100 bases, 10 bases/s"),
+        ];
+        for (part, milliseconds, expected) in cases {
+            assert_eq!(part.line(Duration::from_millis(milliseconds)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_anew_is_another_part() {
+        let events = [
+            (500, None, Unit::Bases, true),
+            (900, None, Unit::Bases, false),
+            (0, Some(40), Unit::Items, true),
+            (40, Some(40), Unit::Items, false),
+            // The next split, of as many rows.
+            (0, Some(40), Unit::Items, true),
+            (7, Some(40), Unit::Items, false),
+            (8, Some(41), Unit::Items, true),
+        ];
+        let mut before = None;
+        for (done, total, unit, expected) in events {
+            let (part, begins) = Part::after(before, done, total, unit);
+            assert_eq!(begins, expected, "{done} of {total:?} {unit:?}");
+            before = Some(part);
         }
     }
 }

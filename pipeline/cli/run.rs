@@ -269,6 +269,7 @@ fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> 
                 Some(standing) if standing.of > 1 => format!("runs: {reason}; {standing}"),
                 _ => format!("runs: {reason}"),
             },
+            Decision::Depends(reason) => format!("runs if {reason}"),
             Decision::Skip => "left out".to_owned(),
         };
         writeln!(out, "{stage:width$}  {:9}  {words}", workflow::plan::kind_name(&workflow, stage))?;

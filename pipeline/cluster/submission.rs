@@ -285,7 +285,7 @@ impl Sender<'_> {
     }
 
     fn jobs(&self, plan: &Plan, more: &More, alive: &Alive, most: u32) -> Jobs {
-        let runs = plan.stages.iter().filter(|(_, decision)| matches!(decision, Decision::Run(_)));
+        let runs = plan.stages.iter().filter(|(_, decision)| decision.may_run());
         let needs = Needs {
             workflow: self.workflow,
             stages: runs.map(|(stage, _)| stage.as_str()).collect(),

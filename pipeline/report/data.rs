@@ -24,6 +24,9 @@ pub struct Data {
     pub machine: Option<Machine>,
     /// The stages, in the order of the workflow file.
     pub stages: Vec<Stage>,
+    /// The stages that failed in this run: the page does without what they would have made.
+    #[serde(default)]
+    pub failures: Vec<Failure>,
     /// What was read.
     pub sources: Vec<Source>,
     /// What the sequences of each source and of each split are made of.
@@ -72,6 +75,15 @@ pub struct Machine {
     pub memory: u64,
     /// Model of the GPU, if one was used.
     pub accelerator: Option<String>,
+}
+
+/// A stage that failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its name in the workflow.
+    pub stage: String,
+    /// Why, with its causes.
+    pub error: String,
 }
 
 /// One stage of the workflow.

@@ -27,6 +27,7 @@ pub fn full() -> Data {
             memory: 24_696_061_952,
             accelerator: None,
         }),
+        failures: Vec::new(),
         stages: stages(),
         sources: sources(),
         sequences: sequences(),

@@ -1,8 +1,9 @@
 //! What sequences are made of: bases, G and C, soft-masked bases, N and other codes, and how long records are.
 //!
-//! A look into a table and an addition for each base; four counts of a window travel in one number. Memory: 50 bins of
-//! windows, 256 counts of codes and one count for each length that occurs, of which `n` need at least `n * n / 2` bases:
-//! 80,000 lengths, some 2 MB, at most for 3 Gb.
+//! A look into a table and an addition for each base; four counts of a window travel in one number. What was counted of
+//! some records ([`Counted`]) is added to what was counted of others, in whatever order. Memory: 50 bins of windows, 256
+//! counts of codes and one count for each length that occurs, of which `n` need at least `n * n / 2` bases: 80,000 lengths,
+//! some 2 MB, at most for 3 Gb.
 
 use std::collections::BTreeMap;
 
@@ -86,6 +87,53 @@ const fn field(counts: u64, shift: u32) -> u64 {
     (counts >> shift) & 0xFFFF
 }
 
+/// What was counted of some records; to be added to what was counted of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    gc: u64,
+    at: u64,
+    n: u64,
+    soft_masked: u64,
+    /// Other codes by their byte in upper case.
+    codes: BTreeMap<u8, u64>,
+    gc_windows: Vec<u64>,
+    /// How often each length of a record occurs.
+    lengths: BTreeMap<u64, u64>,
+}
+
+impl Counted {
+    /// Adds what was counted of other records.
+    pub fn add(&mut self, other: &Self) {
+        self.gc += other.gc;
+        self.at += other.at;
+        self.n += other.n;
+        self.soft_masked += other.soft_masked;
+        self.gc_windows.resize(GC_BINS, 0);
+        self.gc_windows.iter_mut().zip(&other.gc_windows).for_each(|(sum, bases)| *sum += bases);
+        other.codes.iter().for_each(|(&code, count)| *self.codes.entry(code).or_default() += count);
+        other.lengths.iter().for_each(|(&length, count)| *self.lengths.entry(length).or_default() += count);
+    }
+
+    /// What that is as statistics.
+    pub fn statistics(&self) -> Statistics {
+        let codes: BTreeMap<char, u64> =
+            self.codes.iter().map(|(&code, &count)| (char::from(code), count)).collect();
+        Statistics {
+            records: self.lengths.values().sum(),
+            bases: self.gc + self.at + self.n + codes.values().sum::<u64>(),
+            longest: self.lengths.keys().next_back().copied(),
+            n50: n50(&self.lengths),
+            gc_bases: self.gc,
+            acgt_bases: self.gc + self.at,
+            soft_masked: self.soft_masked,
+            n: self.n,
+            codes,
+            gc_windows: self.gc_windows.clone(),
+            lengths: bins(&self.lengths),
+        }
+    }
+}
+
 /// Counts bases, stretch by stretch.
 #[derive(Debug, Clone)]
 pub struct Counter {
@@ -158,9 +206,16 @@ impl Counter {
 
     /// What was counted; the open window is one, too.
     pub fn statistics(&self) -> Statistics {
+        self.counted().statistics()
+    }
+
+    /// The same, to be added to what others counted.
+    pub fn counted(&self) -> Counted {
         let mut closed = self.clone();
         closed.end_window();
-        closed.summary()
+        let Self { gc, at, n, soft_masked, codes, gc_windows, lengths, .. } = closed;
+        let codes = (0..=u8::MAX).zip(codes).filter(|(_, count)| *count > 0).collect();
+        Counted { gc, at, n, soft_masked, codes, gc_windows: gc_windows.to_vec(), lengths }
     }
 
     /// Adds bases of one window.
@@ -186,24 +241,6 @@ impl Counter {
         self.n += field(self.window, N);
         self.soft_masked += field(self.window, LOWER);
         (self.window, self.window_bases) = (0, 0);
-    }
-
-    fn summary(&self) -> Statistics {
-        let codes = (0..=u8::MAX).zip(self.codes).filter(|(_, count)| *count > 0);
-        let codes: BTreeMap<char, u64> = codes.map(|(code, count)| (char::from(code), count)).collect();
-        Statistics {
-            records: self.lengths.values().sum(),
-            bases: self.gc + self.at + self.n + codes.values().sum::<u64>(),
-            longest: self.lengths.keys().next_back().copied(),
-            n50: n50(&self.lengths),
-            gc_bases: self.gc,
-            acgt_bases: self.gc + self.at,
-            soft_masked: self.soft_masked,
-            n: self.n,
-            codes,
-            gc_windows: self.gc_windows.to_vec(),
-            lengths: bins(&self.lengths),
-        }
     }
 }
 
@@ -333,7 +370,33 @@ mod tests {
         assert_eq!(counter.statistics().lengths, [(4, 6, 3), (6, 8, 1), (96, 128, 1)]);
     }
 
+    /// Records of some bases, counted by one counter.
+    fn of_records(records: &[String]) -> Counted {
+        let mut counter = Counter::default();
+        for record in records {
+            counter.push(0, record.as_bytes());
+            counter.end_stretch();
+            counter.add_record(record.len() as u64);
+        }
+        counter.counted()
+    }
+
     proptest! {
+        /// Written as JSON and read again on the way, as partitions hand it on.
+        #[test]
+        fn what_is_counted_in_parts_adds_up_to_the_whole(
+            records in prop::collection::vec("[ACGTNacgtnRy]{0,2500}", 0..6),
+            cut in 0usize..6,
+        ) {
+            let (first, second) = records.split_at(cut.min(records.len()));
+            let mut sum = Counted::default();
+            for part in [second, first] {
+                let text = serde_json::to_value(of_records(part)).unwrap();
+                sum.add(&Counted::deserialize(&text).unwrap());
+            }
+            prop_assert_eq!(sum.statistics(), of_records(&records).statistics());
+        }
+
         #[test]
         fn counts_are_those_of_a_naive_loop(bases in "[ACGTNacgtnRy]{0,4000}", cut in 0usize..4000) {
             let cut = cut.min(bases.len());

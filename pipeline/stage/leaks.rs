@@ -1,22 +1,33 @@
 //! Measures what the splits have in common: for each pair of them the share of k-mers and of windows of the one that
 //! occur in the other, on either strand. It changes nothing.
 //!
-//! Memory: 36 bytes a sampled k-mer of each split, 32 bytes a window. All k-mers are taken where they fit `memory`; otherwise one in n, by its
-//! hash, so that shares are estimates whose standard error is told.
+//! A partition is what lies on records of so many bases: it keeps which k-mers each split has there, each once, and those of
+//! every window, in order. When all are there, they become one index, by which the windows are judged; no base is read again.
+//! Memory: 36 bytes a sampled k-mer of each split (of one partition's 16 while it is made), 32 bytes a stretch, and some 64 MiB
+//! of the k-mers of windows; on the disk 12 bytes a sampled k-mer and 8 for each of a window. All k-mers are taken where they fit
+//! `memory`; otherwise one in n, by its hash, so that shares are estimates whose standard error is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, StringArray, UInt64Array};
+use arrow::array::{
+    BinaryArray, BinaryBuilder, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::DataType;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chunk::{WINDOWS, has_windows};
-use super::records::{INTERVALS, for_each_stretch, index};
-use super::tiles::{Part, Tile, covered, for_each_tile, in_pool, labelled_hashes};
+use super::hashes::{read_hashes, write_hashes};
+use super::partition::{self, Finished, Made, Partition, Partitioned, Work};
+use super::records::{
+    INTERVALS, bounds_of_records, for_each_stretch, for_each_stretch_of, index, records_of,
+};
+use super::tiles::{Part, Tile, covered, for_each_tile, in_pool, labelled_hashes, on_records};
 use super::{Error, Outcome, Stage, Task, from, tables, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::report::{Leak, Leaks};
@@ -50,6 +61,11 @@ pub struct Config {
     #[serde(default = "default_memory", deserialize_with = "units::bytes")]
     #[schemars(with = "Amount")]
     memory: Option<u64>,
+    /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early: what lies on
+    /// records whose rows have so many; what comes out is the same for every number. Default 256Mb.
+    #[serde(default, deserialize_with = "units::bases", skip_serializing)]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
 }
 
 const fn default_k() -> u64 {
@@ -88,6 +104,7 @@ impl Stage for Config {
             let found = self.window_share;
             problems.push(("window_share", format!("is {found}, expected above 0 to 1")));
         }
+        problems.extend(partition::problem(self.partition));
         problems
     }
 
@@ -96,29 +113,179 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["split", "chunk", "decontaminate"])?;
-        let sequence = task.referenced(input, "sequence")?;
-        let rows = input.path(if has_windows(input) { WINDOWS } else { INTERVALS });
+        partition::run(self, task)
+    }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        Some(self)
+    }
+}
+
+/// What is split, and perhaps cut into windows.
+fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    task.input_of("from", &["split", "chunk", "decontaminate"])
+}
+
+/// The table of its intervals or windows.
+fn rows(input: &Artifact) -> PathBuf {
+    input.path(if has_windows(input) { WINDOWS } else { INTERVALS })
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        Ok(bounds_of_records(&rows(input(task)?), self.size())?)
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(partition::SIZE)
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        let input = input(task)?;
+        let (sequence, rows) = (task.referenced(input, "sequence")?, rows(input));
         let splits = Splits::read(&rows)?;
         let sample = Sample::within(self.memory.unwrap_or(MEMORY), splits.bases(), BYTES);
-        let kmers = self.index(task, &sequence, &splits, sample)?;
-        let windows = self.windows(&rows, has_windows(input), &splits)?;
-        let mut tally = Tally::new(splits.names.len());
+        Ok(Box::new(Ready {
+            config: self,
+            task,
+            sequence,
+            rows,
+            are_windows: has_windows(input),
+            splits,
+            sample,
+        }))
+    }
+}
+
+/// What every partition needs; the items are the rows of the table of intervals or windows, and no record has some in two.
+struct Ready<'a> {
+    config: &'a Config,
+    task: &'a Task<'a>,
+    sequence: Artifact,
+    rows: PathBuf,
+    are_windows: bool,
+    splits: Splits,
+    sample: Sample,
+}
+
+impl Work for Ready<'_> {
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let (k, rows) = (index(self.config.k), partition.start..partition.end);
+        let parts = on_records(&self.splits.parts, records_of(&self.rows, rows.clone())?);
+        write_hashes(task, labelled_hashes(task, &self.sequence, parts.iter().copied(), k, self.sample)?)?;
+        let mut writer = WindowWriter::create(&task.out.join(WINDOW_KMERS))?;
+        let work = |(): &mut (), tile: &Tile| tile.hashes(k, self.sample);
+        let take = |tile: &Tile, hashes: Vec<u64>| Ok(writer.push(tile, &hashes)?);
+        for_each_tile(task, &self.sequence, self.windows(rows)?, k - 1, || (), work, take)?;
+        writer.finish()?;
+        let bases = parts.iter().map(|part| part.interval.len()).sum();
+        Ok(Made { account: Value::Null, bases, seconds: Vec::new() })
+    }
+
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        let partitions = made.collect::<Result<Vec<Finished>, _>>()?;
+        let mut entries = Vec::new();
+        for partition in &partitions {
+            read_hashes(partition, &mut entries)?;
+            self.task.check()?;
+        }
+        let kmers = in_pool(self.task, || Index::new(entries))?
+            .map_err(|error| Error::Config { key: "memory", reason: format!("{error}; ask for less") })?;
+        let mut tally = Tally::new(self.splits.names.len());
         tally.count_kmers(&kmers);
-        self.count_windows(task, &sequence, windows, &kmers, sample, &mut tally)?;
-        let pairs = tally.pairs(&splits.names, sample);
-        write(&task.out.join(LEAKS), &pairs)?;
+        in_pool(self.task, || {
+            partitions.iter().try_for_each(|partition| {
+                tally.count_windows(&partition.path(WINDOW_KMERS), &kmers, self.config.window_share)?;
+                self.task.check()
+            })
+        })??;
+        self.outcome(&tally)
+    }
+}
+
+impl Ready<'_> {
+    /// The windows to judge on some rows, on the forward strand; the label is the number of the split.
+    fn windows(&self, rows: Range<u64>) -> Result<Vec<Part>, Error> {
+        let mut windows = Vec::new();
+        for_each_stretch_of::<Error>(&self.rows, rows, |stretch| {
+            let label = self.splits.names.partition_point(|name| *name < stretch.split);
+            let label = u32::try_from(label).unwrap_or(u32::MAX);
+            let part = |interval| Part { record: stretch.record, interval, label };
+            if self.are_windows {
+                let same = |last: &Part| *last == part(stretch.interval);
+                if stretch.strand == Strand::Forward || !windows.last().is_some_and(same) {
+                    windows.push(part(stretch.interval));
+                }
+                return Ok(());
+            }
+            let (Interval { start, end }, window) = (stretch.interval, self.config.window);
+            let starts = (start..end).step_by(index(window));
+            windows.extend(starts.map(|at| part(Interval::new(at, end.min(at.saturating_add(window))))));
+            Ok(())
+        })?;
+        Ok(windows)
+    }
+
+    fn outcome(&self, tally: &Tally) -> Result<Outcome, Error> {
+        let pairs = tally.pairs(&self.splits.names, self.sample);
+        write(&self.task.out.join(LEAKS), &pairs)?;
         let leaks = Leaks {
-            from: self.from.clone(),
-            k: self.k,
-            scale: sample.scale(),
-            window_share: self.window_share,
+            from: self.config.from.clone(),
+            k: self.config.k,
+            scale: self.sample.scale(),
+            window_share: self.config.window_share,
             pairs,
         };
-        let bases = splits.bases();
+        let bases = self.splits.bases();
         let counts = Counts { bases_in: bases, bases_out: bases, ..Counts::default() };
         let summary = worst(&leaks);
         Ok(Outcome { counts, details: json!({ "leaks": leaks }), summary, ..Outcome::default() })
+    }
+}
+
+/// The table of the k-mers of windows within a partition: a row for each tile of a window.
+const WINDOW_KMERS: &str = "windows.parquet";
+
+/// Rows of it that are read at once.
+const BATCH_TILES: usize = 256;
+
+/// Writes the k-mers of windows, tile by tile.
+struct WindowWriter {
+    writer: tables::Writer,
+    labels: Vec<u32>,
+    /// Whether the tile is the first one of its window.
+    begins: Vec<bool>,
+    hashes: BinaryBuilder,
+}
+
+impl WindowWriter {
+    fn create(path: &Path) -> Result<Self, tables::Error> {
+        let columns =
+            [("label", DataType::UInt32), ("begins", DataType::Boolean), ("hashes", DataType::Binary)];
+        let (labels, begins, hashes) = (Vec::new(), Vec::new(), BinaryBuilder::new());
+        Ok(Self { writer: tables::Writer::create(path, &columns)?, labels, begins, hashes })
+    }
+
+    fn push(&mut self, tile: &Tile, hashes: &[u64]) -> Result<(), tables::Error> {
+        self.labels.push(tile.part.label);
+        self.begins.push(tile.start == tile.part.interval.start);
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        self.hashes.append_value(bytes);
+        if self.labels.len() >= BATCH_TILES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), tables::Error> {
+        let (labels, begins) = (std::mem::take(&mut self.labels), std::mem::take(&mut self.begins));
+        self.writer.write(vec![
+            Arc::new(UInt32Array::from(labels)),
+            Arc::new(BooleanArray::from(begins)),
+            Arc::new(self.hashes.finish()),
+        ])
+    }
+
+    fn finish(mut self) -> Result<(), tables::Error> {
+        self.flush()?;
+        self.writer.finish()
     }
 }
 
@@ -166,88 +333,6 @@ impl Splits {
     }
 }
 
-impl Config {
-    /// Which splits hold which k-mer.
-    fn index(
-        &self,
-        task: &Task,
-        sequence: &Artifact,
-        splits: &Splits,
-        sample: Sample,
-    ) -> Result<Index, Error> {
-        let entries = labelled_hashes(task, sequence, splits.parts.iter().copied(), index(self.k), sample)?;
-        in_pool(task, || Index::new(entries))?
-            .map_err(|error| Error::Config { key: "memory", reason: format!("{error}; ask for less") })
-    }
-
-    /// The windows to judge, on the forward strand; the label is the number of the split.
-    fn windows(&self, rows: &Path, are_windows: bool, splits: &Splits) -> Result<Vec<Part>, Error> {
-        let mut windows = Vec::new();
-        for_each_stretch::<Error>(rows, |stretch| {
-            let label = splits.names.partition_point(|name| *name < stretch.split);
-            let label = u32::try_from(label).unwrap_or(u32::MAX);
-            let part = |interval| Part { record: stretch.record, interval, label };
-            if are_windows {
-                let same = |last: &Part| *last == part(stretch.interval);
-                if stretch.strand == Strand::Forward || !windows.last().is_some_and(same) {
-                    windows.push(part(stretch.interval));
-                }
-                return Ok(());
-            }
-            let Interval { start, end } = stretch.interval;
-            let starts = (start..end).step_by(index(self.window));
-            windows.extend(starts.map(|at| part(Interval::new(at, end.min(at.saturating_add(self.window))))));
-            Ok(())
-        })?;
-        Ok(windows)
-    }
-
-    fn count_windows(
-        &self,
-        task: &Task,
-        sequence: &Artifact,
-        windows: Vec<Part>,
-        kmers: &Index,
-        sample: Sample,
-        tally: &mut Tally,
-    ) -> Result<(), Error> {
-        let (k, splits) = (index(self.k), tally.splits);
-        let mut open: Option<(Part, Vec<u64>)> = None;
-        let work = |(): &mut (), tile: &Tile| {
-            let mut counts = vec![0; splits];
-            for hash in tile.hashes(k, sample) {
-                kmers.holders_of(hash).iter().for_each(|&split| counts[split as usize] += 1);
-            }
-            counts
-        };
-        // A window of several tiles is judged when the next window begins.
-        for_each_tile(
-            task,
-            sequence,
-            windows,
-            k - 1,
-            || (),
-            work,
-            |tile, counts| {
-                match open.as_mut().filter(|(part, _)| *part == tile.part && tile.start > part.interval.start)
-                {
-                    Some((_, sum)) => sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
-                    None => {
-                        if let Some((part, counts)) = open.replace((tile.part, counts)) {
-                            tally.window(part.label as usize, &counts, self.window_share);
-                        }
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        if let Some((part, counts)) = open {
-            tally.window(part.label as usize, &counts, self.window_share);
-        }
-        Ok(())
-    }
-}
-
 /// Counts for all pairs of splits; `of * splits + within`.
 struct Tally {
     splits: usize,
@@ -272,6 +357,32 @@ impl Tally {
                 }
             }
         }
+    }
+
+    /// Judges the windows of a partition, each when its last tile was read.
+    fn count_windows(&mut self, path: &Path, kmers: &Index, share: f64) -> Result<(), Error> {
+        let mut reader = tables::Reader::open(path, BATCH_TILES)?;
+        let mut open: Option<(usize, Vec<u64>)> = None;
+        while let Some(batch) = reader.next_batch()? {
+            let (labels, begins) =
+                (batch.column::<UInt32Array>("label")?, batch.column::<BooleanArray>("begins")?);
+            let hashes = batch.column::<BinaryArray>("hashes")?;
+            let splits = self.splits;
+            let tiles =
+                (0..batch.rows()).into_par_iter().map(|row| held_by(hashes.value(row), kmers, splits));
+            let tiles: Vec<Vec<u64>> = tiles.collect();
+            for (row, counts) in tiles.into_iter().enumerate() {
+                if let Some((_, sum)) = open.as_mut().filter(|_| !begins.value(row)) {
+                    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                } else if let Some((of, counts)) = open.replace((labels.value(row) as usize, counts)) {
+                    self.window(of, &counts, share);
+                }
+            }
+        }
+        if let Some((of, counts)) = open {
+            self.window(of, &counts, share);
+        }
+        Ok(())
     }
 
     /// Judges a window of split `of` by how many of its k-mers each split holds; its own split holds all.
@@ -307,6 +418,15 @@ impl Tally {
         let others = |of: usize| (0..self.splits).filter(move |&within| within != of).map(move |w| (of, w));
         (0..self.splits).flat_map(others).map(|(of, within)| leak(of, within)).collect()
     }
+}
+
+/// How many of some k-mers, as a window has them, each split holds.
+fn held_by(hashes: &[u8], kmers: &Index, splits: usize) -> Vec<u64> {
+    let mut counts = vec![0; splits];
+    for hash in hashes.as_chunks().0 {
+        kmers.holders_of(u64::from_le_bytes(*hash)).iter().for_each(|&split| counts[split as usize] += 1);
+    }
+    counts
 }
 
 fn write(path: &Path, pairs: &[Leak]) -> Result<(), Error> {

@@ -156,6 +156,11 @@ impl Bounds {
             self.found.push(self.items);
             self.next = (self.before / self.size + 1) * self.size;
         }
+        self.push_with_last(weight);
+    }
+
+    /// Takes the next item, which is of the partition that the one before it is of.
+    pub fn push_with_last(&mut self, weight: u64) {
         self.items += 1;
         self.before += weight;
     }
@@ -515,6 +520,15 @@ mod tests {
             }
             assert_eq!(bounds.finish(), expected, "{weights:?} by {size}");
         }
+    }
+
+    #[test]
+    fn no_partition_begins_with_what_belongs_to_the_item_before() {
+        let mut bounds = Bounds::new(10);
+        for (joins, weight) in [(false, 25), (true, 5), (true, 5), (false, 1), (true, 9), (false, 4)] {
+            if joins { bounds.push_with_last(weight) } else { bounds.push(weight) }
+        }
+        assert_eq!(bounds.finish(), [0, 3, 5, 6]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use arrow::datatypes::DataType;
 pub use self::sequence::{BLOCK_BASES, Block, SequenceReader, SequenceWriter, sequence_file, sequence_files};
 
 use super::Task;
+use super::partition::Bounds;
 use super::tables::{Batch, Error, Reader, Writer};
 use crate::artifact::Artifact;
 use crate::units::{Interval, Strand};
@@ -199,6 +200,32 @@ pub fn for_each_stretch_of<E: From<Error>>(
     Ok(())
 }
 
+/// Where partitions of whole records begin, among the rows of a table of stretches, when each is to have stretches of about
+/// `size` bases.
+pub fn bounds_of_records(path: &Path, size: u64) -> Result<Vec<u64>, Error> {
+    let (mut bounds, mut last) = (Bounds::new(size), None);
+    for_each_stretch::<Error>(path, |stretch| {
+        let bases = stretch.interval.len();
+        match last.replace(stretch.record) {
+            Some(record) if record == stretch.record => bounds.push_with_last(bases),
+            _ => bounds.push(bases),
+        }
+        Ok(())
+    })?;
+    Ok(bounds.finish())
+}
+
+/// The numbers of the records that some rows of a table of stretches lie on, and of those between them.
+pub fn records_of(path: &Path, rows: Range<u64>) -> Result<Range<u64>, Error> {
+    let mut records = 0..0;
+    for_each_stretch_of::<Error>(path, rows, |stretch| {
+        let start = if records.is_empty() { stretch.record } else { records.start };
+        records = start..stretch.record + 1;
+        Ok(())
+    })?;
+    Ok(records)
+}
+
 fn stretches(batch: &Batch) -> Result<impl Iterator<Item = Stretch>, Error> {
     let (record, start) = (batch.column::<UInt64Array>("record")?, batch.column::<UInt64Array>("start")?);
     let (end, strand) = (batch.column::<UInt64Array>("end")?, batch.column::<StringArray>("strand")?);
@@ -219,9 +246,16 @@ pub struct MaskReader {
 }
 
 impl MaskReader {
-    /// Opens the table of masks, which ascend and do not overlap.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { reader: Reader::open(path, BATCH_ROWS)?, masks: VecDeque::new() })
+    /// Opens the table of masks, which ascend and do not overlap, to be read from a record on; row groups that end before
+    /// it are not read.
+    pub fn open_at(path: &Path, record: u64) -> Result<Self, Error> {
+        let starts = Reader::group_starts(path)?;
+        let first = last_before(&starts, record, |start| {
+            let batch = Reader::open_from(path, 1, start)?.next_batch()?;
+            let first = batch.map(|batch| stretches(&batch).map(|mut rows| rows.next()));
+            Ok(first.transpose()?.flatten().map_or(u64::MAX, |mask| mask.record))
+        })?;
+        Ok(Self { reader: Reader::open_from(path, BATCH_ROWS, first)?, masks: VecDeque::new() })
     }
 
     /// Bases of an interval that are masked; starts must not descend from call to call.
@@ -247,9 +281,35 @@ impl MaskReader {
     }
 }
 
+/// The last of some ascending rows whose record, as `record_of` says, is before `record`; 0 if there is none.
+fn last_before(
+    rows: &[usize],
+    record: u64,
+    record_of: impl Fn(usize) -> Result<u64, Error>,
+) -> Result<usize, Error> {
+    let (mut low, mut high) = (0, rows.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if record_of(rows[middle])? < record { low = middle + 1 } else { high = middle }
+    }
+    Ok(low.checked_sub(1).map_or(0, |at| rows[at]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_are_sought_in_the_last_row_group_that_may_hold_the_first_of_a_record() {
+        // Row groups of ten rows, and the record of the first row of each.
+        let records = [0, 0, 3, 3, 7];
+        let rows = [0, 10, 20, 30, 40];
+        for (record, expected) in [(0, 0), (1, 10), (3, 10), (4, 30), (7, 30), (8, 40), (9, 40)] {
+            let found = last_before(&rows, record, |row| Ok(records[row / 10])).unwrap();
+            assert_eq!(found, expected, "record {record}");
+        }
+        assert_eq!(last_before(&[], 5, |_| Ok(0)).unwrap(), 0);
+    }
 
     #[test]
     fn masks_are_met_in_part_and_across_records() {
@@ -261,8 +321,7 @@ mod tests {
             writer.push(Stretch { record, interval, strand, split: String::new() }).unwrap();
         }
         writer.finish().unwrap();
-        let mut reader = MaskReader::open(&path).unwrap();
-        for (record, start, end, expected) in [
+        let all = [
             (0, 0, 3, 1),
             (0, 3, 8, 3),
             (0, 8, 20, 1),
@@ -270,9 +329,13 @@ mod tests {
             (2, 1, 3, 2),
             (2, 3, 9, 1),
             (3, 0, 1, 0),
-        ] {
-            let found = reader.masked(record, Interval::new(start, end)).unwrap();
-            assert_eq!(found, expected, "{record}:{start}-{end}");
+        ];
+        for from in [0, 3, 4] {
+            let mut reader = MaskReader::open_at(&path, all[from].0).unwrap();
+            for (record, start, end, expected) in &all[from..] {
+                let found = reader.masked(*record, Interval::new(*start, *end)).unwrap();
+                assert_eq!(found, *expected, "{record}:{start}-{end}");
+            }
         }
     }
 }

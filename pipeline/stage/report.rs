@@ -17,7 +17,7 @@ use crate::artifact::{self, Artifact, Counts};
 use crate::evaluate::result;
 use crate::fs;
 use crate::report::{
-    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Histogram, Leaderboard, Machine,
+    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Failure, Histogram, Leaderboard, Machine,
     MixedSource, Mixture, Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens,
     Training, Vocabularies, Vocabulary, count, render,
 };
@@ -44,6 +44,10 @@ pub struct Config {
 impl Stage for Config {
     fn inputs(&self) -> Vec<(String, String)> {
         self.from.iter().enumerate().map(|(i, stage)| (format!("from.{i}"), stage.clone())).collect()
+    }
+
+    fn does_with_less(&self) -> bool {
+        true
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -113,6 +117,7 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         accounts: sequences::accounts(artifacts),
         lengths: of("chunk").map(windows).collect(),
         splits: of("split").flat_map(|artifact| splits(artifact, &sets)).collect(),
+        failures: task.failed.iter().map(failure).collect(),
         commands: commands(task),
         ..Data::default()
     };
@@ -139,7 +144,7 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         }
     }
     let mut cells = study::Cells::default();
-    cells.add(artifacts, &BTreeMap::new(), None)?;
+    cells.add(artifacts, task.failed, None)?;
     data.study = cells.study();
     // Of several trainings the study has the figures.
     for artifact in of("train").filter(|_| data.study.is_none()) {
@@ -157,6 +162,10 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
         data.evaluations.extend(evaluations.into_iter().map(named));
     }
     Ok(data)
+}
+
+fn failure((stage, error): (&String, &String)) -> Failure {
+    Failure { stage: stage.clone(), error: error.clone() }
 }
 
 /// The scores of all stages that score tasks, beside published ones.

@@ -2,31 +2,41 @@
 //! that they are aligned to. With `homology`, contigs that share k-mers stay together; with `groups`, those of a group;
 //! with `intervals`, contigs are cut where BED files say. What each split is made of is counted on the way.
 //!
-//! Memory: the record table, a few blocks of bases and masks, and a count for each length of records; with `homology` 40
-//! bytes for each k-mer taken and 32 for each interval or block; with `intervals` 40 bytes for each on each record.
+//! A partition is the intervals of records of so many bases: it assigns them and counts what they are made of, and what
+//! all of them counted is added up. With `homology` nothing can be assigned before the families are known: a partition
+//! gathers k-mers, and putting together finds the families and then passes over all bases once, to assign and to count.
+//! MMseqs2 clusters all contigs in one call: with it the stage is one job.
+//!
+//! Memory: the record table, a few blocks of bases and masks, the names of the contigs and a count for each length of
+//! records; with `homology` 40 bytes for each k-mer taken (of one partition's 16 while it is made) and 32 for each interval
+//! or block; with `intervals` 40 bytes for each on each record.
 
 mod homology;
 mod intervals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::homology::{Found, Homology};
+use self::homology::{Found, Homology, Mmseqs};
 use self::intervals::{HeldOut, Intervals};
+use super::partition::{self, Finished, Made, Partition, Partitioned, Work};
 use super::records::{
     BLOCK_BASES, INTERVALS, MASKS, MaskReader, RECORDS, Record, SequenceReader, Stretch, StretchWriter,
-    check_sources, for_each_stretch, index, read_records, sequence_of,
+    bounds_of_records, check_sources, for_each_stretch, for_each_stretch_of, index, read_records, records_of,
+    sequence_of,
 };
-use super::tiles::Part;
+use super::tiles::{Part, on_records};
 use super::tokenizer::fetch;
 use super::{Error, File, Origin, Outcome, Stage, Task, from, reference, to_json};
 use crate::artifact::{Artifact, Counts};
 use crate::loader::fraction;
-use crate::sequence::statistics::{Counter, Statistics};
+use crate::observer::Unit;
+use crate::sequence::statistics::{Counted, Counter, Statistics};
 use crate::source::table;
 use crate::units::{self, Interval, Strand};
 
@@ -80,6 +90,12 @@ pub struct Config {
     /// one) or `train`.
     #[serde(default)]
     unplaced: Unplaced,
+    /// Bases of a partition, the part of the work that is done at a time and kept when the run ends early: records whose
+    /// intervals have so many; what comes out is the same for every number. With `homology: {mmseqs: ...}` there is
+    /// one. Default 256Mb.
+    #[serde(default, deserialize_with = "units::bases", skip_serializing)]
+    #[schemars(with = "units::Amount")]
+    partition: Option<u64>,
 }
 
 /// Groups of contigs: a taxonomy.
@@ -144,6 +160,15 @@ impl Groups {
             self.test.contains(group).then_some("test")
         }
     }
+}
+
+/// What is drawn, where families are sought.
+#[derive(Debug, Default)]
+struct Members {
+    /// For each its name and its contig.
+    names: Vec<(String, String)>,
+    /// Where they lie; the label is the number of the name. They ascend.
+    parts: Vec<Part>,
 }
 
 /// What is drawn together.
@@ -238,33 +263,26 @@ impl Config {
         }
     }
 
-    /// Which contigs or blocks are homologous.
-    fn families(
-        &self,
-        homology: &Homology,
-        task: &Task,
-        input: &Artifact,
-        records: &[Record],
-    ) -> Result<Families, Error> {
+    /// What is drawn, contigs or blocks, and where it lies, for those that may be homologous.
+    fn members(&self, input: &Artifact, records: &[Record]) -> Result<Members, Error> {
         let mut numbers: HashMap<String, u32> = HashMap::new();
-        let (mut names, mut parts) = (Vec::new(), Vec::new());
+        let mut members = Members::default();
         for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
             let record = &records[index(stretch.record)];
             if record.contig.as_ref().is_none_or(|contig| self.exclude.contains(contig)) {
                 return Ok(());
             }
             for (name, interval) in self.parts(record, stretch.interval) {
-                let next = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                let next = u32::try_from(members.names.len()).unwrap_or(u32::MAX);
                 let label = *numbers.entry(name).or_insert_with_key(|name| {
-                    names.push((name.clone(), record.contig.clone().unwrap_or_default()));
+                    members.names.push((name.clone(), record.contig.clone().unwrap_or_default()));
                     next
                 });
-                parts.push(Part { record: stretch.record, interval, label });
+                members.parts.push(Part { record: stretch.record, interval, label });
             }
             Ok(())
         })?;
-        let found = homology.find(task, &sequence_of(task, input)?, &parts, names.len())?;
-        self.named(&names, found)
+        Ok(members)
     }
 
     /// Groups of contigs as families, by the names of the groups.
@@ -419,6 +437,7 @@ impl Stage for Config {
         }
         let homology = self.homology.as_ref().and_then(Homology::problem);
         problems.extend(homology.map(|problem| ("homology", problem)));
+        problems.extend(partition::problem(self.partition));
         problems.extend(self.groups.iter().filter_map(|groups| Some(("groups", groups.csv.problem()?))));
         if self.groups.is_some() && (self.homology.is_some() || self.block.is_some()) {
             problems.push(("groups", "cannot be combined with `homology` or `block`".to_owned()));
@@ -463,73 +482,268 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let input = task.input_of("from", &["clean", "dedup"])?;
+        match self.aligner() {
+            Some(mmseqs) => self.ready(task)?.align(mmseqs),
+            None => partition::run(self, task),
+        }
+    }
+
+    fn partitioned(&self) -> Option<&dyn Partitioned> {
+        self.aligner().is_none().then_some(self)
+    }
+}
+
+/// Cleaned records, or what is left of them.
+fn input<'a>(task: &'a Task) -> Result<&'a Artifact, Error> {
+    task.input_of("from", &["clean", "dedup"])
+}
+
+impl Partitioned for Config {
+    fn bounds(&self, task: &Task) -> Result<Vec<u64>, Error> {
+        Ok(bounds_of_records(&input(task)?.path(INTERVALS), self.size())?)
+    }
+
+    fn size(&self) -> u64 {
+        self.partition.unwrap_or(partition::SIZE)
+    }
+
+    fn open<'a>(&'a self, task: &'a Task<'a>) -> Result<Box<dyn Work + 'a>, Error> {
+        Ok(Box::new(self.ready(task)?))
+    }
+}
+
+impl Config {
+    /// What finds the families, if they are not found by k-mers.
+    fn aligner(&self) -> Option<&Mmseqs> {
+        self.homology.as_ref()?.mmseqs.as_ref()
+    }
+
+    /// Reads all but the bases.
+    fn ready<'a>(&'a self, task: &'a Task<'a>) -> Result<Ready<'a>, Error> {
+        let input = input(task)?;
         let sequence = sequence_of(task, input)?;
         let records = read_records(&sequence.path(RECORDS))?;
         self.check_names(&records)?;
         self.check_block(&records)?;
         check_sources(self.sources.keys(), &records)?;
-        let families = match (&self.homology, &self.groups) {
-            (Some(homology), _) => self.families(homology, task, input, &records)?,
-            (None, Some(groups)) => self.grouped(groups, task, &records)?,
-            (None, None) => Families::default(),
+        let kin = match (&self.homology, &self.groups) {
+            (Some(homology), _) if self.aligner().is_none() => {
+                Kin::Sought(homology, self.members(input, &records)?)
+            }
+            (None, Some(groups)) => Kin::Known(self.grouped(groups, task, &records)?),
+            _ => Kin::Known(Families::default()),
         };
         let held = self.intervals.as_ref().map(|intervals| {
             let excluded = |contig: &String| self.exclude.contains(contig).then_some("exclude");
             intervals.load(task, &records, |contig| self.listed(contig).or_else(|| excluded(contig)))
         });
         let held = held.transpose()?.unwrap_or_default();
-        let mut writer = StretchWriter::create(&task.out.join(INTERVALS))?;
-        let mut counts = Counts::default();
-        let mut bases_of = Bases::open(&sequence)?;
-        let mut splits: BTreeMap<String, Tally> = BTreeMap::new();
-        for_each_stretch::<Error>(&input.path(INTERVALS), |stretch| {
-            let record = &records[index(stretch.record)];
-            for (interval, place) in self.pieces(&held, &families, record, &stretch) {
-                let bases = interval.len();
-                counts.bases_in += bases;
+        Ok(Ready { config: self, task, input, sequence, records, held, kin })
+    }
+}
+
+/// What is known of what is drawn together before the bases are read.
+enum Kin<'a> {
+    /// All of it.
+    Known(Families),
+    /// Who may be kin: the bases tell.
+    Sought(&'a Homology, Members),
+}
+
+/// What every partition needs; the items are the rows of the table of intervals, and no record has some in two of them.
+struct Ready<'a> {
+    config: &'a Config,
+    task: &'a Task<'a>,
+    input: &'a Artifact,
+    sequence: Artifact,
+    records: Vec<Record>,
+    held: HeldOut,
+    kin: Kin<'a>,
+}
+
+impl Work for Ready<'_> {
+    fn make(&self, task: &Task, partition: Partition) -> Result<Made, Error> {
+        let rows = partition.start..partition.end;
+        let (account, bases) = match &self.kin {
+            Kin::Known(families) => {
+                let told = self.assign(task, families, rows)?;
+                (to_json(&told), told.counts.bases_in)
+            }
+            Kin::Sought(homology, members) => {
+                let own = on_records(&members.parts, records_of(&self.input.path(INTERVALS), rows)?);
+                homology.gather(task, &self.sequence, own, &members.parts)?;
+                (Value::Null, own.iter().map(|part| part.interval.len()).sum())
+            }
+        };
+        Ok(Made { account, bases, seconds: Vec::new() })
+    }
+
+    fn merge(&self, made: &mut dyn Iterator<Item = Result<Finished, Error>>) -> Result<Outcome, Error> {
+        match &self.kin {
+            Kin::Known(families) => {
+                let mut writer = StretchWriter::create(&self.task.out.join(INTERVALS))?;
+                let mut told = Told::default();
+                for kept in made {
+                    let kept = kept?;
+                    writer.append(&kept.path(INTERVALS))?;
+                    told.add(&kept.account()?);
+                    self.task.check()?;
+                }
+                writer.finish()?;
+                Ok(self.outcome(told, families))
+            }
+            Kin::Sought(homology, members) => {
+                let found = homology.find(self.task, &members.parts, members.names.len(), made)?;
+                self.assign_all(&self.config.named(&members.names, found)?)
+            }
+        }
+    }
+}
+
+/// Bases assigned between two events of progress.
+const PROGRESS_BASES: u64 = 1 << 20;
+
+impl Ready<'_> {
+    /// Does all of the work at once, with the families that MMseqs2 finds.
+    fn align(&self, mmseqs: &Mmseqs) -> Result<Outcome, Error> {
+        let members = self.config.members(self.input, &self.records)?;
+        let found = mmseqs.find(self.task, &self.sequence, &members.parts, members.names.len())?;
+        self.assign_all(&self.config.named(&members.names, found)?)
+    }
+
+    /// Assigns all intervals, in the artifact itself.
+    fn assign_all(&self, families: &Families) -> Result<Outcome, Error> {
+        Ok(self.outcome(self.assign(self.task, families, 0..u64::MAX)?, families))
+    }
+
+    /// Writes the intervals of some rows with their splits.
+    fn assign(&self, task: &Task, families: &Families, rows: Range<u64>) -> Result<Told, Error> {
+        let mut assigned = Assigned::create(task, self)?;
+        let (total, mut told) = (Some(self.input.manifest.counts.bases_out), 0);
+        for_each_stretch_of::<Error>(&self.input.path(INTERVALS), rows, |stretch| {
+            let record = &self.records[index(stretch.record)];
+            for (interval, place) in self.config.pieces(&self.held, families, record, &stretch) {
                 let split = match place {
                     Place::Dropped(reason) => Err(reason.to_owned()),
                     Place::Split(split) => self
+                        .config
                         .renamed(record, split)
                         .ok_or_else(|| format!("{split} part of source {}", record.source)),
                 };
                 match split {
-                    Err(reason) => {
-                        counts.drop_bases(&reason, bases);
-                        counts.source(&record.source).drop_bases(&reason, bases);
-                    }
+                    Err(reason) => assigned.drop(&reason, record, interval),
                     Ok(split) => {
-                        counts.bases_out += bases;
-                        counts.source(&record.source).keep(bases);
-                        let tally = splits.entry(split.to_owned()).or_default();
-                        tally.add(record, stretch.record, bases);
-                        bases_of.count(stretch.record, interval, &mut tally.counter)?;
-                        writer.push(Stretch { split: split.to_owned(), interval, ..stretch.clone() })?;
+                        assigned
+                            .push(record, Stretch { split: split.to_owned(), interval, ..stretch.clone() })?;
                     }
                 }
             }
+            let done = assigned.counts.bases_in;
+            if done - told >= PROGRESS_BASES {
+                told = done;
+                task.progress(done, total, Unit::Bases);
+            }
             task.check()
         })?;
-        writer.finish()?;
+        assigned.finish()
+    }
+
+    /// What the stage says of itself.
+    fn outcome(&self, told: Told, families: &Families) -> Outcome {
+        let Told { counts, splits } = told;
         let splits: BTreeMap<String, Split> =
-            splits.into_iter().map(|(name, tally)| (name, tally.finish())).collect();
+            splits.into_iter().map(|(name, content)| (name, content.into())).collect();
         let summary = splits.iter().map(|(name, split)| format!("{name} {} bases", split.statistics.bases));
         let summary = summary.collect::<Vec<_>>().join(", ");
         let mut details = json!({ "splits": splits });
         if !families.details.is_null() {
-            details[if self.homology.is_some() { "homology" } else { "groups" }] = families.details;
+            let key = if self.config.homology.is_some() { "homology" } else { "groups" };
+            details[key] = families.details.clone();
         }
-        if self.intervals.is_some() {
-            details["intervals"] = held.details();
+        if self.config.intervals.is_some() {
+            details["intervals"] = self.held.details();
         }
-        Ok(Outcome {
-            counts,
-            references: vec![reference("sequence", &sequence)],
-            details,
-            summary,
-            ..Outcome::default()
-        })
+        let references = vec![reference("sequence", &self.sequence)];
+        Outcome { counts, references, details, summary, ..Outcome::default() }
+    }
+}
+
+/// Intervals that are assigned: the table of them, and what they come to.
+struct Assigned<'a> {
+    writer: StretchWriter,
+    counts: Counts,
+    sequence: &'a Artifact,
+    /// Opened where the first interval lies.
+    bases: Option<Bases<'a>>,
+    splits: BTreeMap<String, Tally>,
+}
+
+impl<'a> Assigned<'a> {
+    fn create(task: &Task, ready: &'a Ready) -> Result<Self, Error> {
+        let writer = StretchWriter::create(&task.out.join(INTERVALS))?;
+        let (counts, splits) = (Counts::default(), BTreeMap::new());
+        Ok(Self { writer, counts, sequence: &ready.sequence, bases: None, splits })
+    }
+
+    fn drop(&mut self, reason: &str, record: &Record, interval: Interval) {
+        let bases = interval.len();
+        self.counts.bases_in += bases;
+        self.counts.drop_bases(reason, bases);
+        self.counts.source(&record.source).drop_bases(reason, bases);
+    }
+
+    fn push(&mut self, record: &Record, stretch: Stretch) -> Result<(), Error> {
+        let (interval, bases) = (stretch.interval, stretch.interval.len());
+        self.counts.bases_in += bases;
+        self.counts.bases_out += bases;
+        self.counts.source(&record.source).keep(bases);
+        let tally = self.splits.entry(stretch.split.clone()).or_default();
+        tally.add(record, stretch.record, bases);
+        let reader = match &mut self.bases {
+            Some(reader) => reader,
+            none => none.insert(Bases::open_at(self.sequence, stretch.record, interval.start)?),
+        };
+        reader.count(stretch.record, interval, &mut tally.counter)?;
+        Ok(self.writer.push(stretch)?)
+    }
+
+    fn finish(self) -> Result<Told, Error> {
+        self.writer.finish()?;
+        let splits = self.splits.into_iter().map(|(name, tally)| (name, tally.finish())).collect();
+        Ok(Told { counts: self.counts, splits })
+    }
+}
+
+/// What a partition says of itself, and what all of them come to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    counts: Counts,
+    splits: BTreeMap<String, Content>,
+}
+
+impl Told {
+    /// Adds what another partition says, of other records.
+    fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        for (split, content) in &other.splits {
+            self.splits.entry(split.clone()).or_default().add(content);
+        }
+    }
+}
+
+/// What a split holds, to be added to what it holds elsewhere.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Content {
+    contigs: BTreeSet<String>,
+    intervals: u64,
+    counted: Counted,
+}
+
+impl Content {
+    fn add(&mut self, other: &Self) {
+        self.contigs.extend(other.contigs.iter().cloned());
+        self.intervals += other.intervals;
+        self.counted.add(&other.counted);
     }
 }
 
@@ -541,6 +755,12 @@ struct Split {
     /// A record's length is what the split holds of it.
     #[serde(flatten)]
     statistics: Statistics,
+}
+
+impl From<Content> for Split {
+    fn from(Content { contigs, intervals, counted }: Content) -> Self {
+        Self { contigs, intervals, statistics: counted.statistics() }
+    }
 }
 
 /// What a split holds so far.
@@ -573,10 +793,10 @@ impl Tally {
         self.open.take().into_iter().for_each(|(_, bases)| self.counter.add_record(bases));
     }
 
-    fn finish(mut self) -> Split {
+    fn finish(mut self) -> Content {
         self.end_record();
         let Self { contigs, intervals, counter, .. } = self;
-        Split { contigs, intervals, statistics: counter.statistics() }
+        Content { contigs, intervals, counted: counter.counted() }
     }
 }
 
@@ -589,11 +809,12 @@ struct Bases<'a> {
 }
 
 impl<'a> Bases<'a> {
-    fn open(sequence: &'a Artifact) -> Result<Self, Error> {
+    /// To be read from a place on.
+    fn open_at(sequence: &'a Artifact, record: u64, start: u64) -> Result<Self, Error> {
         Ok(Self {
             sequence,
-            reader: SequenceReader::open(sequence),
-            masks: MaskReader::open(&sequence.path(MASKS))?,
+            reader: SequenceReader::open_at(sequence, record, start)?,
+            masks: MaskReader::open_at(&sequence.path(MASKS), record)?,
             buffer: Vec::new(),
         })
     }

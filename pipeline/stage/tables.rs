@@ -140,6 +140,18 @@ impl Reader {
         Self::start(path, builder.with_batch_size(rows).with_row_groups(groups).with_offset(left))
     }
 
+    /// The numbers of the rows that the row groups of a table begin with.
+    pub fn group_starts(path: &Path) -> Result<Vec<usize>, Error> {
+        let builder = builder(path)?;
+        let mut next = 0;
+        let groups = builder.metadata().row_groups().iter().map(|group| {
+            let start = next;
+            next += usize::try_from(group.num_rows()).unwrap_or(0);
+            start
+        });
+        Ok(groups.collect())
+    }
+
     fn start(path: &Path, builder: ParquetRecordBatchReaderBuilder<File>) -> Result<Self, Error> {
         let inner = builder.build().map_err(parquet("read", path))?;
         Ok(Self { path: path.to_owned(), inner })

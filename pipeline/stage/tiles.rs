@@ -1,6 +1,7 @@
 //! Stretches of records, cut into tiles that threads work on side by side; results come in the order of the tiles,
 //! whatever the number of threads. Memory: some 8 MiB of bases and what is made of them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -89,6 +90,12 @@ pub fn covered(path: &Path, mut label: impl FnMut(&Stretch) -> Option<u32>) -> R
     })?;
     parts.sort_unstable();
     Ok(parts)
+}
+
+/// Those of ascending parts that lie on some records.
+pub fn on_records(parts: &[Part], records: Range<u64>) -> &[Part] {
+    let before = |record: u64| parts.partition_point(|part| part.record < record);
+    &parts[before(records.start)..before(records.end)]
 }
 
 /// The hashes of the sampled k-mers of parts, each with the label of its part, in order. Memory: 16 bytes a hash.

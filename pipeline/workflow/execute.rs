@@ -2,7 +2,7 @@
 //! and no others. One run at a time holds the work folder.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::config::Entry;
 use super::journal::Journal;
 use super::lock::{self, lock};
-use super::plan::{Choice, MadeFrom, choose, consider, files};
+use super::plan::{MadeFrom, choose, consider_all, decide_all, files, settle};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
 use super::{Decision, Error, Override, Selection, Workflow, journal, with_causes};
@@ -66,7 +66,9 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     staging::clear(&options.work)?;
     clear_abandoned(&options.work)?;
     workflow.tell_left_out(options.observer);
-    let run = Run::new(workflow, options, choices);
+    let run = Run::new(workflow, options);
+    *locked(&run.planned) =
+        decide_all(workflow, &options.work, choices, &run.hashes).into_iter().map(Some).collect();
     let result = run.all();
     let saved = run.hashes.save(&hashes_file(&options.work)).map_err(Error::from).and(run.keep_seconds());
     let cleared = staging::clear(&options.work);
@@ -101,7 +103,7 @@ pub fn run_task(
 ) -> Result<Tasks, Error> {
     let (entry, partitioned) = one_partitioned(workflow, stage)?;
     fs::create_dir_all(&options.work.join(".cache"))?;
-    let run = Run::new(workflow, options, Vec::new());
+    let run = Run::new(workflow, options);
     let reads = patiently(&options.work, patience, || run.reads(entry))?;
     let key = reads.made_from.action_key(entry);
     if Artifact::open(&options.work.join(&entry.name)).is_ok_and(|there| there.manifest.action_key == key) {
@@ -171,8 +173,7 @@ pub fn run_stage(
     fs::create_dir_all(&options.work.join(".cache"))?;
     let _shared = lock::share(&options.work)?;
     let _own = lock::own(&options.work, &entry.name)?;
-    let choices = vec![Choice::Consider; workflow.stages.len()];
-    let run = Run { shares: true, ..Run::new(workflow, options, choices) };
+    let run = Run { shares: true, ..Run::new(workflow, options) };
     patiently(&options.work, patience, || run.inputs(entry))?;
     let result = run.stage(at, options.threads);
     run.tell(at, &result);
@@ -191,7 +192,7 @@ pub fn run_along(
     patience: Duration,
 ) -> Result<(), Error> {
     let entry = &workflow.stages[one(workflow, stage)?];
-    let run = Run::new(workflow, options, Vec::new());
+    let run = Run::new(workflow, options);
     let reads = patiently(&options.work, patience, || run.reads(entry))?;
     let nowhere = options.work.join(&entry.name);
     let folders = (nowhere.as_path(), nowhere.as_path());
@@ -246,7 +247,7 @@ pub fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option
     if files(entry).ok()?.iter().any(|file| file.address.is_some()) {
         return None;
     }
-    let run = Run::new(workflow, options, Vec::new());
+    let run = Run::new(workflow, options);
     let reads = run.reads(entry).ok()?;
     let key = reads.made_from.action_key(entry);
     let parts = options.work.join(staging::PARTIAL).join(&entry.name).join(key);
@@ -263,8 +264,8 @@ pub(super) fn clear_abandoned(work: &Path) -> Result<(), Error> {
 struct Run<'a> {
     workflow: &'a Workflow,
     options: &'a Options<'a>,
-    /// What the selection says of each stage.
-    choices: Vec<Choice>,
+    /// What is decided for each stage that has not begun; of a stage that runs by itself nothing.
+    planned: Mutex<Vec<Option<Result<Decision, Error>>>>,
     /// Whether other processes make stages in the work folder meanwhile.
     shares: bool,
     hashes: Hashes,
@@ -273,6 +274,10 @@ struct Run<'a> {
     seconds_kept: Mutex<Instant>,
     /// The stages that were reused so far.
     reused: Mutex<Vec<String>>,
+    /// Those that failed so far, and why.
+    failed: Mutex<BTreeMap<String, String>>,
+    /// Of stages that do with less, what they read that is not made in this run.
+    lost: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// What a stage reads, and what that makes it.
@@ -295,12 +300,13 @@ struct Progress {
 }
 
 impl<'a> Run<'a> {
-    fn new(workflow: &'a Workflow, options: &'a Options<'a>, choices: Vec<Choice>) -> Self {
+    fn new(workflow: &'a Workflow, options: &'a Options<'a>) -> Self {
         let hashes = Hashes::load(&hashes_file(&options.work));
         let seconds = Mutex::new(load_seconds(&options.work));
         let seconds_kept = Mutex::new(Instant::now());
-        let (shares, reused) = (false, Mutex::default());
-        Self { workflow, options, choices, shares, hashes, seconds, seconds_kept, reused }
+        let (shares, planned, reused) = (false, Mutex::default(), Mutex::default());
+        let (failed, lost) = (Mutex::default(), Mutex::default());
+        Self { workflow, options, planned, shares, hashes, seconds, seconds_kept, reused, failed, lost }
     }
 
     /// Every stage, each as soon as it can run.
@@ -308,6 +314,7 @@ impl<'a> Run<'a> {
         let stages = &self.workflow.stages;
         let asks = stages.iter().zip(self.workflow.reads()).map(|(entry, reads)| Ask {
             needs: reads.into_iter().map(|(place, _)| place).collect(),
+            all: !entry.stage.does_with_less(),
             share: entry.kind().share,
             threads: entry.resources.threads.map(|threads| threads.get() as usize),
             memory: entry.resources.memory.unwrap_or(0),
@@ -332,6 +339,7 @@ impl<'a> Run<'a> {
             while !self.options.stop.is_requested()
                 && let Some((at, threads)) = progress.schedule.start()
             {
+                self.lose(at, &progress.schedule.lost_by(at));
                 let sender = sender.clone();
                 scope.spawn(move || {
                     let stage = || self.stage(at, threads);
@@ -358,6 +366,19 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Notes what a stage has to do without.
+    fn lose(&self, at: usize, lost: &[usize]) {
+        let name = |at: usize| self.workflow.stages[at].name.clone();
+        if !lost.is_empty() {
+            locked(&self.lost).insert(name(at), lost.iter().map(|&at| name(at)).collect());
+        }
+    }
+
+    /// What a stage has to do without.
+    fn lost_by(&self, entry: &Entry) -> BTreeSet<String> {
+        locked(&self.lost).get(&entry.name).cloned().unwrap_or_default()
+    }
+
     fn result(&self, progress: Progress) -> Result<Vec<(String, Decision)>, Error> {
         let Progress { schedule, decisions, mut failures } = progress;
         let name = |at: usize| self.workflow.stages[at].name.clone();
@@ -378,16 +399,22 @@ impl<'a> Run<'a> {
         Ok((0..stages).map(name).zip(decisions.into_iter().flatten()).collect())
     }
 
-    /// Decides for a stage, and runs it if it is to run.
+    /// What is done with a stage, all of whose inputs are there.
+    fn decision(&self, at: usize) -> Result<Decision, Error> {
+        let (entry, work) = (&self.workflow.stages[at], &self.options.work);
+        let planned = locked(&self.planned).get_mut(at).and_then(Option::take);
+        match planned {
+            Some(planned) => settle(entry, planned?, &self.lost_by(entry), work, &self.hashes),
+            None => consider_all(entry, work, &self.hashes),
+        }
+    }
+
+    /// Runs a stage, if it is to run.
     fn stage(&self, at: usize, threads: usize) -> Result<Decision, Error> {
         let entry = &self.workflow.stages[at];
-        let decision = match &self.choices[at] {
-            Choice::Skip => Decision::Skip,
-            Choice::Force(reason) => Decision::Run(reason.clone()),
-            Choice::Consider => consider(entry, &self.options.work, &self.hashes)?,
-        };
+        let decision = self.decision(at)?;
         let event = match &decision {
-            Decision::Skip => None,
+            Decision::Skip | Decision::Depends(_) => None,
             Decision::Reuse => Some(Event::StageReused { stage: entry.name.clone() }),
             Decision::Run(reason) => {
                 Some(Event::StageStarted { stage: entry.name.clone(), reason: reason.clone() })
@@ -421,8 +448,9 @@ impl<'a> Run<'a> {
     fn tell(&self, at: usize, outcome: &Result<Decision, Error>) {
         let Err(error) = outcome else { return };
         if !matches!(error, Error::Interrupted { .. }) {
-            let stage = self.workflow.stages[at].name.clone();
-            self.options.observer.event(&Event::StageFailed { stage, error: with_causes(error) });
+            let (stage, error) = (self.workflow.stages[at].name.clone(), with_causes(error));
+            locked(&self.failed).insert(stage.clone(), error.clone());
+            self.options.observer.event(&Event::StageFailed { stage, error });
         }
     }
 
@@ -481,7 +509,7 @@ impl<'a> Run<'a> {
     /// Opens and brings what a stage reads.
     fn reads(&self, entry: &Entry) -> Result<Reads, Error> {
         let (inputs, fetched) = (self.inputs(entry)?, self.fetch(entry)?);
-        let mut made_from = MadeFrom::now(entry, &self.options.work, &self.hashes)?;
+        let mut made_from = MadeFrom::without(&self.lost_by(entry), entry, &self.options.work, &self.hashes)?;
         made_from.complete(&fetched);
         Ok(Reads { inputs, fetched, made_from })
     }
@@ -496,7 +524,8 @@ impl<'a> Run<'a> {
                 reason: error.to_string(),
             })
         };
-        entry.stage.inputs().into_iter().map(open).collect()
+        let lost = self.lost_by(entry);
+        entry.stage.inputs().into_iter().filter(|(_, input)| !lost.contains(input)).map(open).collect()
     }
 
     /// Refuses what was made of files that changed while they were read.
@@ -567,6 +596,7 @@ impl<'a> Run<'a> {
         let fetched = reads.fetched.iter().map(|(path, fetched)| (path.clone(), fetched.path.clone()));
         let fetched = fetched.collect();
         let (seconds, reused) = (locked(&self.seconds).clone(), locked(&self.reused).clone());
+        let failed = locked(&self.failed).clone();
         let still = |path: &Path| {
             let source = reads.made_from.sources.iter().find(|source| Path::new(&source.path) == path);
             source.map_or(Ok(true), |source| self.is_still(entry, source))
@@ -590,6 +620,7 @@ impl<'a> Run<'a> {
             group: self.options.group,
             seconds: &seconds,
             reused: &reused,
+            failed: &failed,
             workflow: &self.workflow.name,
         };
         act(&task).map_err(|error| self.in_stage(entry, error))

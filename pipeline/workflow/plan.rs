@@ -1,4 +1,5 @@
-//! What a run will do with each stage, and why.
+//! What a run will do with each stage, and why. A run decides by the same words: it asks here when it begins, and once more
+//! for a stage of which it could not be told, when what that stage reads is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -43,8 +44,18 @@ pub enum Decision {
     Reuse,
     /// It runs, for this reason.
     Run(String),
+    /// It runs for this reason, or for one of these, if what it reads comes out as another thing than it was; else it is
+    /// reused. Only plans say so: a run knows by the time.
+    Depends(String),
     /// The selection leaves it out.
     Skip,
+}
+
+impl Decision {
+    /// Whether the stage runs, as far as can be told.
+    pub const fn may_run(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Depends(_))
+    }
 }
 
 /// The decision for each stage, in the order of running.
@@ -62,30 +73,26 @@ impl Plan {
         selection: &Selection,
         hashes: &Hashes,
     ) -> Result<Self, Error> {
-        let chosen = choose(workflow, selection)?;
-        let mut stages: Vec<(String, Decision)> = Vec::new();
-        for (entry, choice) in workflow.stages.iter().zip(chosen) {
-            let rebuilt = |name: &str| stages.iter().any(|(s, d)| s == name && matches!(d, Decision::Run(_)));
-            let upstream = entry.stage.inputs().into_iter().find(|(_, input)| rebuilt(input));
-            let decision = match (choice, upstream) {
-                (Choice::Skip, _) => Decision::Skip,
-                (Choice::Force(reason), _) => Decision::Run(reason),
-                (Choice::Consider, Some((_, input))) => {
-                    Decision::Run(format!("its input `{input}` is made anew"))
-                }
-                (Choice::Consider, None) => consider(entry, work, hashes)?,
-            };
-            stages.push((entry.name.clone(), decision));
-        }
-        Ok(Self { stages })
+        let decisions = decide_all(workflow, work, choose(workflow, selection)?, hashes);
+        let decisions = decisions.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let names = workflow.stages.iter().map(|entry| entry.name.clone());
+        Ok(Self { stages: names.zip(decisions).collect() })
     }
 
     /// How the work of the stages that run falls into partitions, and which are there, by stage: of those whose inputs stay
     /// as they are.
     pub fn standing(&self, workflow: &Workflow, options: &Options) -> BTreeMap<String, Standing> {
-        let runs = |name: &str| self.stages.iter().any(|(s, d)| s == name && matches!(d, Decision::Run(_)));
-        let ready =
-            |entry: &&Entry| runs(&entry.name) && !entry.stage.inputs().iter().any(|(_, input)| runs(input));
+        let runs: BTreeSet<&str> = self
+            .stages
+            .iter()
+            .filter(|(_, decision)| decision.may_run())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let ready = |entry: &&Entry| {
+            let inputs = entry.stage.inputs();
+            runs.contains(entry.name.as_str())
+                && !inputs.iter().any(|(_, input)| runs.contains(input.as_str()))
+        };
         let standing = |entry: &Entry| Some((entry.name.clone(), standing(workflow, options, entry)?));
         workflow.stages.iter().filter(ready).filter_map(standing).collect()
     }
@@ -150,34 +157,98 @@ fn ancestors(reads: &[Vec<(usize, String)>], positions: &[usize]) -> Vec<bool> {
     needed
 }
 
-/// Whether the artifact of a stage is whole and made from what is there now; in words.
-pub(super) fn consider(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
+/// The decision for each stage, in the order of running, or why there is none.
+pub(super) fn decide_all(
+    workflow: &Workflow,
+    work: &Path,
+    choices: Vec<Choice>,
+    hashes: &Hashes,
+) -> Vec<Result<Decision, Error>> {
+    let mut decisions: Vec<Result<Decision, Error>> = Vec::with_capacity(workflow.stages.len());
+    for ((entry, choice), reads) in workflow.stages.iter().zip(choices).zip(workflow.reads()) {
+        let anew = |place: &usize| decisions[*place].as_ref().map_or(true, Decision::may_run);
+        let open = reads.iter().map(|(place, _)| place).filter(|place| anew(place));
+        let open = open.map(|&place| workflow.stages[place].name.as_str()).collect();
+        decisions.push(match choice {
+            Choice::Skip => Ok(Decision::Skip),
+            Choice::Force(reason) => Ok(Decision::Run(reason)),
+            Choice::Consider => consider(entry, (&open, &BTreeSet::new()), work, hashes),
+        });
+    }
+    decisions
+}
+
+/// What a decision comes to when all that the stage reads is there, but for what is `lost`: never [`Decision::Depends`].
+pub(super) fn settle(
+    entry: &Entry,
+    decision: Decision,
+    lost: &BTreeSet<String>,
+    work: &Path,
+    hashes: &Hashes,
+) -> Result<Decision, Error> {
+    match decision {
+        Decision::Depends(_) => consider(entry, (&BTreeSet::new(), lost), work, hashes),
+        decided => Ok(decided),
+    }
+}
+
+/// Decides for a stage of which all that it reads is there.
+pub(super) fn consider_all(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
+    consider(entry, (&BTreeSet::new(), &BTreeSet::new()), work, hashes)
+}
+
+/// Whether the artifact of a stage is whole and made from what is there now; in words. Of `open` stages it is not known yet
+/// what they come out as: a reason that holds whatever that is says nothing of them. What is `lost` is not made in this run.
+fn consider(
+    entry: &Entry,
+    (open, lost): (&BTreeSet<&str>, &BTreeSet<String>),
+    work: &Path,
+    hashes: &Hashes,
+) -> Result<Decision, Error> {
     if let Some(file) = files(entry)?.iter().find(|file| file.address.is_some() && file.sha256.is_none()) {
         return Ok(Decision::Run(format!(
             "`{}` has no `sha256` to tell whether it changed",
             file.path.display()
         )));
     }
+    let left = || if open.is_empty() { made_already(entry, work, hashes) } else { String::new() };
     let folder = work.join(&entry.name);
     let Ok(artifact) = Artifact::open(&folder) else {
-        return Ok(Decision::Run(absence(&folder) + &made_already(entry, work, hashes)));
+        return Ok(Decision::Run(absence(&folder) + &left()));
     };
     if let Some(reason) = entry.stage.once() {
         return Ok(Decision::Run(reason.to_owned()));
     }
-    let made_from = MadeFrom::now(entry, work, hashes)?;
     let manifest = &artifact.manifest;
     if manifest.kind != entry.kind().name {
         return Ok(Decision::Run(format!("uses: {} -> {}", manifest.kind, entry.kind().name)));
     }
+    let made_from = MadeFrom::with(entry, lost, hashes, |role, stage| {
+        let then = || manifest.inputs.iter().find(|input| input.role == role);
+        if open.contains(stage) {
+            return Ok(then().map_or_else(String::new, |input| input.content.clone()));
+        }
+        Ok(Artifact::content(&work.join(stage))?)
+    })?;
     if manifest.action_key != made_from.action_key(entry) {
         let reason = difference(entry, &artifact, &made_from);
-        return Ok(Decision::Run(reason + &made_already(entry, work, hashes)));
+        return Ok(Decision::Run(reason + &left()));
     }
-    match artifact.verify(hashes) {
-        Ok(()) => Ok(Decision::Reuse),
-        Err(damage) => Ok(Decision::Run(damage.to_string())),
+    if let Err(damage) = artifact.verify(hashes) {
+        return Ok(Decision::Run(damage.to_string()));
     }
+    let mut reasons: Vec<String> = made_from
+        .inputs
+        .iter()
+        .filter(|input| open.contains(input.stage.as_str()))
+        .map(input_changed)
+        .collect();
+    reasons.dedup();
+    Ok(if reasons.is_empty() { Decision::Reuse } else { Decision::Depends(reasons.join(" or ")) })
+}
+
+fn input_changed(input: &Input) -> String {
+    format!("input `{}` changed", input.stage)
 }
 
 /// How much of a stage that runs is there from a run that ended early; nothing where none of it is, or what it reads is
@@ -212,8 +283,29 @@ impl MadeFrom {
     /// What a stage would be made from now; its inputs must be published. Size and blake3 of what is at an address are left
     /// open: its pin stands for both, so that a plan needs no network.
     pub fn now(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
-        let inputs = entry.stage.inputs().into_iter().map(|(role, stage)| {
-            let content = Artifact::content(&work.join(&stage))?;
+        Self::without(&BTreeSet::new(), entry, work, hashes)
+    }
+
+    /// The same, without some of its inputs.
+    pub fn without(
+        lost: &BTreeSet<String>,
+        entry: &Entry,
+        work: &Path,
+        hashes: &Hashes,
+    ) -> Result<Self, Error> {
+        Self::with(entry, lost, hashes, |_, stage| Ok(Artifact::content(&work.join(stage))?))
+    }
+
+    /// The same, with the contents of its inputs by role and stage.
+    fn with(
+        entry: &Entry,
+        lost: &BTreeSet<String>,
+        hashes: &Hashes,
+        content: impl Fn(&str, &str) -> Result<String, Error>,
+    ) -> Result<Self, Error> {
+        let inputs = entry.stage.inputs().into_iter().filter(|(_, stage)| !lost.contains(stage));
+        let inputs = inputs.map(|(role, stage)| {
+            let content = content(&role, &stage)?;
             Ok::<_, Error>(Input { role, stage, content })
         });
         let files = files(entry)?;
@@ -331,7 +423,12 @@ fn difference(entry: &Entry, artifact: &Artifact, now: &MadeFrom) -> String {
     for input in &now.inputs {
         let before = then.inputs.iter().find(|other| other.role == input.role);
         if before.is_none_or(|before| before.content != input.content) {
-            reasons.push(format!("input `{}` changed", input.stage));
+            reasons.push(input_changed(input));
+        }
+    }
+    for input in &then.inputs {
+        if now.inputs.iter().all(|other| other.role != input.role) {
+            reasons.push(format!("input `{}` is not there", input.stage));
         }
     }
     for source in &now.sources {

@@ -1,5 +1,5 @@
 //! Which stages run at a time: each as soon as what it reads is there, in the order of the workflow, while there are
-//! threads for it. A stage that fails holds up those that need it, and no others. Memory: the stages.
+//! threads for it. A stage that fails holds up those that cannot do without it, and no others. Memory: the stages.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,8 @@ use crate::stage::Share;
 pub struct Ask {
     /// The stages that it reads from, all of them before it in the order.
     pub needs: Vec<usize>,
+    /// Whether it needs all of them; else it waits for all of them, and does with those that did not fail.
+    pub all: bool,
     /// How many threads it can use.
     pub share: Share,
     /// How many threads it is to have, if someone said so.
@@ -47,9 +49,13 @@ impl Schedule {
     /// The next stage to start, and on how many threads. The first that could run goes first: none that comes later
     /// takes the threads and the memory that it waits for. One that asks for more than there is runs alone.
     pub fn start(&mut self) -> Option<(usize, usize)> {
+        let lost = self.lost();
         let settled = |need: &usize| self.stages[*need].1 == State::Settled;
-        let ready = |(ask, state): &(Ask, State)| *state == State::Waiting && ask.needs.iter().all(settled);
-        let at = self.stages.iter().position(ready)?;
+        let ended = |ask: &Ask, need: &usize| settled(need) || (!ask.all && lost.contains(need));
+        let ready = |(at, (ask, state)): (usize, &(Ask, State))| {
+            *state == State::Waiting && !lost.contains(&at) && ask.needs.iter().all(|need| ended(ask, need))
+        };
+        let at = self.stages.iter().enumerate().position(ready)?;
         let ask = &self.stages[at].0;
         let running = || {
             self.stages.iter().filter_map(|(ask, state)| match state {
@@ -82,18 +88,35 @@ impl Schedule {
         self.stages[at].1 = if well { State::Settled } else { State::Failed };
     }
 
-    /// The stages that cannot run, since they need one that failed, directly or not.
-    pub fn held_up(&self) -> Vec<usize> {
-        let mut failed: BTreeSet<usize> =
-            (0..self.stages.len()).filter(|&at| self.stages[at].1 == State::Failed).collect();
-        let mut held_up = Vec::new();
-        for (at, (ask, _)) in self.stages.iter().enumerate() {
-            if ask.needs.iter().any(|need| failed.contains(need)) {
-                failed.insert(at);
-                held_up.push(at);
+    /// The stages that failed and those that cannot run for want of them.
+    fn lost(&self) -> BTreeSet<usize> {
+        let mut lost = BTreeSet::new();
+        if self.stages.iter().all(|(_, state)| *state != State::Failed) {
+            return lost;
+        }
+        for (at, (ask, state)) in self.stages.iter().enumerate() {
+            let mut needs = ask.needs.iter().map(|need| lost.contains(need));
+            let held_up = if ask.all {
+                needs.any(|lost| lost)
+            } else {
+                !ask.needs.is_empty() && needs.all(|lost| lost)
+            };
+            if *state == State::Failed || (*state == State::Waiting && held_up) {
+                lost.insert(at);
             }
         }
-        held_up
+        lost
+    }
+
+    /// The stages that cannot run, since they need one that failed, directly or not.
+    pub fn held_up(&self) -> Vec<usize> {
+        self.lost().into_iter().filter(|&at| self.stages[at].1 != State::Failed).collect()
+    }
+
+    /// What a stage reads that is not made in this run, since it failed or was held up.
+    pub fn lost_by(&self, at: usize) -> Vec<usize> {
+        let lost = self.lost();
+        self.stages[at].0.needs.iter().copied().filter(|need| lost.contains(need)).collect()
     }
 }
 
@@ -102,7 +125,7 @@ mod tests {
     use super::*;
 
     fn ask(needs: &[usize], share: Share) -> Ask {
-        Ask { needs: needs.to_vec(), share, threads: None, memory: 0 }
+        Ask { needs: needs.to_vec(), all: true, share, threads: None, memory: 0 }
     }
 
     /// Starts what can start: stages with their threads.
@@ -161,5 +184,25 @@ mod tests {
         schedule.end(3, true);
         assert_eq!(started(&mut schedule), []);
         assert_eq!(schedule.held_up(), [2, 4]);
+    }
+
+    #[test]
+    fn what_can_do_with_less_waits_for_all_and_takes_what_is_left() {
+        let one = |needs: &[usize]| ask(needs, Share::One);
+        let less = |needs: &[usize]| Ask { all: false, ..one(needs) };
+        // 2 and 3 come of 0 and 1; 4 takes what there is of them; 5 of the one that fails alone.
+        let asks = [one(&[]), one(&[]), one(&[0]), one(&[1]), less(&[2, 3]), less(&[2])];
+        let mut schedule = Schedule::new(asks, 1, None);
+        assert_eq!(started(&mut schedule), [(0, 1)]);
+        schedule.end(0, false);
+        assert_eq!(started(&mut schedule), [(1, 1)]);
+        schedule.end(1, true);
+        assert_eq!(started(&mut schedule), [(3, 1)], "4 waits for it");
+        schedule.end(3, true);
+        assert_eq!(started(&mut schedule), [(4, 1)]);
+        assert_eq!((schedule.lost_by(4), schedule.lost_by(3)), (vec![2], vec![]));
+        schedule.end(4, true);
+        assert_eq!(started(&mut schedule), []);
+        assert_eq!(schedule.held_up(), [2, 5]);
     }
 }

@@ -105,7 +105,7 @@ fn selections_take_a_stage_or_one_expansion() {
     let plan = text(&scratch.command("plan", &["--force", "bpe"]).output().unwrap());
     for line in [
         "bpe@vocabulary=32                tokenizer  runs: --force bpe",
-        "shards@context=16,vocabulary=64  shard      runs: its input `tokens@vocabulary=64` is made anew",
+        "shards@context=16,vocabulary=64  shard      runs if input `tokens@vocabulary=64` changed",
         "split                            split      reuse",
     ] {
         assert!(plan.contains(line), "{line}\n{plan}");

@@ -71,6 +71,18 @@ fn the_cells_of_a_matrix_are_a_study_and_those_that_failed_are_said() {
     loads_nothing(&html);
     opens_in_chromium(&scratch.path("study.html"));
     fits_a_telephone(&scratch.path("study.html"));
+    let page = scratch.artifact("report/report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    for expected in [
+        "<section id=\"study\">",
+        "Cells that are not there.",
+        "Failed in this run: the page does without what they would have made.",
+        "<td>model@size=hyenadna-tiny-1k,vocabulary=32</td>",
+    ] {
+        assert!(html.contains(expected), "no {expected} in {html}");
+    }
+    loads_nothing(&html);
+    fits_a_telephone(&page);
 
     scratch.ran(&["--set", "matrix.size=[olmo-300k]"]);
     let page = scratch.artifact("report/report.html");
@@ -127,6 +139,17 @@ fn two_runs_are_put_side_by_side_on_a_page_that_stands_alone() {
     );
     loads_nothing(&html);
     opens_in_chromium(&page);
+    let report = |arguments: &[&str]| {
+        let mut command = genomill();
+        command.current_dir(scratch.path("")).arg("report").args(arguments).output().unwrap()
+    };
+    let same = report(&["--compare", "work/flow", "work/wide", "--html", "same.html"]);
+    assert!(same.status.success(), "{}", stderr(&same));
+    assert_eq!(std::fs::read_to_string(scratch.path("same.html")).unwrap(), html);
+    let refused = report(&["work/flow"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("`work/flow` holds no report"), "{}", stderr(&refused));
+    assert_eq!(report(&[]).status.code(), Some(2));
 }
 
 #[test]

@@ -24,8 +24,11 @@ fn exactly_what_depends_on_an_edit_runs_again() {
     assert_eq!(sorted(&scratch.ran(&[])), sorted(all));
     for (edit, expected) in cases {
         assert_eq!(scratch.ran(&[]), Vec::<String>::new(), "nothing changed before {edit}");
-        assert_eq!(sorted(&scratch.ran(&["--set", edit])), sorted(expected), "--set {edit}");
-        scratch.ran(&[]);
+        let (ran, unplanned) = scratch.ran_as_planned(&[], &["--set", edit]);
+        assert_eq!(sorted(&ran), sorted(expected), "--set {edit}");
+        assert_eq!(unplanned, Vec::<String>::new(), "--set {edit}");
+        let (_, unplanned) = scratch.ran_as_planned(&[], &[]);
+        assert_eq!(unplanned, Vec::<String>::new(), "back from {edit}");
     }
 }
 
@@ -245,10 +248,11 @@ fn exactly_what_an_edit_of_any_kind_concerns_runs_again() {
         let (arguments, variables): (Vec<&str>, Vec<&str>) =
             given.iter().partition(|word| word.starts_with("--") || given[0].starts_with("--"));
         let variables: Vec<(&str, &str)> = variables.iter().filter_map(|word| word.split_once('=')).collect();
-        let ran = sorted(&scratch.ran_with(&variables, &arguments));
-        if ran != sorted(expected) {
+        let (ran, unplanned) = scratch.ran_as_planned(&variables, &arguments);
+        if sorted(&ran) != sorted(expected) {
             wrong.push(format!("{name}: {ran:?} ran, expected {expected:?}"));
         }
+        wrong.extend(unplanned.into_iter().map(|unplanned| format!("{name}: {unplanned}")));
         let again = scratch.ran_with(&variables, &arguments);
         if !again.is_empty() {
             wrong.push(format!("{name}: {again:?} ran twice"));
@@ -303,10 +307,15 @@ fn damaged_and_deleted_outputs_are_noticed_and_rebuilt() {
 fn selections_choose_stages() {
     let scratch = Scratch::lambda();
     assert_eq!(sorted(&scratch.ran(&["--until", "bpe"])), ["bpe", "clean", "raw", "split"]);
-    assert_eq!(scratch.ran(&["--only", "windows"]), ["windows"]);
-    assert_eq!(scratch.ran(&[]), ["tokens", "shards"]);
-    assert_eq!(sorted(&scratch.ran(&["--from", "tokens"])), ["shards", "tokens"]);
-    assert_eq!(scratch.ran(&["--force", "raw"]), ["raw"], "what comes out is the same, so nothing else runs");
+    let as_planned = |arguments: &[&str]| {
+        let (ran, unplanned) = scratch.ran_as_planned(&[], arguments);
+        assert_eq!(unplanned, Vec::<String>::new(), "{arguments:?}");
+        ran
+    };
+    assert_eq!(as_planned(&["--only", "windows"]), ["windows"]);
+    assert_eq!(as_planned(&[]), ["tokens", "shards"]);
+    assert_eq!(sorted(&as_planned(&["--from", "tokens"])), ["shards", "tokens"]);
+    assert_eq!(as_planned(&["--force", "raw"]), ["raw"], "what comes out is the same, so nothing else runs");
     let output = scratch.run(&["--only", "tokns"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

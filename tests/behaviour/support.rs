@@ -120,13 +120,54 @@ impl Scratch {
 
     /// The same with variables in the environment.
     pub fn ran_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
+        let events = self.events(variables, arguments).into_iter();
+        let started = events.filter(|event| event["event"] == "stage_started");
+        started.map(|event| event["stage"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Runs, which must succeed, and returns what it told of its progress.
+    pub fn events(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Vec<serde_json::Value> {
         let mut command = self.command("run", &[&["--progress", "json"], arguments].concat());
         let output = command.envs(variables.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let events = stderr(&output);
-        let events = events.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let started = events.filter(|event| event["event"] == "stage_started");
-        started.map(|event| event["stage"].as_str().unwrap().to_owned()).collect()
+        stderr(&output).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Plans, runs, and returns the names of the stages that ran, in order, with where the run did not do what the plan
+    /// said, or said it in other words.
+    pub fn ran_as_planned(
+        &self,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> (Vec<String>, Vec<String>) {
+        let mut plan = self.command("plan", &[&["--json"], arguments].concat());
+        let plan = plan.envs(variables.iter().copied()).output().unwrap();
+        assert!(plan.status.success(), "{}", stderr(&plan));
+        let plan: Vec<serde_json::Value> = serde_json::from_slice(&plan.stdout).unwrap();
+        let events = self.events(variables, arguments);
+        let of = |kind: &str| {
+            let told = events.iter().filter(|event| event["event"] == kind);
+            told.map(|event| (event["stage"].clone(), event["reason"].clone())).collect::<Vec<_>>()
+        };
+        let (started, reused) = (of("stage_started"), of("stage_reused"));
+        let differs = |stage: &&serde_json::Value| {
+            let ran = started.iter().find(|(name, _)| *name == stage["stage"]).map(|(_, reason)| reason);
+            let is_reused = reused.iter().any(|(name, _)| *name == stage["stage"]);
+            let is_one_of = |reason: &serde_json::Value| {
+                let possible: Vec<&str> = stage["reason"].as_str().unwrap().split(" or ").collect();
+                reason.as_str().unwrap().split("; ").all(|reason| possible.contains(&reason))
+            };
+            match (stage["decision"].as_str().unwrap(), ran) {
+                ("run", Some(reason)) => *reason != stage["reason"],
+                ("depends", Some(reason)) => !is_one_of(reason),
+                ("reuse" | "depends", None) => !is_reused,
+                ("skip" | "left_out", None) => is_reused,
+                _ => true,
+            }
+        };
+        let wrong = plan.iter().filter(differs).map(|stage| format!("planned {stage}, told {events:?}"));
+        let ran = started.iter().map(|(name, _)| name.as_str().unwrap().to_owned());
+        (ran.collect(), wrong.collect())
     }
 
     /// The hash of every lasting file of every artifact, by path.

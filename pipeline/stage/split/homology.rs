@@ -1,4 +1,5 @@
-//! Families of homologous contigs: by the k-mers that they share, or by an installed MMseqs2.
+//! Families of homologous contigs: by the k-mers that they share, which partitions gather, or by an installed MMseqs2, which
+//! is asked once.
 //!
 //! Memory: 40 bytes for each k-mer taken and 32 for each interval or block; with MMseqs2 a block of bases, and its own.
 
@@ -16,6 +17,8 @@ use crate::sequence::families::{Families, families};
 use crate::sequence::index::BYTES;
 use crate::sequence::kmer::{MAX_K, Sample};
 use crate::stage::command::{self, Process};
+use crate::stage::hashes::{read_hashes, write_hashes};
+use crate::stage::partition::Finished;
 use crate::stage::records::{BLOCK_BASES, SequenceReader, Stretch};
 use crate::stage::tiles::{Part, in_pool, labelled_hashes};
 use crate::stage::tokenizer::fetch;
@@ -41,13 +44,13 @@ pub(super) struct Homology {
     memory: Option<u64>,
     /// Has an installed MMseqs2 align the contigs and cluster them, in place of counting k-mers. Default: off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mmseqs: Option<Mmseqs>,
+    pub(super) mmseqs: Option<Mmseqs>,
 }
 
 /// How MMseqs2 is asked: `mmseqs easy-linclust`, on both strands. Contigs of a cluster are a family.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Mmseqs {
+pub(super) struct Mmseqs {
     /// The program: a name that is looked for in `PATH`, or a path from the folder of the workflow file. Its version is in
     /// the manifest, and does not count for what runs again.
     program: String,
@@ -102,27 +105,45 @@ impl Homology {
         }
     }
 
-    /// Finds the families of `sequences`, each of which is the parts with its number as their label.
-    pub(super) fn find(
+    /// Which k-mers of all parts are taken.
+    fn sample(&self, parts: &[Part]) -> Sample {
+        let bases = parts.iter().map(|part| part.interval.len()).sum();
+        Sample::within(self.memory.unwrap_or(MEMORY), bases, KMER_BYTES)
+    }
+
+    /// Writes the k-mers of a partition's `own` parts, each once, with their labels. Memory: 16 bytes for each.
+    pub(super) fn gather(
         &self,
         task: &Task,
         sequence: &Artifact,
+        own: &[Part],
+        parts: &[Part],
+    ) -> Result<(), Error> {
+        let k = usize::try_from(self.k).unwrap_or(MAX_K);
+        let entries = labelled_hashes(task, sequence, own.iter().copied(), k, self.sample(parts))?;
+        write_hashes(task, entries)
+    }
+
+    /// Finds the families of `sequences`, each of which is the parts with its number as their label, by the k-mers that
+    /// partitions gathered.
+    pub(super) fn find(
+        &self,
+        task: &Task,
         parts: &[Part],
         sequences: usize,
+        gathered: &mut dyn Iterator<Item = Result<Finished, Error>>,
     ) -> Result<Found, Error> {
-        if let Some(mmseqs) = &self.mmseqs {
-            return mmseqs.find(task, sequence, parts, sequences);
+        let mut entries = Vec::new();
+        for partition in gathered {
+            read_hashes(&partition?, &mut entries)?;
+            task.check()?;
         }
-        let bases = parts.iter().map(|part| part.interval.len()).sum();
-        let sample = Sample::within(self.memory.unwrap_or(MEMORY), bases, KMER_BYTES);
-        let k = usize::try_from(self.k).unwrap_or(MAX_K);
-        let entries = labelled_hashes(task, sequence, parts.iter().copied(), k, sample)?;
         let firsts = in_pool(task, || families(sequences, entries, self.containment))?;
         let firsts = firsts.map_err(|error| {
             let reason = format!("{error}; ask for less `memory`");
             Error::Config { key: "homology", reason }
         })?;
-        Ok(Found { firsts, details: json!({ "one_kmer_in": sample.scale() }) })
+        Ok(Found { firsts, details: json!({ "one_kmer_in": self.sample(parts).scale() }) })
     }
 }
 
@@ -137,7 +158,8 @@ impl Mmseqs {
         }
     }
 
-    fn find(
+    /// Finds the families of `sequences`, each of which is the parts with its number as their label.
+    pub(super) fn find(
         &self,
         task: &Task,
         sequence: &Artifact,
