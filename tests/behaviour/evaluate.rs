@@ -304,6 +304,8 @@ fn a_workflow_trains_a_model_and_scores_it_on_tasks() {
     );
     let page = std::fs::read_to_string(scratch.artifact("report").join("report.html")).unwrap();
     assert!(page.contains("<section id=\"tasks\">") && page.contains("<td>cnn-head</td>"));
+    let shape = scratch.artifact("shapes").join("results/words/from-scratch/olmo-300k+ids/result.json");
+    assert!(shape.is_file(), "a shape is named with its tokenizer");
     assert_eq!(scratch.ran(&[]), [""; 0]);
     // Another test set is another task, and another configuration another look.
     scratch.ran(&["--set", "tasks.seeds=1"]);

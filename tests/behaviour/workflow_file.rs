@@ -130,6 +130,9 @@ fn every_workflow_that_ships_can_be_planned() {
         if text.contains("params.genomes") {
             command.arg("--set").arg(format!("params.genomes={}", genomes.path().display()));
         }
+        if text.contains("params.tasks") {
+            command.arg("--set").arg(format!("params.tasks={}", folder.join("tasks.yaml").display()));
+        }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}: {}", path.display(), stderr(&output));
         let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -181,7 +181,9 @@ impl Config {
             }
             None => None,
         };
-        Ok(Encoder::of_preset(&preset.to_string(), preset, tokenizer, self.inputs.max_tokens)?)
+        // The same shape with another tokenizer is another model.
+        let of = self.tokenizer.as_ref().map_or_else(String::new, |stage| format!("+{stage}"));
+        Ok(Encoder::of_preset(&format!("{preset}{of}"), preset, tokenizer, self.inputs.max_tokens)?)
     }
 }
 
