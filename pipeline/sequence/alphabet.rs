@@ -1,7 +1,7 @@
 //! The IUPAC nucleotide alphabet: which bytes are bases, and how they are written.
 //!
-//! The kernels look at [`CHUNK`] bytes at a time with comparisons only, which the compiler turns into vector code;
-//! a table decides the rare chunk that holds something else than A, C, G, T and N.
+//! The kernels look at [`CHUNK`] bytes at a time with comparisons only, which the compiler turns into vector code (with AVX2
+//! a shuffle does it); a table decides the rare chunk that holds something else than A, C, G, T and N.
 
 /// Bytes that a kernel looks at together.
 const CHUNK: usize = 64;
@@ -51,7 +51,7 @@ pub const fn bases_of(code: u8) -> &'static [u8] {
 
 /// The index of the first byte that is no IUPAC nucleotide code in either case.
 pub fn first_invalid(bases: &[u8]) -> Option<usize> {
-    let mut at = leading_common::<CHUNK>(bases);
+    let mut at = leading_common_chunks(bases);
     while at < bases.len() {
         at += leading_common::<8>(&bases[at..]);
         let next = &bases[at..bases.len().min(at + 8)];
@@ -59,9 +59,47 @@ pub fn first_invalid(bases: &[u8]) -> Option<usize> {
             return Some(at + invalid);
         }
         at += next.len();
-        at += leading_common::<CHUNK>(&bases[at..]);
+        at += leading_common_chunks(&bases[at..]);
     }
     None
+}
+
+/// Bytes of the leading chunks of [`CHUNK`] bytes that hold A, C, G, T and N only, in either case.
+fn leading_common_chunks(bases: &[u8]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is there.
+        return unsafe { avx2::leading_common(bases) };
+    }
+    leading_common::<CHUNK>(bases)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        __m256i, _mm_setr_epi8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_shuffle_epi8,
+    };
+
+    /// As [`super::leading_common`]. The low halves of a, c, g, t and n all differ: a shuffle gives each byte the one letter
+    /// that it can be, or 0.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn leading_common(bases: &[u8]) -> usize {
+        let [a, c, g, t, n] = b"acgtn".map(u8::cast_signed);
+        let letters =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, a, 0, c, t, 0, 0, g, 0, 0, 0, 0, 0, 0, n, 0));
+        let (case, (chunks, _)) = (_mm256_set1_epi8(0x20), bases.as_chunks::<{ super::CHUNK }>());
+        let is_common = |half: &[u8; 32]| -> __m256i {
+            // SAFETY: 32 bytes are there, and need no alignment.
+            let folded = _mm256_or_si256(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) }, case);
+            _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(letters, folded))
+        };
+        let holds = |chunk: &&[u8; super::CHUNK]| {
+            let (halves, _) = chunk.as_chunks::<32>();
+            _mm256_movemask_epi8(_mm256_and_si256(is_common(&halves[0]), is_common(&halves[1]))) == -1
+        };
+        super::CHUNK * chunks.iter().take_while(holds).count()
+    }
 }
 
 /// Bytes of the leading chunks of `N` bytes that hold A, C, G, T and N only, in either case.
@@ -133,6 +171,23 @@ mod tests {
             assert_eq!(bases_of(complement(code)), bases, "{}", char::from(code));
         }
         assert!((0..=255).filter(|byte| !IUPAC.contains(byte)).all(|byte| bases_of(byte).is_empty()));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_shuffle_knows_every_byte() {
+        if !is_x86_feature_detected!("avx2") {
+            return;
+        }
+        for byte in 0..=255 {
+            for at in [0, 31, 32, 63, 64] {
+                let mut bases = vec![b'n'; 128];
+                bases[at] = byte;
+                // SAFETY: AVX2 is there.
+                let found = unsafe { avx2::leading_common(&bases) };
+                assert_eq!(found, leading_common::<CHUNK>(&bases), "byte {byte} at {at}");
+            }
+        }
     }
 
     #[test]
