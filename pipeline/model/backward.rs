@@ -37,10 +37,7 @@ pub fn gradients<R, E: From<TchError>>(
 pub fn in_parts(model: &Olmo, positions: usize) -> Option<usize> {
     let (config, count) = (model.config(), model.weights().tensors().len());
     let scores = positions as u64 * u64::from(config.vocabulary);
-    match config.tied_head {
-        true => Some(0),
-        false => (scores > SCORES).then(|| count - 1),
-    }
+    if config.tied_head { Some(0) } else { (scores > SCORES).then(|| count - 1) }
 }
 
 /// The same with at most `scores` scores at once.

@@ -77,7 +77,7 @@ fn leading_common_chunks(bases: &[u8]) -> usize {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm_setr_epi8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+        __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
         _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_shuffle_epi8,
     };
 
@@ -85,9 +85,10 @@ mod avx2 {
     /// that it can be, or 0.
     #[target_feature(enable = "avx2")]
     pub(super) fn leading_common(bases: &[u8]) -> usize {
-        let [a, c, g, t, n] = b"acgtn".map(u8::cast_signed);
-        let letters =
-            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, a, 0, c, t, 0, 0, g, 0, 0, 0, 0, 0, 0, n, 0));
+        let mut letters = [0_u8; 16];
+        b"acgtn".iter().for_each(|letter| letters[usize::from(letter & 15)] = *letter);
+        // SAFETY: 16 bytes are there, and need no alignment.
+        let letters = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(letters.as_ptr().cast()) });
         let (case, (chunks, _)) = (_mm256_set1_epi8(0x20), bases.as_chunks::<{ super::CHUNK }>());
         let is_common = |half: &[u8; 32]| -> __m256i {
             // SAFETY: 32 bytes are there, and need no alignment.

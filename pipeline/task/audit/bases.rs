@@ -15,6 +15,9 @@ const STOPS: [[&[u8; 3]; 3]; 2] = [[b"TAA", b"TAG", b"TGA"], [b"TTA", b"CTA", b"
 /// The classes of a base outside of genes, and in an exon of either strand, among those of gene finding.
 const OPEN: [u32; 3] = [0, 1, 5];
 
+/// The class of each base of a window.
+type Predict<'a> = dyn Fn(&[u8]) -> Vec<u32> + 'a;
+
 /// Every baseline, over the bases with a class of all test windows and of those that are clean.
 pub fn all(dataset: &Dataset, clean: &[bool]) -> Vec<Baseline> {
     let frequent = most(dataset.counts(Part::Train));
@@ -28,12 +31,12 @@ pub fn all(dataset: &Dataset, clean: &[bool]) -> Vec<Baseline> {
         reached(*a).total_cmp(&reached(*b))
     });
     let least = least.unwrap_or(LEAST[0]);
-    let predictors: [(&'static str, &dyn Fn(&[u8]) -> Vec<u32>); 3] = [
+    let predictors: [(&'static str, &Predict<'_>); 3] = [
         ("majority", &|bases| vec![frequent; bases.len()]),
         ("9-mers", &|bases| table.predict(bases)),
         ("open frames", &|bases| by_openness(bases, least)),
     ];
-    let baseline = |(name, predict): (&'static str, &dyn Fn(&[u8]) -> Vec<u32>)| {
+    let baseline = |(name, predict): (&'static str, &Predict<'_>)| {
         let official = score(dataset, Part::Test, predict, |_| true)?;
         Some(Baseline { name, official, clean: score(dataset, Part::Test, predict, |at| clean[at]) })
     };

@@ -1,4 +1,4 @@
-//! What tells variants apart without a model of DNA: whether a transition, whether a CpG is lost, how much of the surroundings is G or C.
+//! What tells variants apart without a model of DNA: whether a transition, whether a `CpG` is lost, how much of the surroundings is G or C.
 //! There is nothing to learn from: the score is how well each of them ranks.
 
 use std::collections::HashMap;
