@@ -76,16 +76,19 @@ impl Measured {
 
     /// Reads it.
     pub(super) fn read(&self) -> Result<Likelihood, TchError> {
-        Ok(self.read_with(&self.nats.f_sum(Kind::Double)?)?.1)
+        self.of(&Vec::try_from(&self.nats)?)
     }
 
     /// Reads a single value and it, at once.
     pub(super) fn read_with(&self, value: &Tensor) -> Result<(f64, Likelihood), TchError> {
         let value = value.f_to_kind(Kind::Double)?.f_view([1])?;
         let read = Vec::<f64>::try_from(Tensor::f_cat(&[&value, &self.nats], 0)?)?;
-        let [value, nats, base_nats] =
-            read.try_into().map_err(|_| TchError::Shape("expected 3 values".to_owned()))?;
-        Ok((value, Likelihood { nats, tokens: self.tokens, base_nats, bases: self.bases }))
+        Ok((read[0], self.of(&read[1..])?))
+    }
+
+    fn of(&self, nats: &[f64]) -> Result<Likelihood, TchError> {
+        let [nats, base_nats] = *nats else { return Err(TchError::Shape("expected 2 values".to_owned())) };
+        Ok(Likelihood { nats, tokens: self.tokens, base_nats, bases: self.bases })
     }
 }
 
@@ -104,8 +107,9 @@ pub(super) fn over(
     while parts.peek().is_some() {
         let wave = parts.by_ref().take(workers.threads()).collect();
         let (gradients, found): (Vec<_>, Vec<_>) = workers.map(wave, compute)?.into_iter().unzip();
-        let gradients = std::iter::once(sum).filter(|sum| !sum.is_empty()).chain(gradients);
-        sum = workers.map(by_parameter(gradients.collect()), add_up)?;
+        let before = sum.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let parameters = before.zip(by_parameter(gradients)).collect();
+        sum = workers.map(parameters, |(before, parts)| add_up(before, parts.into_iter()))?;
         for found in found {
             measured.add(&found)?;
         }
@@ -138,9 +142,24 @@ fn by_parameter(parts: Vec<Vec<Tensor>>) -> Vec<Vec<Tensor>> {
     parameters
 }
 
-/// The sum of some tensors, at least one, added in their order.
-fn add_up(tensors: Vec<Tensor>) -> Result<Tensor, TchError> {
-    let mut tensors = tensors.into_iter();
-    let first = tensors.next().ok_or_else(|| TchError::Shape("no gradient to add".to_owned()))?;
-    tensors.try_fold(first, |mut sum, tensor| sum.f_add_(&tensor))
+/// The sum of tensors in their order, at least one. Only `before` is changed: a backward pass may still read the others.
+pub(super) fn add_up(
+    before: Option<Tensor>,
+    parts: impl Iterator<Item = Tensor>,
+) -> Result<Tensor, TchError> {
+    let (mut sum, mut is_own) = (before, true);
+    for part in parts {
+        sum = Some(match sum {
+            None => {
+                is_own = false;
+                part
+            }
+            Some(mut sum) if is_own => sum.f_add_(&part)?,
+            Some(sum) => {
+                is_own = true;
+                sum.f_add(&part)?
+            }
+        });
+    }
+    sum.ok_or_else(|| TchError::Shape("no gradient to add".to_owned()))
 }

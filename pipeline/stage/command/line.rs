@@ -117,13 +117,13 @@ mod tests {
         let values = Values {
             out: "/a b/out".to_owned(),
             threads: "2".to_owned(),
-            inputs: BTreeMap::from([("genome".to_owned(), "/work/raw".to_owned())]),
+            inputs: BTreeMap::from([("genome".to_owned(), "/corpus/raw".to_owned())]),
             files: BTreeMap::from([("script".to_owned(), "it's.py".to_owned())]),
         };
         for (text, word, shell) in [
             ("{out}/x", "/a b/out/x", "'/a b/out'/x"),
             ("-p{threads}", "-p2", "-p2"),
-            ("{input.genome}/records", "/work/raw/records", "/work/raw/records"),
+            ("{input.genome}/records", "/corpus/raw/records", "/corpus/raw/records"),
             ("{file.script}", "it's.py", "'it'\\''s.py'"),
             ("awk '{print $1}' {x.y} {", "awk '{print $1}' {x.y} {", "awk '{print $1}' {x.y} {"),
             ("{{threads}}", "{2}", "{2}"),

@@ -22,15 +22,12 @@ type Predict<'a> = dyn Fn(&[u8]) -> Vec<u32> + 'a;
 pub fn all(dataset: &Dataset, clean: &[bool]) -> Vec<Baseline> {
     let frequent = most(dataset.counts(Part::Train));
     let table = Table::of(dataset, frequent);
-    let least = LEAST.into_iter().max_by(|a, b| {
-        let reached = |least| {
-            score(dataset, Part::Train, |bases| by_openness(bases, least), |_| true)
-                .and_then(|score| score.mcc)
-                .unwrap_or(-1.0)
-        };
-        reached(*a).total_cmp(&reached(*b))
-    });
-    let least = least.unwrap_or(LEAST[0]);
+    let reached = |least| {
+        let score = score(dataset, Part::Train, |bases| by_openness(bases, least), |_| true);
+        (score.and_then(|score| score.mcc).unwrap_or(-1.0), least)
+    };
+    let best = LEAST.map(reached).into_iter().max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let least = best.map_or(LEAST[0], |(_, least)| least);
     let predictors: [(&'static str, &Predict<'_>); 3] = [
         ("majority", &|bases| vec![frequent; bases.len()]),
         ("9-mers", &|bases| table.predict(bases)),

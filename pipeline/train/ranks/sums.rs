@@ -1,11 +1,12 @@
 //! Gradients that are added up among ranks while the backward pass still makes the others: those of the last micro-batches
 //! that are computed side by side, onto those of the ones before. Memory: the gradients once more.
 
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 use super::{Bucket, Ranks, flat};
 use crate::collective::Work;
 use crate::train::error::Error;
+use crate::train::gradients::add_up;
 
 /// A micro-batch's gradient of a parameter.
 pub(super) struct Told {
@@ -97,23 +98,4 @@ impl<'r, 'a> Sums<'r, 'a> {
         }
         Ok(Some((gradients, early)))
     }
-}
-
-/// The sum of tensors in their order, at least one. Only `before` is changed: a pass may still read the others.
-fn add_up(before: Option<Tensor>, parts: impl Iterator<Item = Tensor>) -> Result<Tensor, TchError> {
-    let (mut sum, mut is_own) = (before, true);
-    for part in parts {
-        sum = Some(match sum {
-            None => {
-                is_own = false;
-                part
-            }
-            Some(mut sum) if is_own => sum.f_add_(&part)?,
-            Some(sum) => {
-                is_own = true;
-                sum.f_add(&part)?
-            }
-        });
-    }
-    sum.ok_or_else(|| TchError::Shape("no gradient to add".to_owned()))
 }
