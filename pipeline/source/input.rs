@@ -249,6 +249,12 @@ impl Input {
     ///
     /// `out` grows as the bytes come, so that a length read from a damaged file costs no memory.
     pub fn read_up_to(&mut self, count: usize, out: &mut Vec<u8>) -> Result<usize, Error> {
+        if let Stream::Bgzf(bgzf) = &mut self.stream
+            && self.peeked.is_empty()
+            && bgzf.take_held(count, out)
+        {
+            return Ok(count);
+        }
         let (before, mut filled) = (out.len(), out.len());
         while filled < before + count {
             out.resize((before + count).min(filled + GROWTH_BYTES), 0);

@@ -55,8 +55,17 @@ impl Raw {
 
     /// Appends the next `count` bytes to `out`; false when the file ends before.
     pub(super) fn take_into(&mut self, count: usize, out: &mut Vec<u8>) -> Result<bool, Error> {
-        let got = self.by_ref().take(count as u64).read_to_end(out);
-        Ok(got.map_err(|error| Error::from_io(error, &self.file))? == count)
+        let mut missing = count;
+        while missing > 0 {
+            if self.start == self.end && self.fill_more()? == 0 {
+                break;
+            }
+            let got = missing.min(self.end - self.start);
+            out.extend_from_slice(&self.buffer[self.start..self.start + got]);
+            self.consume(got);
+            missing -= got;
+        }
+        Ok(missing == 0)
     }
 
     /// Reads once behind the bytes that are there, which move to the front; 0 at the end of the file.
