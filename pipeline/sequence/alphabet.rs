@@ -64,6 +64,30 @@ pub fn first_invalid(bases: &[u8]) -> Option<usize> {
     None
 }
 
+/// Appends to `out` the bases of the lines at the beginning of `text`, up to `count` lines of `bases` bases and `bytes` bytes with their
+/// end (`\n`, or `\r\n`), up to the first one that looks otherwise or holds something else than A, C, G, T and N in either case; tells
+/// how many lines that is. None where there is no AVX2, or for lines of fewer than 32 bases: they have to be looked at in another way.
+pub fn take_common_lines(
+    text: &[u8],
+    (bases, bytes): (usize, usize),
+    count: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if bases >= avx2::BYTES && (bytes == bases + 1 || bytes == bases + 2) && is_x86_feature_detected!("avx2")
+    {
+        let lines = count.min(text.len() / bytes);
+        out.reserve(lines * bases);
+        let room = &mut out.spare_capacity_mut()[..lines * bases];
+        // SAFETY: AVX2 is there, and so is what is asked for.
+        let taken = unsafe { avx2::copy_common_lines(&text[..lines * bytes], (bases, bytes), room) };
+        // SAFETY: so many bytes were written.
+        unsafe { out.set_len(out.len() + taken * bases) };
+        return taken;
+    }
+    0
+}
+
 /// Bytes of the leading chunks of [`CHUNK`] bytes that hold A, C, G, T and N only, in either case.
 fn leading_common_chunks(bases: &[u8]) -> usize {
     #[cfg(target_arch = "x86_64")]
@@ -79,27 +103,78 @@ mod avx2 {
     use std::arch::x86_64::{
         __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
         _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_shuffle_epi8,
+        _mm256_storeu_si256,
     };
+    use std::mem::MaybeUninit;
 
-    /// As [`super::leading_common`]. The low halves of a, c, g, t and n all differ: a shuffle gives each byte the one letter
-    /// that it can be, or 0.
+    /// Bytes of a vector.
+    pub(super) const BYTES: usize = 32;
+
+    /// The letters a, c, g, t and n by their low halves, which all differ.
     #[target_feature(enable = "avx2")]
-    pub(super) fn leading_common(bases: &[u8]) -> usize {
+    fn letters() -> __m256i {
         let mut letters = [0_u8; 16];
         b"acgtn".iter().for_each(|letter| letters[usize::from(letter & 15)] = *letter);
         // SAFETY: 16 bytes are there, and need no alignment.
-        let letters = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(letters.as_ptr().cast()) });
-        let (case, (chunks, _)) = (_mm256_set1_epi8(0x20), bases.as_chunks::<{ super::CHUNK }>());
-        let is_common = |half: &[u8; 32]| -> __m256i {
-            // SAFETY: 32 bytes are there, and need no alignment.
-            let folded = _mm256_or_si256(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) }, case);
-            _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(letters, folded))
-        };
+        _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(letters.as_ptr().cast()) })
+    }
+
+    /// All ones where a byte is one of the letters, in either case: a shuffle gives each byte the one letter that it can be, or 0.
+    #[target_feature(enable = "avx2")]
+    fn are_common(letters: __m256i, bytes: __m256i) -> __m256i {
+        let folded = _mm256_or_si256(bytes, _mm256_set1_epi8(0x20));
+        _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(letters, folded))
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn load(bytes: &[u8; BYTES]) -> __m256i {
+        // SAFETY: the bytes are there, and need no alignment.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
+
+    /// As [`super::leading_common`].
+    #[target_feature(enable = "avx2")]
+    pub(super) fn leading_common(bases: &[u8]) -> usize {
+        let (letters, (chunks, _)) = (letters(), bases.as_chunks::<{ super::CHUNK }>());
         let holds = |chunk: &&[u8; super::CHUNK]| {
-            let (halves, _) = chunk.as_chunks::<32>();
-            _mm256_movemask_epi8(_mm256_and_si256(is_common(&halves[0]), is_common(&halves[1]))) == -1
+            let (halves, _) = chunk.as_chunks::<BYTES>();
+            let [left, right] = [&halves[0], &halves[1]].map(|half| are_common(letters, load(half)));
+            _mm256_movemask_epi8(_mm256_and_si256(left, right)) == -1
         };
         super::CHUNK * chunks.iter().take_while(holds).count()
+    }
+
+    /// Copies the bases of whole lines to `out`, which has room for them, up to the first line that [`super::take_common_lines`] does not
+    /// take, and tells how many there are. A line has at least [`BYTES`] bases, and is copied in steps of as many, the last of which ends
+    /// with it.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn copy_common_lines(
+        text: &[u8],
+        (bases, bytes): (usize, usize),
+        out: &mut [MaybeUninit<u8>],
+    ) -> usize {
+        let letters = letters();
+        let mut taken = 0;
+        for (line, out) in text.chunks_exact(bytes).zip(out.chunks_exact_mut(bases)) {
+            let (line, found) = line.split_at(bases);
+            let (mut common, mut at) = (_mm256_set1_epi8(-1), 0);
+            while at < bases {
+                at = at.min(bases - BYTES);
+                // SAFETY: both have `bases` bytes, and need no alignment.
+                unsafe {
+                    let some = _mm256_loadu_si256(line.as_ptr().add(at).cast());
+                    _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), some);
+                    common = _mm256_and_si256(common, are_common(letters, some));
+                }
+                at += BYTES;
+            }
+            let is_end = found[bytes - bases - 1] == b'\n' && (bytes == bases + 1 || found[0] == b'\r');
+            if !is_end || _mm256_movemask_epi8(common) != -1 {
+                break;
+            }
+            taken += 1;
+        }
+        taken
     }
 }
 
@@ -189,6 +264,35 @@ mod tests {
                 assert_eq!(found, leading_common::<CHUNK>(&bases), "byte {byte} at {at}");
             }
         }
+    }
+
+    #[test]
+    fn common_lines_are_taken_up_to_the_first_other_one() {
+        for bases in [32, 33, 60, 64, 65, 100] {
+            for (end, bytes) in [("\n", bases + 1), ("\r\n", bases + 2)] {
+                let line =
+                    |at: usize| "acgtnACGTN".chars().cycle().skip(at).take(bases).collect::<String>() + end;
+                let text = (0..5).map(line).collect::<String>().into_bytes();
+                let expected =
+                    (0..5).map(|at| line(at).trim_end().to_owned()).collect::<String>().into_bytes();
+                for other in 0..5 * bytes {
+                    for byte in [b'>', b'\n', b'\r', b'R', 0, 0xC1] {
+                        let mut text = text.clone();
+                        let same = text[other] == byte;
+                        text[other] = byte;
+                        let lines = if same { 5 } else { other / bytes };
+                        let mut out = b"before".to_vec();
+                        let taken = take_common_lines(&text, (bases, bytes), 4, &mut out);
+                        #[cfg(target_arch = "x86_64")]
+                        if is_x86_feature_detected!("avx2") {
+                            assert_eq!(taken, lines.min(4), "{bases} bases, byte {byte} at {other}");
+                        }
+                        assert_eq!(out, [b"before", &expected[..taken * bases]].concat());
+                    }
+                }
+            }
+        }
+        assert_eq!(take_common_lines(b"ACGT\nACGT\n", (4, 5), 2, &mut Vec::new()), 0);
     }
 
     #[test]

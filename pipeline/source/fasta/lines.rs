@@ -176,6 +176,12 @@ impl<R: Read> Lines<R> {
     fn guess_lines(&mut self, block: &mut Vec<u8>, capacity: usize) -> bool {
         let Some(shape) = self.shape else { return false };
         let room = (capacity - block.len()).min(MAX_GUESSED_BASES) / shape.bases;
+        let common = alphabet::take_common_lines(self.rest(), (shape.bases, shape.bytes), room, block);
+        if common > 0 {
+            self.start += common * shape.bytes;
+            self.line += common as u64;
+            return true;
+        }
         let before = block.len();
         let copied = self.copy_lines(shape, room.min(self.guesses), block);
         let right = match alphabet::first_invalid(&block[before..]) {
