@@ -4,6 +4,7 @@
 //! [`Data`] says what is shown; what is missing from it is left out of the page. [`render`] draws the figures as inline
 //! SVG and fills the page's template. Text is escaped everywhere. Memory: the page, some hundred kilobytes.
 
+mod audits;
 mod axis;
 mod chart;
 mod comparison;
@@ -26,6 +27,7 @@ use crate::metric::interval::Estimate;
 
 use view::View;
 
+pub use audits::{Audited, Without};
 pub use comparison::{Comparison, PairState, StagePair, ValuePair, render_comparison};
 pub use dag::standalone as graph;
 pub use data::*;

@@ -3,6 +3,7 @@
 //! [`KINDS`] lists them; a new stage is a file and a line there. A stage reads artifacts and files, writes into the
 //! folder it is given and reports its account of bases; publishing is the engine's work.
 
+pub mod audit;
 pub mod chunk;
 pub mod clean;
 pub mod command;
@@ -227,6 +228,12 @@ pub const KINDS: &[Kind] = &[
             Many,
         )
     },
+    kind::<audit::Config>(
+        "audit",
+        "Says what the test sets of tasks share with training sets, and what scores without a model reach",
+        1,
+        One,
+    ),
     kind::<command::Config>("command", "Runs a program that makes files out of files", 1, One),
     kind::<report::Config>("report", "Writes one HTML page about everything that led here", 1, One),
 ];

@@ -58,6 +58,9 @@ pub struct Data {
     /// The models of a matrix side by side.
     #[serde(default)]
     pub study: Option<super::Study>,
+    /// What was found of tasks before models were scored on them.
+    #[serde(default)]
+    pub audits: Vec<super::Audited>,
     /// Scores of models on tasks.
     pub leaderboard: Option<super::Leaderboard>,
     /// What to type to get the same again.

@@ -5,9 +5,10 @@ use crate::metric::scores::Metric;
 use crate::report::leaderboard::sides::{Figure, Side};
 use crate::report::leaderboard::{Leaderboard, Row, SourceOf};
 use crate::report::{
-    Account, Command, Contamination, Count, Data, Dropped, Duplicates, Evaluation, Fact, Histogram, Leak,
-    Leaks, Machine, Markov, MarkovOrder, MixedSource, Mixture, ModelScore, Part, Point, Sequence, Shard,
-    Shared, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies, Vocabulary,
+    Account, Audited, Command, Contamination, Count, Data, Dropped, Duplicates, Evaluation, Fact, Histogram,
+    Leak, Leaks, Machine, Markov, MarkovOrder, MixedSource, Mixture, ModelScore, Part, Point, Sequence,
+    Shard, Shared, Source, Split, Stage, Status, Token, TokenLength, Tokens, Training, Vocabularies,
+    Vocabulary, Without,
 };
 use crate::sequence::statistics::Counter;
 
@@ -43,6 +44,7 @@ pub fn full() -> Data {
         training: Some(training()),
         evaluations: vec![evaluation("validation", 1.921), evaluation("test", 1.918)],
         study: Some(crate::report::study::tests::grid()),
+        audits: vec![audited()],
         leaderboard: Some(leaderboard()),
         commands: vec![
             command(
@@ -402,6 +404,25 @@ fn evaluation(split: &str, bits: f64) -> Evaluation {
             fitted_bases: 20_063_938,
             orders: (0..).zip(PLAIN).map(order).collect(),
         }),
+    }
+}
+
+fn audited() -> Audited {
+    Audited {
+        task: "tf-0".into(),
+        test: 1000,
+        copies: 12,
+        clean: 954,
+        half_width: 0.0248,
+        baselines: vec![
+            Without { name: "majority".into(), official: "50.0 %, MCC 0.000".into(), clean: None },
+            Without {
+                name: "4-mers".into(),
+                official: "80.1 %, MCC 0.602".into(),
+                clean: Some("79.7 %, MCC 0.594".into()),
+            },
+        ],
+        findings: vec!["12 of 1000 test examples are copies of training examples".into()],
     }
 }
 

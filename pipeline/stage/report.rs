@@ -17,9 +17,9 @@ use crate::artifact::{self, Artifact, Counts};
 use crate::evaluate::result;
 use crate::fs;
 use crate::report::{
-    Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Failure, Histogram, Leaderboard, Machine,
-    MixedSource, Mixture, Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength, Tokens,
-    Training, Vocabularies, Vocabulary, count, render,
+    Audited, Command, Contamination, Count, Data, Dropped, Evaluation, Fact, Failure, Histogram, Leaderboard,
+    Machine, MixedSource, Mixture, Point, Shard, Source, Split, Stage as Row, Status, Token, TokenLength,
+    Tokens, Training, Vocabularies, Vocabulary, count, render,
 };
 use crate::shard::{Details, KINDS, ShardSet, contexts};
 use crate::tokenizer::Tokenizer;
@@ -149,6 +149,10 @@ fn data(task: &Task, config: &Config, artifacts: &[Artifact]) -> Result<Data, Er
     // Of several trainings the study has the figures.
     for artifact in of("train").filter(|_| data.study.is_none()) {
         data.training = Some(training(artifact)?);
+    }
+    for artifact in of("audit") {
+        let audits = artifact.manifest.details["audits"].clone();
+        data.audits.extend(serde_json::from_value::<Vec<Audited>>(audits).unwrap_or_default());
     }
     data.leaderboard = leaderboard(of("evaluate"))?;
     let several = of("evaluate").count() > 1;

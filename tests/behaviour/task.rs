@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{genomill, root, stderr};
+use crate::support::{Scratch, genomill, root, stderr};
 
 fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
@@ -57,6 +57,30 @@ fn an_audit_names_what_makes_a_score_mean_little() {
     let audits: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(audits[0]["copies"][0]["copies"], 1);
     assert_eq!(audits[0]["near"], Value::Null);
+}
+
+#[test]
+fn an_audit_is_a_stage_whose_findings_stand_in_the_report() {
+    let scratch = Scratch::new(
+        "name: flow\nstages:\n  audit: {uses: audit, tasks: tasks.yaml}\n  report: {uses: report, from: [audit]}\n",
+    );
+    benchmark(&scratch.path(""));
+    scratch.file("tasks.yaml", "tasks:\n  places: {version: 1, genomic_benchmarks: set}\n");
+    assert_eq!(scratch.ran(&[]), ["audit", "report"]);
+    let audits = std::fs::read(scratch.artifact("audit").join("audits.json")).unwrap();
+    let audits: Value = serde_json::from_slice(&audits).unwrap();
+    assert_eq!((&audits[0]["task"], &audits[0]["copies"][0]["copies"]), (&"places".into(), &1.into()));
+    let page = std::fs::read_to_string(scratch.artifact("report").join("report.html")).unwrap();
+    for expected in ["1 of 4 test examples are copies of training examples", "100.0 %, MCC 1.000"] {
+        assert!(page.contains(expected), "no `{expected}` in\n{page}");
+    }
+    assert_eq!(scratch.ran(&[]), Vec::<String>::new());
+    scratch.file("set/test/negative.csv", &format!("{HEADER}0,chrA,800,840,+\n"));
+    assert_eq!(scratch.ran(&[]), ["audit", "report"]);
+    scratch.file("tasks.yaml", "tasks:\n  places: {version: 1, genomic_benchmarks: sat}\n");
+    let output = scratch.run(&[]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("sat"), "{}", stderr(&output));
 }
 
 #[test]

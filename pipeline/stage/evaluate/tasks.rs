@@ -2,14 +2,17 @@
 
 #[cfg(feature = "train")]
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "train")]
+use std::path::PathBuf;
 
-use super::super::{Error, File};
+use super::super::{Error, File, audit};
 use super::Config;
 use crate::evaluate::protocol::{self, Protocol};
 #[cfg(feature = "train")]
 use crate::evaluate::{encoder::Encoder, result, tasks::LOOKS};
 use crate::model::Named;
+#[cfg(feature = "train")]
 use crate::task;
 
 /// Where results lie within the artifact.
@@ -84,14 +87,7 @@ impl Config {
     /// The files of tasks and of models in folders.
     pub(super) fn files_of_tasks(&self, base: &Path) -> Result<Vec<File>, Error> {
         let Some(tasks) = &self.tasks else { return Ok(Vec::new()) };
-        let wrong = |error: task::Error| Error::Config { key: "tasks", reason: error.to_string() };
-        let (file, start) = task::find(&base.join(tasks)).map_err(wrong)?;
-        let mut paths: Vec<PathBuf> =
-            if base.join(tasks).is_file() { vec![tasks.clone()] } else { Vec::new() };
-        for task in file.tasks.values() {
-            let found = task.files(&start).map_err(wrong)?.into_iter();
-            paths.extend(found.map(|path| path.strip_prefix(base).map(Path::to_owned).unwrap_or(path)));
-        }
+        let mut paths = audit::files_of(tasks, base)?;
         for folder in self.folders.values() {
             let names = ["config.json", "model.safetensors", "tokenizer.json"].map(|name| folder.join(name));
             paths.extend(names.into_iter().filter(|path| base.join(path).is_file()));

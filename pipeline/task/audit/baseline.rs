@@ -2,11 +2,13 @@
 //! training set, and logistic regression on how often each 4-mer occurs.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::super::{Dataset, Example, Part};
 use super::copies::Seen;
+use super::percent;
 use crate::metric::classification::Confusion;
 
 mod regression;
@@ -32,6 +34,16 @@ pub struct Score {
     /// Area under the ROC curve of what ranks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auroc: Option<f64>,
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mcc = self.mcc.map_or("-".to_owned(), |mcc| format!("{mcc:.3}"));
+        match self.auroc {
+            Some(auroc) => write!(f, "AUROC {auroc:.3}"),
+            None => write!(f, "{}, MCC {mcc}", percent(self.accuracy)),
+        }
+    }
 }
 
 /// Classes that were predicted for the test examples.
