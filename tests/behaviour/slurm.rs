@@ -355,6 +355,31 @@ stages:
 }
 
 #[test]
+fn a_job_that_the_kernel_ends_for_its_memory_gets_more() {
+    if !Path::new("/sys/fs/cgroup/memory/tasks").is_file() {
+        eprintln!("memory: skipped: there is no memory controller of cgroups, version 1, that a Slurm without systemd could use");
+        return;
+    }
+    let Some(cluster) = Cluster::start("memory", &[("CGROUPS", "1")]) else { return };
+    // `tail` keeps a line that does not end.
+    let yaml = "
+name: flow
+stages:
+  big: {uses: command, run: 'head -c 700M /dev/zero | tail >{out}/x', outputs: [x], resources: {memory: 500MB}}
+";
+    let scratch = Scratch::new(yaml);
+    scratch.file("site.yaml", "submissions_per_second: 100\n");
+    cluster.said(&scratch, "submit", &PROFILE);
+    let (good, said) = cluster.watch(&scratch);
+    assert!(!good && said.contains("failed for want of memory"), "{said}");
+    let states = cluster.slurm("squeue", &["-h", "--states=all", "--format=%j %T"]);
+    assert!(states.contains("OUT_OF_MEMORY"), "{states}");
+    let output = cluster.genomill(&scratch, "watch", &["--every", "0.2 s", "--resubmit", "3"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::metadata(scratch.artifact("big").join("x")).unwrap().len(), 700 << 20);
+}
+
+#[test]
 fn what_fails_is_sent_again_until_it_has_failed_often_enough() {
     let Some(cluster) = Cluster::start("again", &[]) else { return };
     // One that succeeds at the third try, and one that never wants more memory than it may have.
