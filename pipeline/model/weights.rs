@@ -1,12 +1,14 @@
 //! Tensors that follow a model's layout: its weights, their gradients, an optimizer's moments; on disk safetensors.
 //!
-//! Memory beside the model: one tensor while writing, the file while reading.
+//! Memory beside the model: one tensor while writing or reading, and while reading pages of mapped files, which the system can
+//! drop; files with published names are read whole.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View, serialize_to_file};
@@ -170,14 +172,23 @@ impl Weights {
 
     /// Reads every tensor of `layout` from the safetensors file `path`; names carry `prefix`.
     pub fn read(layout: Vec<Parameter>, path: &Path, prefix: &str, device: Device) -> Result<Self, Error> {
-        let bytes = fs::read(path)?;
-        let file = parse(path, &bytes)?;
-        Self::build(layout, |_, parameter| {
-            let parts = parameter.parts.iter().map(|part| {
-                let name = format!("{prefix}{}", part.name);
-                read_part(&file, path, &name, &part.shape(&parameter.columns), Types::F32)
-            });
-            Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
+        let all = vec![true; layout.len()];
+        Self::read_some(layout, &[path.to_owned()], prefix, device, &all)
+    }
+
+    /// Reads those tensors of `layout` that are `wanted` from safetensors files, each of which has some of them; names carry
+    /// `prefix`. The others are empty.
+    pub fn read_some(
+        layout: Vec<Parameter>,
+        paths: &[PathBuf],
+        prefix: &str,
+        device: Device,
+        wanted: &[bool],
+    ) -> Result<Self, Error> {
+        let maps = paths.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+        let files = Files::open(paths, &maps, Types::F32)?;
+        Self::build(layout, |at, parameter| {
+            if wanted[at] { files.read(parameter, prefix, device) } else { Ok(Tensor::new()) }
         })
     }
 
@@ -185,21 +196,9 @@ impl Weights {
     /// become f32.
     pub fn read_hf(config: &Config, folder: &Path, device: Device) -> Result<Self, Error> {
         let paths = hf::weight_files(folder)?;
-        let bytes = paths.iter().map(|path| fs::read(path)).collect::<Result<Vec<_>, _>>()?;
-        let files = paths.iter().zip(&bytes).map(|(path, bytes)| parse(path, bytes));
-        let files = files.collect::<Result<Vec<_>, _>>()?;
-        Self::build(config.parameters(), |_, parameter| {
-            let parts = parameter.parts.iter().map(|part| {
-                let there = |(_, file): &(&PathBuf, &SafeTensors<'_>)| file.tensor(&part.name).is_ok();
-                let (path, file) = paths
-                    .iter()
-                    .zip(&files)
-                    .find(there)
-                    .ok_or_else(|| Error::Missing { path: folder.to_owned(), name: part.name.clone() })?;
-                read_part(file, path, &part.name, &part.shape(&parameter.columns), Types::AnyFloat)
-            });
-            Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
-        })
+        let maps = paths.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+        let files = Files::open(&paths, &maps, Types::AnyFloat)?;
+        Self::build(config.parameters(), |_, parameter| files.read(parameter, "", device))
     }
 
     /// Every tensor of `layout` from a file with published names, which holds nothing else but copies of them, and
@@ -278,7 +277,7 @@ impl Weights {
         Ok(all.collect())
     }
 
-    /// The tensors under their names on disk, as views.
+    /// The tensors under their names on disk, as views; empty ones are left out.
     pub fn named(&self) -> Result<Vec<(String, Tensor)>, Error> {
         name_parts(&self.layout, &self.tensors)
     }
@@ -295,10 +294,10 @@ pub(super) fn started(
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape(parameter))?.f_to_device(device)?)
 }
 
-/// Splits `tensors` into their parts on disk, as views: names and tensors.
+/// Splits `tensors` into their parts on disk, as views: names and tensors. Empty ones are left out.
 pub fn name_parts(layout: &[Parameter], tensors: &[Tensor]) -> Result<Vec<(String, Tensor)>, Error> {
     let mut named = Vec::new();
-    for (parameter, tensor) in layout.iter().zip(tensors) {
+    for (parameter, tensor) in layout.iter().zip(tensors).filter(|(_, tensor)| tensor.numel() > 0) {
         let mut first = 0;
         for part in &parameter.parts {
             let rows = signed(part.rows);
@@ -355,6 +354,50 @@ fn of_any_shape(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor
 
 pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
     SafeTensors::deserialize(bytes).map_err(|source| Error::Format { path: path.into(), source })
+}
+
+/// Maps a file for reading.
+fn map(path: &Path) -> Result<Mmap, Error> {
+    let file = fs::open(path)?;
+    // SAFETY: the map is read-only, and nobody changes a file of weights in place: it is made whole and then renamed.
+    Ok(unsafe { Mmap::map(&file) }.map_err(fs::error("map", path))?)
+}
+
+/// Files that hold a set of tensors together.
+struct Files<'a> {
+    files: Vec<(&'a Path, SafeTensors<'a>)>,
+    types: Types,
+}
+
+impl<'a> Files<'a> {
+    fn open(paths: &'a [PathBuf], maps: &'a [Mmap], types: Types) -> Result<Self, Error> {
+        let open = |(path, map): (&'a PathBuf, &'a Mmap)| Ok((path.as_path(), parse(path, map)?));
+        Ok(Self { files: paths.iter().zip(maps).map(open).collect::<Result<_, Error>>()?, types })
+    }
+
+    /// A parameter, of all its parts.
+    fn read(&self, parameter: &Parameter, prefix: &str, device: Device) -> Result<Tensor, Error> {
+        let parts = parameter.parts.iter().map(|part| {
+            let name = format!("{prefix}{}", part.name);
+            let (path, file) = self.with(&name)?;
+            read_part(file, path, &name, &part.shape(&parameter.columns), self.types)
+        });
+        Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?)
+    }
+
+    /// The file that has a tensor.
+    fn with(&self, name: &str) -> Result<&(&'a Path, SafeTensors<'a>), Error> {
+        let found = self.files.iter().find(|(_, file)| file.tensor(name).is_ok());
+        found.ok_or_else(|| Error::Missing { path: self.place().to_owned(), name: name.to_owned() })
+    }
+
+    /// The one file, or the folder of several.
+    fn place(&self) -> &Path {
+        match self.files.as_slice() {
+            [(path, _)] => path,
+            several => several.first().and_then(|(path, _)| path.parent()).unwrap_or(Path::new("")),
+        }
+    }
 }
 
 /// Which types of values are taken.
@@ -577,7 +620,7 @@ mod tests {
         assert!(error.ends_with("is BF16 [128, 64], expected F32 [128, 64]"), "{error}");
         std::fs::remove_file(folder.path().join("model.safetensors.index.json")).unwrap();
         let error = Weights::read_hf(&config(), folder.path(), Device::Cpu).unwrap_err().to_string();
-        assert!(error.contains("cannot read") && error.contains("model.safetensors"), "{error}");
+        assert!(error.contains("cannot open") && error.contains("model.safetensors"), "{error}");
     }
 
     #[test]
