@@ -26,6 +26,8 @@ mod golden;
 mod gradients;
 mod history;
 #[cfg(feature = "train")]
+mod party;
+#[cfg(feature = "train")]
 mod prediction;
 #[cfg(feature = "train")]
 mod ranks;

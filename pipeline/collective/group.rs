@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tch::{Kind, Tensor};
+use tch::kind::Element;
+use tch::{TchError, Tensor};
 
 use super::Error;
 use super::c10d::{
@@ -118,34 +119,33 @@ impl Group {
 
     /// Adds up numbers over all ranks.
     pub fn sum<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N], Error> {
-        let tensor = Tensor::f_from_slice(&numbers).map_err(|error| self.failed(&error.to_string()))?;
-        let tensor = self.all_reduce(tensor)?.wait()?;
         let mut sums = [0.0; N];
-        tensor.f_copy_data(&mut sums, N).map_err(|error| self.failed(&error.to_string()))?;
+        sums.copy_from_slice(&self.added(&numbers)?);
         Ok(sums)
     }
 
-    /// Gives all ranks the bytes that rank 0 has; what the others have does not matter.
-    pub fn share(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-        let own = if self.leads() { bytes } else { &[] };
-        let [length] = self.sum([own.len() as f64])?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a length that was one before"
-        )]
-        let length = length as usize;
-        let failed = |error: tch::TchError| self.failed(&error.to_string());
-        let tensor = if self.leads() {
-            Tensor::f_from_slice(own)
-        } else {
-            let length = i64::try_from(length).unwrap_or(i64::MAX);
-            Tensor::f_zeros([length], (Kind::Uint8, tch::Device::Cpu))
-        };
-        let tensor = self.broadcast(tensor.map_err(failed)?, 0)?.wait()?;
-        let mut shared = vec![0_u8; length];
-        tensor.f_copy_data(&mut shared, length).map_err(failed)?;
-        Ok(shared)
+    /// Gives all ranks the bytes that each of them has, in the ranks' order.
+    pub fn exchange(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut lengths = vec![0_i64; self.ranks()];
+        lengths[self.rank()] = i64::try_from(own.len()).unwrap_or(i64::MAX);
+        let lengths = self.added(&lengths)?.into_iter().map(|length| usize::try_from(length).unwrap_or(0));
+        let lengths = lengths.collect::<Vec<_>>();
+        let before = lengths[..self.rank()].iter().sum::<usize>();
+        let mut all = vec![0_u8; lengths.iter().sum()];
+        all[before..before + own.len()].copy_from_slice(own);
+        let all = self.added(&all)?;
+        let mut rest = all.as_slice();
+        let of_each = |length| rest.split_off(..length).unwrap_or_default().to_vec();
+        Ok(lengths.into_iter().map(of_each).collect())
+    }
+
+    /// Adds up values over all ranks, one by one; as many on each.
+    fn added<T: Element + Copy + Default>(&self, values: &[T]) -> Result<Vec<T>, Error> {
+        let failed = |error: TchError| self.failed(&error.to_string());
+        let tensor = self.all_reduce(Tensor::f_from_slice(values).map_err(failed)?)?.wait()?;
+        let mut sums = vec![T::default(); values.len()];
+        tensor.f_copy_data(&mut sums, values.len()).map_err(failed)?;
+        Ok(sums)
     }
 
     /// Rank 0 tells the others something, once for each key.
@@ -409,12 +409,13 @@ mod tests {
                 ];
                 let [all, one, copy] = works.map(|work| values(&work.unwrap().wait().unwrap()));
                 let sums = group.sum([1.0, group.rank() as f64]).unwrap();
-                let shared = group.share(format!("of {}", group.rank()).as_bytes()).unwrap();
+                // Of rank 0 nothing, of others the more the later they are.
+                let told = group.exchange("told".repeat(group.rank()).as_bytes()).unwrap();
                 group.barrier().unwrap();
-                (group.rank(), all, one, copy, sums, shared)
+                (group.rank(), all, one, copy, sums, told)
             });
             let sum = (ranks * (ranks + 1) / 2) as f32;
-            for (rank, all, one, copy, sums, shared) in found {
+            for (rank, all, one, copy, sums, told) in found {
                 assert_eq!(all, [sum, 10.0 * ranks as f32], "{ranks} ranks");
                 assert!(rank < ranks - 1 || one == all, "rank {rank} of {ranks}: {one:?}");
                 assert_eq!(copy, [ranks as f32, 10.0]);
@@ -423,7 +424,7 @@ mod tests {
                     (sums[0] - ranks as f64).abs() < 1e-9 && (sums[1] - of_ranks).abs() < 1e-9,
                     "{sums:?}"
                 );
-                assert_eq!(shared, b"of 0");
+                assert_eq!(told, (0..ranks).map(|rank| "told".repeat(rank).into_bytes()).collect::<Vec<_>>());
             }
         }
     }

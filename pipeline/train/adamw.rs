@@ -8,7 +8,7 @@ use tch::{Device, TchError, Tensor};
 use super::config::Resolved;
 use crate::collective::call;
 use crate::model::layout::Role;
-use crate::model::weights::{self, Weights};
+use crate::model::weights::Weights;
 use crate::model::workers::Workers;
 
 /// Kept from the gradients' norm so that clipping never divides by zero.
@@ -41,23 +41,23 @@ pub(super) struct Update {
 }
 
 impl AdamW {
-    /// Before the first step.
-    pub(super) fn new(config: &Resolved, device: Device) -> Result<Self, weights::Error> {
-        let moments = || Weights::zeros(config.model.layout(), device);
-        Ok(Self::with_moments(config, moments()?, moments()?))
+    /// Before the first step, for those of `weights` that are `own`.
+    pub(super) fn new(config: &Resolved, weights: &Weights, own: Vec<bool>) -> Result<Self, TchError> {
+        let zeros = |(tensor, own): (&Tensor, &bool)| {
+            if *own { tensor.f_detach()?.f_zeros_like() } else { Ok(Tensor::new()) }
+        };
+        let moments = || {
+            let zeros = weights.tensors().iter().zip(&own).map(zeros);
+            Ok::<_, TchError>(weights.with_tensors(zeros.collect::<Result<_, _>>()?))
+        };
+        let moments = [moments()?, moments()?];
+        Ok(Self::with_moments(config, moments, own))
     }
 
-    /// With the moments of a checkpoint.
-    pub(super) fn with_moments(config: &Resolved, mean: Weights, square: Weights) -> Self {
+    /// With the moments of a checkpoint, which are empty for parameters that are not `own`.
+    pub(super) fn with_moments(config: &Resolved, [mean, square]: [Weights; 2], own: Vec<bool>) -> Self {
         let decays = mean.layout().iter().map(|parameter| decay(config, parameter.role)).collect();
-        let own = vec![true; mean.layout().len()];
         Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays, own }
-    }
-
-    /// The part of it for the parameters that are `own`, with their moments.
-    #[must_use]
-    pub(super) fn part(self, own: Vec<bool>, [mean, square]: [Weights; 2]) -> Self {
-        Self { mean, square, own, ..self }
     }
 
     /// Updates those of `weights` that are own by `gradients`; what stands there for others is not looked at.

@@ -1,17 +1,19 @@
-//! How a run begins: its numbers, and the model and optimizer, fresh, from a checkpoint, or as rank 0 has them.
+//! How a run begins: its numbers, and the model and optimizer, fresh or from a checkpoint. Of ranks the first reads or makes
+//! the weights, and gives them to the others; each makes or reads its own part of the optimizer.
 
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use super::adamw::AdamW;
-use super::checkpoint::{self, DataRef, State, VocabularyRef};
+use super::checkpoint::{self, DataRef, Part, State, VocabularyRef};
 use super::config::{Config, Initialize, Precision, Resolved};
 use super::error::Error;
+use super::party::Party;
 use super::prediction;
-use super::ranks::{Ranks, told};
+use super::ranks::Ranks;
 use super::run::{Data, Hooks};
-use crate::collective::Group;
 use crate::loader::TokenRows;
 use crate::model::device;
 use crate::model::network::Network;
@@ -23,7 +25,7 @@ pub(super) struct Begun<'a> {
     pub(super) state: State,
     pub(super) model: Network,
     pub(super) optimizer: AdamW,
-    /// The newest checkpoint and its step; its place on rank 0 only.
+    /// The newest checkpoint and its step.
     pub(super) saved: Option<Saved>,
     pub(super) ranks: Option<Ranks<'a>>,
 }
@@ -56,87 +58,104 @@ pub(super) fn resolve(config: &Config, data: Data<'_>) -> Result<Resolved, Error
     Ok(resolved)
 }
 
-/// Fresh, or from the newest checkpoint in `out`; ranks but the first have it from that one.
+/// What rank 0 tells the others of the run.
+#[derive(Clone, Serialize, Deserialize)]
+struct Told {
+    state: State,
+    /// Whether it goes on from a checkpoint.
+    resumed: bool,
+}
+
+/// Fresh, or from the newest checkpoint in `out`, as rank 0 finds it.
 pub(super) fn begin<'a>(
     config: &Resolved,
     initial: Option<&Initialize>,
     data: Data<'_>,
     out: &Path,
     hooks: Hooks<'_>,
-    group: Option<&'a Group>,
+    party: Party<'a>,
 ) -> Result<Begun<'a>, Error> {
     let (rows, context) = (data.rows.rows(), data.rows.context());
     let rows = DataRef { rows, context, fingerprint: data.fingerprint.to_owned() };
-    let state = State::new(config, VocabularyRef::of(data.vocabulary), rows);
-    let bf16 = config.precision == Precision::Bf16;
-    let begun = if let Some(group) = group {
-        if let device::Choice::Cuda(_) = device::chosen() {
-            return Err(Error::RanksOnGpu(group.ranks()));
-        }
-        if group.leads() {
-            share(lead(state, initial, out, hooks, Device::Cpu)?, group)?
-        } else {
-            follow(state, group)?
-        }
-    } else {
-        if let Some(gpu) = device::gpu()? {
-            hooks.note(format!("computes on {gpu}"));
-        }
-        lead(state, initial, out, hooks, device::open()?)?
+    let own = State::new(config, VocabularyRef::of(data.vocabulary), rows);
+    let device = device(hooks, party)?;
+    let model = if party.leads() { lead(&own, initial, out, device) } else { follow(&own, device) };
+    let ((_, mut model), told) = party.agree(model, |(told, _)| told.clone())?;
+    let Told { state, resumed } = told[0].clone();
+    if party.ranks() > 1 {
+        check_shared(&state, &own, out, party)?;
+    }
+    let ranks = party.0.map(|group| Ranks::new(group, model.weights())).transpose()?;
+    if let Some(ranks) = &ranks {
+        ranks.spread_from_0(model.weights_mut())?;
+    }
+    let own =
+        ranks.as_ref().map_or_else(|| vec![true; model.weights().layout().len()], |ranks| ranks.own.clone());
+    let saved = resumed.then(|| (state.progress.step, checkpoint::place(out, state.progress.step)));
+    let optimizer = match &saved {
+        Some((_, folder)) => checkpoint::read_moments(folder, &state, own, device, party),
+        None => AdamW::new(&state.config, model.weights(), own).map_err(Error::from),
     };
-    Ok(Begun { model: if bf16 { begun.model.in_bf16() } else { begun.model }, ..begun })
+    let (optimizer, _) = party.agree(optimizer, |_| ())?;
+    if resumed {
+        hooks.note(format!("goes on from step {}", state.progress.step));
+    }
+    let bf16 = state.config.precision == Precision::Bf16;
+    Ok(Begun { state, model: if bf16 { model.in_bf16() } else { model }, optimizer, saved, ranks })
 }
 
-fn lead<'a>(
-    state: State,
+/// What to compute on; ranks on processors.
+fn device(hooks: Hooks<'_>, party: Party<'_>) -> Result<Device, Error> {
+    if party.0.is_some() {
+        let asked = matches!(device::chosen(), device::Choice::Cuda(_));
+        return if asked { Err(Error::RanksOnGpu(party.ranks())) } else { Ok(Device::Cpu) };
+    }
+    if let Some(gpu) = device::gpu()? {
+        hooks.note(format!("computes on {gpu}"));
+    }
+    Ok(device::open()?)
+}
+
+/// The run and its model as they are in the newest checkpoint in `out`, or fresh.
+fn lead(
+    state: &State,
     initial: Option<&Initialize>,
     out: &Path,
-    hooks: Hooks<'_>,
     device: Device,
-) -> Result<Begun<'a>, Error> {
-    let Some(run) = checkpoint::resume(out, &state, device)? else { return fresh(state, initial, device) };
-    let saved = (run.state.progress.step, run.folder);
-    hooks.note(format!("goes on from step {}", saved.0));
-    let (state, model, optimizer) = (run.state, run.model, run.optimizer);
-    Ok(Begun { state, model: model.require_gradients()?, optimizer, saved: Some(saved), ranks: None })
+) -> Result<(Told, Network), Error> {
+    if let Some((state, model)) = checkpoint::resume(out, state, device)? {
+        return Ok((Told { state, resumed: true }, model.require_gradients()?));
+    }
+    let model = fresh(&state.config.model, initial, state.config.seed, device)?;
+    Ok((Told { state: state.clone(), resumed: false }, model))
 }
 
 /// The weights are random, or those of `initial`.
-fn fresh<'a>(state: State, initial: Option<&Initialize>, device: Device) -> Result<Begun<'a>, Error> {
-    let weights = match (&state.config.model, initial) {
+fn fresh(shape: &Shape, initial: Option<&Initialize>, seed: u64, device: Device) -> Result<Network, Error> {
+    let weights = match (shape, initial) {
         (Shape::Olmo(config), Some(Initialize { hf: folder })) => Weights::read_hf(config, folder, device)?,
         (shape, Some(Initialize { hf: folder })) => {
             Weights::read(shape.layout(), &folder.join(hf::WEIGHTS), "", device)?
         }
-        (shape, None) => Weights::fresh(shape.layout(), state.config.seed, device)?,
+        (shape, None) => Weights::fresh(shape.layout(), seed, device)?,
     };
-    let model = Network::new(&state.config.model, weights, device)?.require_gradients()?;
-    let optimizer = AdamW::new(&state.config, device)?;
-    Ok(Begun { state, model, optimizer, saved: None, ranks: None })
+    Ok(Network::new(shape, weights, device)?.require_gradients()?)
 }
 
-/// Rank 0 gives the others what they need, and keeps its share of the optimizer.
-fn share<'a>(begun: Begun<'a>, group: &'a Group) -> Result<Begun<'a>, Error> {
-    let Begun { state, mut model, optimizer, saved, .. } = begun;
-    let (state, _) = told(group, state, saved.is_some())?;
-    let ranks = Ranks::new(group, model.weights())?;
-    ranks.spread_from_0(model.weights_mut())?;
-    let moments = [ranks.scatter(&optimizer.mean)?, ranks.scatter(&optimizer.square)?];
-    let optimizer = optimizer.part(ranks.own.clone(), moments);
-    Ok(Begun { state, model, optimizer, saved, ranks: Some(ranks) })
+/// A model to take rank 0's weights.
+fn follow(state: &State, device: Device) -> Result<(Told, Network), Error> {
+    let shape = &state.config.model;
+    let model = Network::new(shape, Weights::zeros(shape.layout(), device)?, device)?;
+    Ok((Told { state: state.clone(), resumed: false }, model.require_gradients()?))
 }
 
-/// Another rank takes what rank 0 gives.
-fn follow(state: State, group: &Group) -> Result<Begun<'_>, Error> {
-    let (state, resumed) = told(group, state, false)?;
-    let zeros = Weights::zeros(state.config.model.layout(), Device::Cpu)?;
-    let mut model = Network::new(&state.config.model, zeros, Device::Cpu)?.require_gradients()?;
-    let ranks = Ranks::new(group, model.weights())?;
-    ranks.spread_from_0(model.weights_mut())?;
-    let weights = model.weights();
-    let nothing = || weights.with_tensors(weights.tensors().iter().map(|_| Tensor::new()).collect());
-    let moments = [ranks.scatter(&nothing())?, ranks.scatter(&nothing())?];
-    let optimizer = AdamW::with_moments(&state.config, nothing(), nothing()).part(ranks.own.clone(), moments);
-    let saved = resumed.then(|| (state.progress.step, PathBuf::new()));
-    Ok(Begun { state, model, optimizer, saved, ranks: Some(ranks) })
+/// Refuses ranks that are of another run than rank 0 is, and those that do not see the folder it writes into.
+fn check_shared(state: &State, own: &State, out: &Path, party: Party<'_>) -> Result<(), Error> {
+    let rank = party.rank();
+    let same = state.difference(own).map_or(Ok(()), |difference| {
+        let (what, found, expected) = (difference.what, difference.found, difference.expected);
+        Err(Error::OtherRun { rank, what, found, expected })
+    });
+    let part = Part::make(out, party)?;
+    party.agree(same.and_then(|()| part.see(party)), |()| ()).map(drop)
 }

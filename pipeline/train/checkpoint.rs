@@ -1,16 +1,21 @@
-//! Checkpoints: a folder with `model.safetensors`, `optimizer.safetensors`, `tokenizer.json` and `checkpoint.json`.
+//! Checkpoints: a folder with `model.safetensors`, `tokenizer.json`, the optimizer's moments in a file of each rank,
+//! `optimizer-<rank>-of-<ranks>.safetensors`, and `checkpoint.json`. Format 2 has one `optimizer.safetensors`, and is read.
 //!
 //! A checkpoint is written beside its place and renamed when whole; the JSON holds the hash of each other file, and
-//! reading refuses a file that does not match it.
+//! reading refuses a file that does not match it. Any number of ranks reads what any number wrote.
+//!
+//! Memory beside the run's own, while saving and while reading: one tensor on every rank. What a rank keeps are the weights
+//! and the moments of its parameters, and no rank ever has all moments.
+
+mod moments;
+mod save;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::adamw::AdamW;
 use super::config::Resolved;
 use crate::fs;
 use crate::loader::Vocabulary;
@@ -18,18 +23,20 @@ use crate::model::Shape;
 use crate::model::likelihood::Likelihood;
 use crate::model::network::Network;
 use crate::model::olmo::Olmo;
-use crate::model::weights::{self, Weights};
+use crate::model::weights;
 use crate::tokenizer::{self, Tokenizer};
 
+pub(super) use self::moments::read as read_moments;
+pub(super) use self::save::{Part, save};
+
 /// Version of the folder's contents.
-const FORMAT: &str = "genomill.checkpoint/2";
+const FORMAT: &str = "genomill.checkpoint/3";
+/// The version before, in which one file had all moments.
+const FORMAT_2: &str = "genomill.checkpoint/2";
 const FOLDER: &str = "checkpoints";
 const STATE: &str = "checkpoint.json";
 const MODEL: &str = "model.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
-const MEAN: &str = "mean.";
-const SQUARE: &str = "square.";
 
 /// What a checkpoint holds besides tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,15 +110,6 @@ pub struct DataRef {
     pub context: usize,
     /// Their fingerprint.
     pub fingerprint: String,
-}
-
-/// A run as its checkpoint left it.
-pub(super) struct Resumed {
-    pub(super) state: State,
-    pub(super) model: Network,
-    pub(super) optimizer: AdamW,
-    /// The checkpoint.
-    pub(super) folder: PathBuf,
 }
 
 /// Why a checkpoint could not be written or read.
@@ -303,55 +301,18 @@ fn same<T: PartialEq + ToString>(path: &Path, what: &str, found: &T, expected: &
     Difference::of(what, found, expected).map_or(Ok(()), |difference| Err(difference.of_checkpoint(path)))
 }
 
-/// Writes a checkpoint of the run in `out`, then removes those that are not to be kept. Where that fails, those that
-/// were there stay.
-pub(super) fn save(
-    out: &Path,
-    state: &mut State,
-    weights: &Weights,
-    [mean, square]: [&Weights; 2],
-    tokenizer: &str,
-) -> Result<PathBuf, Error> {
-    let folder = out.join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let place = folder.join(format!("step-{:08}", state.progress.step));
-    let part = tempfile::Builder::new()
-        .prefix("part-")
-        .tempdir_in(&folder)
-        .map_err(fs::error("create a folder in", &folder))?;
-    weights::write(&part.path().join(MODEL), &[("", weights)])?;
-    weights::write(&part.path().join(OPTIMIZER), &[(MEAN, mean), (SQUARE, square)])?;
-    let path = part.path().join(TOKENIZER);
-    std::fs::write(&path, tokenizer).map_err(fs::error("write", &path))?;
-    for name in [MODEL, OPTIMIZER, TOKENIZER] {
-        state.files.insert(name.to_owned(), hash_synced(&part.path().join(name))?);
-    }
-    write_state(part.path(), state)?;
-    publish(part, &place)?;
-    remove_others(&folder, &kept(&folder, state))?;
-    Ok(place)
-}
-
-/// The newest checkpoints and the best one.
-fn kept(folder: &Path, state: &State) -> Vec<PathBuf> {
-    let mut whole = whole(folder).collect::<Vec<_>>();
-    whole.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
-    let best = state.progress.best.filter(|_| state.config.keep_best).map(|best| best.step);
-    let (newest, older) = whole.split_at(whole.len().min(state.config.keep_checkpoints as usize));
-    let best = older.iter().filter(|path| step_of(path) == best);
-    newest.iter().chain(best).cloned().collect()
-}
-
-/// Goes on from the newest checkpoint of the run in `out`, if there is one. It must be of the same run as `state`.
-pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option<Resumed>, Error> {
+/// The state and the model of the newest checkpoint of the run in `out`, if there is one. It must be of the same run as
+/// `state`.
+pub(super) fn resume(out: &Path, state: &State, device: Device) -> Result<Option<(State, Network)>, Error> {
     let Some(folder) = latest(out) else { return Ok(None) };
     let found = read_state(&folder)?;
     found.check_same_run(state, &folder)?;
-    let (state, model) = network(&folder, device)?;
-    let path = checked(&folder, &state, OPTIMIZER)?;
-    let moments = |prefix| Weights::read(state.config.model.layout(), &path, prefix, device);
-    let optimizer = AdamW::with_moments(&state.config, moments(MEAN)?, moments(SQUARE)?);
-    Ok(Some(Resumed { state, model, optimizer, folder }))
+    Ok(Some(network(&folder, device)?))
+}
+
+/// Where the checkpoint after so many steps of the run in `out` lies.
+pub(super) fn place(out: &Path, step: u64) -> PathBuf {
+    out.join(FOLDER).join(format!("step-{step:08}"))
 }
 
 fn latest(out: &Path) -> Option<PathBuf> {
@@ -374,16 +335,9 @@ fn read_state(folder: &Path) -> Result<State, Error> {
     let malformed = |source| Error::State { path: path.clone(), source };
     let value: serde_json::Value = serde_json::from_slice(&fs::read(&path)?).map_err(malformed)?;
     match value["format"].as_str() {
-        Some(FORMAT) => serde_json::from_value(value).map_err(malformed),
+        Some(FORMAT | FORMAT_2) => serde_json::from_value(value).map_err(malformed),
         found => Err(Error::Format { path, found: found.unwrap_or("none").to_owned() }),
     }
-}
-
-fn write_state(folder: &Path, state: &State) -> Result<(), Error> {
-    let path = folder.join(STATE);
-    let bytes =
-        serde_json::to_vec_pretty(state).map_err(|source| Error::State { path: path.clone(), source })?;
-    Ok(fs::write_atomic(&path, &bytes)?)
 }
 
 /// The path of a file, after comparing its hash with the state's.
@@ -402,36 +356,4 @@ fn hash(path: &Path) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::open(path)?).map_err(fs::error("read", path))?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-fn hash_synced(path: &Path) -> Result<String, Error> {
-    fs::open(path)?.sync_all().map_err(fs::error("sync", path))?;
-    hash(path)
-}
-
-/// Moves a whole folder to its place; a folder that stands there already goes first.
-fn publish(part: tempfile::TempDir, place: &Path) -> Result<(), Error> {
-    remove(place)?;
-    let part = part.keep();
-    std::fs::rename(&part, place).map_err(fs::error("rename to", place))?;
-    let parent = place.parent().unwrap_or(place);
-    File::open(parent).and_then(|folder| folder.sync_all()).map_err(fs::error("sync", parent))?;
-    Ok(())
-}
-
-fn remove_others(folder: &Path, keep: &[PathBuf]) -> Result<(), Error> {
-    let entries = std::fs::read_dir(folder).map_err(fs::error("list", folder))?;
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| !keep.contains(path)) {
-        remove(&path)?;
-    }
-    Ok(())
-}
-
-fn remove(folder: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(fs::error("remove", folder)(error).into())
-        }
-        _ => Ok(()),
-    }
 }

@@ -1,6 +1,7 @@
 //! Why a run ended early.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{checkpoint, config, prediction};
 use crate::model::{device, likelihood, weights};
@@ -108,8 +109,22 @@ pub enum Error {
         /// This rank's.
         expected: String,
     },
-    /// What rank 0 told cannot be read: another version of genomill, most likely.
-    #[error("rank {rank} cannot read what rank 0 said of the run: {why}")]
+    /// A folder that not all ranks see.
+    #[error(
+        "rank {rank} does not see `{}`, which rank 0 made {waited:?} ago: all ranks need the same genomill, and a work \
+         folder on a file system that they share",
+        folder.display()
+    )]
+    NotShared {
+        /// This rank.
+        rank: usize,
+        /// The folder.
+        folder: PathBuf,
+        /// How long it was looked for.
+        waited: Duration,
+    },
+    /// What another rank told cannot be read: another version of genomill, most likely.
+    #[error("rank {rank} cannot read what the others said of the run: {why}")]
     Unclear {
         /// This rank.
         rank: usize,

@@ -102,7 +102,8 @@ fn ten_steps_equal_torch() {
         let golden = Golden::new(name);
         let (config, workers) = (settings(golden.config.clone().into()), Workers::start(1).unwrap());
         let (mut model, batch, train) = (golden.model(), batch(&golden), golden.train_json());
-        let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
+        let mut optimizer =
+            AdamW::new(&config, model.weights(), vec![true; model.weights().layout().len()]).unwrap();
         for step in 1..=10 {
             let loss = loss(&model, &batch);
             let gradients = gradients(&model, &loss);
@@ -161,7 +162,8 @@ fn three_steps_of_peers_equal_their_classes_and_torch() {
             serde_json::from_slice(&std::fs::read(folder.join("train.json")).unwrap()).unwrap();
         let expected = |key: &str, step: usize| train["steps"][key][step - 1].as_f64().unwrap();
         let count = batch.targets.not_equal(IGNORED).sum(Kind::Int64).int64_value(&[]);
-        let mut optimizer = AdamW::new(&config, Device::Cpu).unwrap();
+        let mut optimizer =
+            AdamW::new(&config, model.weights(), vec![true; model.weights().layout().len()]).unwrap();
         for step in 1..=3 {
             let mean = |hidden: &Tensor, _: Range<i64>| {
                 let loss = model

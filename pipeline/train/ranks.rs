@@ -4,18 +4,16 @@
 //! Gradients are summed in buckets of at most [`BUCKET`] bytes, each for the rank that has its parameters. A bucket is under
 //! way as soon as the backward pass of the last micro-batches has all of its gradients, while the pass makes those of
 //! earlier layers: buckets are filled from the last parameter to the first. The updated parameters come back in buckets too.
-//! Memory beside the run's own: the gradients once more while they are summed, and on rank 0 all moments while it saves.
+//! Memory beside the run's own: the gradients once more while they are summed, and the weights once more while they come back.
 
 mod sums;
 
 use std::sync::mpsc::{Sender, channel};
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-use self::sums::{Sums, Told as ToldGradient};
+use self::sums::{Sums, Told};
 use super::adamw;
-use super::checkpoint::State;
 use super::error::Error;
 use super::gradients::{self, Objective, micro_batch};
 use crate::collective::hooks::{Hooks, listening};
@@ -46,14 +44,6 @@ pub(super) struct Ranks<'a> {
 struct Bucket {
     owner: usize,
     parameters: Vec<usize>,
-}
-
-/// What rank 0 tells the others of the run.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    state: State,
-    /// Whether it goes on from a checkpoint.
-    resumed: bool,
 }
 
 impl<'a> Ranks<'a> {
@@ -97,8 +87,8 @@ impl<'a> Ranks<'a> {
         let (sender, receiver) = channel();
         // The last sender goes with it.
         let compute = move |(part, (model, (batch, targets))): (usize, (Network, (Batch, Targets)))| {
-            let tell = move |sender: &Sender<ToldGradient>, at, gradient, early| {
-                drop(sender.send(ToldGradient { part, at, gradient, early }));
+            let tell = move |sender: &Sender<Told>, at, gradient, early| {
+                drop(sender.send(Told { part, at, gradient, early }));
             };
             let to = sender.clone();
             let in_parts = model.in_parts(batch.tokens.len());
@@ -154,49 +144,18 @@ impl<'a> Ranks<'a> {
 
     /// Gives all ranks the weights that their owners have.
     pub(super) fn spread(&self, weights: &mut Weights) -> Result<(), Error> {
-        self.copy(weights, |bucket| bucket.owner, |_| true)
+        self.copy(weights, |bucket| bucket.owner)
     }
 
     /// Gives all ranks the weights that rank 0 has.
     pub(super) fn spread_from_0(&self, weights: &mut Weights) -> Result<(), Error> {
-        self.copy(weights, |_| 0, |_| true)
+        self.copy(weights, |_| 0)
     }
 
-    /// Gives each rank the moments that are its own, of all that rank 0 has; elsewhere those in `moments` are empty.
-    pub(super) fn scatter(&self, moments: &Weights) -> Result<Weights, Error> {
-        let mut all = self.with_room(moments, |at| self.own[at])?;
-        self.copy(&mut all, |_| 0, |bucket| bucket.owner != 0)?;
-        let own = all.tensors().iter().zip(&self.own);
-        let own = own.map(|(tensor, own)| if *own { tensor.shallow_clone() } else { Tensor::new() });
-        Ok(all.with_tensors(own.collect()))
-    }
-
-    /// Gives rank 0 all the moments of which each rank has its own; other ranks keep those.
-    pub(super) fn gather(&self, own: &Weights) -> Result<Weights, Error> {
-        let mut all = self.with_room(own, |_| self.group.leads())?;
-        self.copy(&mut all, |bucket| bucket.owner, |bucket| bucket.owner != 0)?;
-        Ok(all)
-    }
-
-    /// The same tensors, with zeros for empty ones that are wanted.
-    fn with_room(&self, tensors: &Weights, wanted: impl Fn(usize) -> bool) -> Result<Weights, Error> {
-        let room = |(at, tensor): (usize, &Tensor)| match tensor.numel() {
-            0 if wanted(at) => Tensor::f_zeros(self.shapes[at].as_slice(), (Kind::Float, Device::Cpu)),
-            _ => Ok(tensor.shallow_clone()),
-        };
-        let all = tensors.tensors().iter().enumerate().map(room).collect::<Result<_, _>>()?;
-        Ok(tensors.with_tensors(all))
-    }
-
-    /// Gives all ranks what one of them has of each wanted bucket. Who has no tensor of that size to put it in, drops it.
-    fn copy(
-        &self,
-        tensors: &mut Weights,
-        from: impl Fn(&Bucket) -> usize,
-        wanted: impl Fn(&Bucket) -> bool,
-    ) -> Result<(), Error> {
+    /// Gives all ranks what one of them has of each bucket.
+    fn copy(&self, tensors: &mut Weights, from: impl Fn(&Bucket) -> usize) -> Result<(), Error> {
         let mut works = Vec::new();
-        for bucket in self.buckets.iter().filter(|bucket| wanted(bucket)) {
+        for bucket in &self.buckets {
             let root = from(bucket);
             let values = if root == self.group.rank() {
                 let parts = bucket.parameters.iter().map(|at| tensors.tensors()[*at].f_detach());
@@ -219,10 +178,7 @@ impl<'a> Ranks<'a> {
         }
         self.each(bucket, &values, |at, part| {
             let tensor = &mut tensors.tensors_mut()[at];
-            if tensor.numel() == part.numel() {
-                tch::no_grad(|| tensor.f_detach()?.f_copy_(&part)).map(drop)?;
-            }
-            Ok(())
+            tch::no_grad(|| tensor.f_detach()?.f_copy_(&part)).map(drop)
         })
     }
 
@@ -246,20 +202,6 @@ impl<'a> Ranks<'a> {
     fn size(&self, bucket: &Bucket) -> i64 {
         bucket.parameters.iter().map(|at| self.shapes[*at].iter().product::<i64>()).sum()
     }
-}
-
-/// The state of rank 0's run, and whether it goes on from a checkpoint; a rank whose own run is another refuses it.
-pub(super) fn told(group: &Group, state: State, resumed: bool) -> Result<(State, bool), Error> {
-    let rank = group.rank();
-    let unclear = |error: serde_json::Error| Error::Unclear { rank, why: error.to_string() };
-    let own = Told { state, resumed };
-    let shared = group.share(&serde_json::to_vec(&own).map_err(unclear)?)?;
-    let told: Told = serde_json::from_slice(&shared).map_err(unclear)?;
-    if let Some(difference) = told.state.difference(&own.state) {
-        let (what, found, expected) = (difference.what, difference.found, difference.expected);
-        return Err(Error::OtherRun { rank, what, found, expected });
-    }
-    Ok((told.state, told.resumed))
 }
 
 /// Values one after the other.

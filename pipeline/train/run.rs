@@ -13,6 +13,7 @@ use super::course::{Course, Step, record, values};
 use super::error::Error;
 use super::gradients::{self, Objective};
 use super::history::Record;
+use super::party::Party;
 use super::prediction;
 use super::ranks::Ranks;
 use crate::collective::{Group, START};
@@ -76,8 +77,8 @@ pub fn run(config: &Config, data: Data<'_>, out: &Path, hooks: Hooks<'_>) -> Res
     run_shared(config, data, out, hooks, None)
 }
 
-/// The same by all ranks of a group together, each of which calls this. Rank 0 alone reads and writes `out` and tells its
-/// observer; the summary of another has no history and no checkpoint. A request to stop any of them stops all.
+/// The same by all ranks of a group together, each of which calls this with the same folder. Rank 0 alone tells its observer and
+/// writes the course; the summary of another has none. A request to stop any of them stops all.
 pub fn run_shared(
     config: &Config,
     data: Data<'_>,
@@ -108,7 +109,7 @@ fn train(
     if let Some(group) = group.filter(|group| group.leads()) {
         group.announce(START, hooks.stage)?;
     }
-    let begun = begin(&resolved, config.initialize.as_ref(), data, out, hooks, group)?;
+    let begun = begin(&resolved, config.initialize.as_ref(), data, out, hooks, Party(group))?;
     let mut trainer = Trainer::start(begun, data, out, hooks)?;
     let order = Order::Shuffled(Sampler { seed: resolved.seed, len: data.rows.rows(), rank: 0, world: 1 });
     std::thread::scope(|scope| {
@@ -332,32 +333,21 @@ impl<'a> Trainer<'a> {
         Ok(Some(ranks.sum(0.0, sum)?.1))
     }
 
-    /// Saves the run as it is now, unless it is saved already. Rank 0 writes what all have.
+    /// Saves the run as it is now, unless it is saved already.
     fn save(&mut self) -> Result<PathBuf, Error> {
-        self.course.as_ref().map_or(Ok(()), Course::save)?;
+        let party = Party(self.ranks.as_ref().map(|ranks| ranks.group));
+        let noted = self.course.as_ref().map_or(Ok(()), Course::save);
+        party.agree(noted.map_err(Error::from), |()| ())?;
         let now = self.state.progress.step;
         if let Some((step, place)) = &self.saved
             && *step == now
         {
             return Ok(place.clone());
         }
-        let place = self.save_anew()?;
+        let (tensors, tokenizer) = ((self.model.weights(), &self.optimizer), &self.data.vocabulary.tokenizer);
+        let place = checkpoint::save(self.out, &mut self.state, tensors, tokenizer, party)?;
         self.saved = Some((now, place.clone()));
         Ok(place)
-    }
-
-    fn save_anew(&mut self) -> Result<PathBuf, Error> {
-        let [mean, square] = [&self.optimizer.mean, &self.optimizer.square];
-        let gathered = match &self.ranks {
-            Some(ranks) => Some([ranks.gather(mean)?, ranks.gather(square)?]),
-            None => None,
-        };
-        if self.course.is_none() {
-            return Ok(PathBuf::new());
-        }
-        let moments = gathered.as_ref().map_or([mean, square], |[mean, square]| [mean, square]);
-        let (weights, tokenizer) = (self.model.weights(), &self.data.vocabulary.tokenizer);
-        Ok(checkpoint::save(self.out, &mut self.state, weights, moments, tokenizer)?)
     }
 
     fn finish(mut self) -> Result<Summary, Error> {

@@ -183,8 +183,8 @@ pub fn run_stage(
     Ok(decision)
 }
 
-/// Works along with the process that makes a stage, which leads the group in `options`: takes no lock, leaves nothing. What the
-/// stage reads must be there, or come within `patience`.
+/// Works along with the process that makes a stage, which leads the group in `options`, in the folder that this one writes into:
+/// takes no lock. What the stage reads must be there, or come within `patience`.
 pub fn run_along(
     workflow: &Workflow,
     options: &Options,
@@ -194,8 +194,8 @@ pub fn run_along(
     let entry = &workflow.stages[one(workflow, stage)?];
     let run = Run::new(workflow, options);
     let reads = patiently(&options.work, patience, || run.reads(entry))?;
-    let nowhere = options.work.join(&entry.name);
-    let folders = (nowhere.as_path(), nowhere.as_path());
+    let out = options.work.join(staging::PARTIAL).join(&entry.name).join(reads.made_from.action_key(entry));
+    let folders = (out.as_path(), out.as_path());
     run.with_task(entry, &reads, folders, options.threads, |task| entry.stage.run(task)).map(drop)
 }
 

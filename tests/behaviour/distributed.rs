@@ -1,6 +1,7 @@
 //! Training by several processes on this machine: they equal one, a lost one is told by number, and a run goes on with any
 //! number of them. Needs the trainer.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::models::trained;
-use crate::support::{Scratch, stderr};
+use crate::support::{Scratch, genomill, stderr};
 
 /// Shards of phage lambda, and a model to be trained on them by itself.
 fn ready(duration: &str, keys: &str) -> Scratch {
@@ -66,18 +67,35 @@ fn checkpoint(scratch: &Scratch) -> PathBuf {
     std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
 }
 
-/// The largest difference between the f32 values of two safetensors files of one layout.
-fn apart(a: &Path, b: &Path) -> f32 {
-    let read = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        let (header, rest) = bytes.split_at(8);
-        let length = usize::try_from(u64::from_le_bytes(header.try_into().unwrap())).unwrap();
-        let values = rest[length..].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
-        (rest[..length].to_vec(), values.collect::<Vec<_>>())
+/// The values of all tensors, by name, in the files of a checkpoint whose names begin so.
+fn tensors(checkpoint: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
+    let paths = std::fs::read_dir(checkpoint).unwrap().map(|entry| entry.unwrap().path()).filter(named);
+    paths.flat_map(|path| tensors_of(&std::fs::read(path).unwrap())).collect()
+}
+
+/// Those of a safetensors file.
+fn tensors_of(bytes: &[u8]) -> Vec<(String, Vec<f32>)> {
+    let (length, rest) = bytes.split_at(8);
+    let (header, values) =
+        rest.split_at(usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap());
+    let header: BTreeMap<String, Value> = serde_json::from_slice(header).unwrap();
+    let of = |(name, described): (String, Value)| {
+        let [first, end]: [usize; 2] = serde_json::from_value(described["data_offsets"].clone()).ok()?;
+        let values =
+            values[first..end].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
+        Some((name, values.collect()))
     };
-    let ((a_header, a), (b_header, b)) = (read(a), read(b));
-    assert!(a_header == b_header && a.len() == b.len() && a.len() > 100_000, "another layout");
-    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    header.into_iter().filter_map(of).collect()
+}
+
+/// The largest difference between the values of two checkpoints in the files whose names begin so.
+fn apart(a: &Path, b: &Path, prefix: &str) -> f32 {
+    let (a, b) = (tensors(a, prefix), tensors(b, prefix));
+    assert!(a.keys().eq(b.keys()), "other tensors");
+    let (a, b) = (a.values().flatten(), b.values().flatten());
+    assert!(a.clone().count() == b.clone().count() && a.clone().count() > 100_000, "another layout");
+    a.zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 fn same(found: &Scratch, expected: &Scratch) {
@@ -86,9 +104,9 @@ fn same(found: &Scratch, expected: &Scratch) {
     for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
         assert!((a - b).abs() < 2e-5 * b.abs().max(1.0), "{a} and {b}");
     }
-    for file in ["model.safetensors", "optimizer.safetensors"] {
-        let off = apart(&checkpoint(found).join(file), &checkpoint(expected).join(file));
-        assert!(off < 1e-4, "{file} differs by {off}");
+    for prefix in ["model.", "optimizer"] {
+        let off = apart(&checkpoint(found), &checkpoint(expected), prefix);
+        assert!(off < 1e-4, "{prefix} differs by {off}");
     }
 }
 
@@ -109,6 +127,20 @@ fn two_processes_equal_one() {
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["details"]["ranks"], 2);
     assert!(!shared.artifact(".staging").exists());
+    let mut names: Vec<String> = std::fs::read_dir(checkpoint(&shared))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    let moments = ["optimizer-00000-of-00002.safetensors", "optimizer-00001-of-00002.safetensors"];
+    assert_eq!(
+        names,
+        [&["checkpoint.json", "model.safetensors"][..], &moments, &["tokenizer.json"]].concat()
+    );
+    let mut export = genomill();
+    export.current_dir(shared.path("")).args(["model", "export", "work/flow/model", "--to", "hf", "hf"]);
+    let output = export.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
     // What is there is not made again, and the others are told so.
     trained_by(&shared, 2);
 }
@@ -201,6 +233,44 @@ fn checkpoints_go_on_with_another_number_of_ranks() {
     child.wait().unwrap();
     trained_by(&one_first, 2);
     same(&one_first, &alone);
+}
+
+/// The other stops at once, with the reason; the last checkpoint stays, and the same start goes on from it.
+#[test]
+fn a_rank_that_cannot_write_stops_all_and_leaves_the_last_checkpoint() {
+    let scratch = long();
+    let stop = |ranks: [&mut Child; 2]| signal(ranks[0], "-TERM");
+    let [(code, said), _] = disturbed(&scratch, 4, stop);
+    assert_eq!(code, Some(130), "{said}");
+    let step = saved(&scratch);
+
+    let port = free_port();
+    let whole = rank(&scratch, 0, 2, &port).spawn().unwrap();
+    let limited = limited(&rank(&scratch, 1, 2, &port)).spawn().unwrap();
+    let [whole, limited] = [whole, limited].map(|child| child.wait_with_output().unwrap());
+    let (said, of_limited) = (stderr(&whole), stderr(&limited));
+    assert_eq!((whole.status.code(), limited.status.code()), (Some(1), Some(1)), "{said}{of_limited}");
+    assert!(said.contains(&format!("goes on from step {step}\"")), "{said}");
+    for part in
+        ["rank 1 of 2 failed, and rank 0 stops: cannot write `", "optimizer-00001-of-00002", "File too large"]
+    {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    assert!(of_limited.contains("File too large"), "{of_limited}");
+    assert_eq!(saved(&scratch), step);
+    let [(_, said), _] = disturbed(&scratch, step + 2, stop);
+    assert!(said.contains(&format!("goes on from step {step}\"")), "{said}");
+    assert!(saved(&scratch) > step);
+}
+
+/// The same process, of which no file may grow beyond 64 KiB.
+fn limited(command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\""]).arg(command.get_program());
+    limited.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.stdout(Stdio::null()).stderr(Stdio::piped());
+    limited
 }
 
 #[test]

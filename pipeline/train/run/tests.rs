@@ -114,8 +114,21 @@ fn losses(history: &[Record]) -> Vec<(u64, f64, Option<f64>)> {
     history.iter().map(|record| (record.step, record.loss, record.validation_loss)).collect()
 }
 
+/// The files of a checkpoint whose names begin so, in order.
+fn files(checkpoint: &Path, prefix: &str) -> Vec<PathBuf> {
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
+    let paths = std::fs::read_dir(checkpoint).unwrap().map(|entry| entry.unwrap().path()).filter(named);
+    let mut paths = paths.collect::<Vec<_>>();
+    paths.sort_unstable();
+    paths
+}
+
+/// What weights and moments are on disk.
 fn tensors(checkpoint: &Path) -> [Vec<u8>; 2] {
-    ["model.safetensors", "optimizer.safetensors"].map(|name| std::fs::read(checkpoint.join(name)).unwrap())
+    ["model.", "optimizer"].map(|prefix| {
+        let all = files(checkpoint, prefix).into_iter().flat_map(|path| std::fs::read(path).unwrap());
+        all.collect()
+    })
 }
 
 #[test]
@@ -148,15 +161,20 @@ fn a_finished_run_is_not_run_again() {
 
 #[test]
 fn half_written_checkpoints_are_passed_over_and_removed() {
-    let (rows, out) = (Rows::random(10, CONTEXT, 32, 1), tempfile::tempdir().unwrap());
-    let folder = out.path().join("checkpoints");
-    for name in ["part-abc", "step-00000009"] {
-        std::fs::create_dir_all(folder.join(name)).unwrap();
-        std::fs::write(folder.join(name).join("model.safetensors"), b"half").unwrap();
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    for ranks in [1, 2] {
+        let out = tempfile::tempdir().unwrap();
+        let folder = out.path().join("checkpoints");
+        for name in ["part-abc", "step-00000009"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+            for file in ["model.safetensors", "optimizer-00001-of-00002.safetensors"] {
+                std::fs::write(folder.join(name).join(file), b"half").unwrap();
+            }
+        }
+        let summary = train_ranks(&config(1), &rows, out.path(), ranks, NEVER).swap_remove(0).unwrap();
+        assert_eq!(summary.checkpoint, folder.join("step-00000001"));
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
     }
-    let summary = train(&config(1), &rows, out.path(), 1).unwrap();
-    assert_eq!(summary.checkpoint, folder.join("step-00000001"));
-    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
 }
 
 #[test]
@@ -169,12 +187,12 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     let error = refused(&config(1), &Rows::random(11, CONTEXT, 32, 1));
     assert!(error.ends_with("has another number of rows: 10 there, 11 here"), "{error}");
 
-    let path = summary.checkpoint.join("optimizer.safetensors");
+    let path = summary.checkpoint.join("optimizer-00000-of-00001.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let error = refused(&config(1), &rows);
-    assert!(error.contains("optimizer.safetensors` is damaged: its blake3 is"), "{error}");
+    assert!(error.contains("optimizer-00000-of-00001.safetensors` is damaged: its blake3 is"), "{error}");
 }
 
 #[test]
@@ -380,7 +398,7 @@ fn steps_without_numbers_are_skipped_and_told_until_they_are_too_many() {
 
 #[test]
 fn the_newest_checkpoints_and_the_best_one_are_kept() {
-    let (rows, out) = (Rows::random(6, CONTEXT, 32, 9), tempfile::tempdir().unwrap());
+    let rows = Rows::random(6, CONTEXT, 32, 9);
     let every = Some(Duration::Steps(1));
     let config = Config {
         checkpoint_every: every,
@@ -394,19 +412,23 @@ fn the_newest_checkpoints_and_the_best_one_are_kept() {
         grad_clip: None,
         ..config(12)
     };
-    let summary = train(&config, &rows, out.path(), 1).unwrap();
-    let best =
-        summary.history.iter().min_by(|a, b| a.validation_loss.partial_cmp(&b.validation_loss).unwrap());
-    let best = best.unwrap().step;
-    assert!(best < 11, "the best step is {best}: the test needs a run that gets worse");
-    let mut names = std::fs::read_dir(out.path().join("checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect::<Vec<_>>();
-    names.sort_unstable();
-    assert_eq!(names, [best, 11, 12].map(|step| format!("step-{step:08}")));
-    let (state, _) = checkpoint::load(&out.path().join("checkpoints").join(&names[0]), Device::Cpu).unwrap();
-    assert_eq!(state.progress.best.unwrap().step, best);
+    for ranks in [1, 2] {
+        let out = tempfile::tempdir().unwrap();
+        let summary = train_ranks(&config, &rows, out.path(), ranks, NEVER).swap_remove(0).unwrap();
+        let best =
+            summary.history.iter().min_by(|a, b| a.validation_loss.partial_cmp(&b.validation_loss).unwrap());
+        let best = best.unwrap().step;
+        assert!(best < 11, "the best step is {best}: the test needs a run that gets worse");
+        let mut names = std::fs::read_dir(out.path().join("checkpoints"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<Vec<_>>();
+        names.sort_unstable();
+        assert_eq!(names, [best, 11, 12].map(|step| format!("step-{step:08}")));
+        let (state, _) =
+            checkpoint::load(&out.path().join("checkpoints").join(&names[0]), Device::Cpu).unwrap();
+        assert_eq!(state.progress.best.unwrap().step, best);
+    }
 }
 
 #[test]
@@ -432,11 +454,11 @@ fn checkpoints_of_another_tokenizer_or_other_shards_are_refused() {
     assert!(error.ends_with("has another set of rows: rows there, other rows here"), "{error}");
     let state = out.path().join("checkpoints/step-00000001/checkpoint.json");
     let text = std::fs::read_to_string(&state).unwrap();
-    std::fs::write(&state, text.replace("genomill.checkpoint/2", "genomill.checkpoint/1")).unwrap();
+    std::fs::write(&state, text.replace("genomill.checkpoint/3", "genomill.checkpoint/1")).unwrap();
     let error = attempt("bpe", "rows").unwrap_err();
     assert!(
         error.ends_with(
-            "is of the format `genomill.checkpoint/1`, this genomill reads `genomill.checkpoint/2`"
+            "is of the format `genomill.checkpoint/1`, this genomill reads `genomill.checkpoint/3`"
         ),
         "{error}"
     );
@@ -554,6 +576,17 @@ fn train_ranks(
     ranks: usize,
     stop_at: (usize, u64),
 ) -> Vec<Result<Summary, Error>> {
+    train_ranks_in(config, rows, &vec![out; ranks], stop_at)
+}
+
+/// The same, each in its folder.
+fn train_ranks_in(
+    config: &Config,
+    rows: &Rows,
+    outs: &[&Path],
+    stop_at: (usize, u64),
+) -> Vec<Result<Summary, Error>> {
+    let ranks = outs.len();
     let folder = tempfile::tempdir().unwrap();
     let meeting = Meeting::File(folder.path().join("store"));
     let place = |rank| Place {
@@ -566,7 +599,8 @@ fn train_ranks(
         patience: Time::from_secs(20),
     };
     let one = |rank| {
-        let group = Group::join(place(rank)).unwrap();
+        // One rank is a process by itself.
+        let group = (ranks > 1).then(|| Group::join(place(rank)).unwrap());
         let (stop, vocabulary) = (Stop::new(), vocabulary());
         // Only rank 0 is told of steps: where another is to stop, it is asked before the first one.
         let (whose, step) = stop_at;
@@ -576,9 +610,9 @@ fn train_ranks(
         }
         let data = Data { rows, validation: Some(rows), vocabulary: &vocabulary, fingerprint: "rows" };
         let hooks = Hooks { observer: &observer, stage: "train", stop: &stop, threads: 1 };
-        let result = run_shared(config, data, out, hooks, Some(&group));
+        let result = run_shared(config, data, outs[rank], hooks, group.as_ref());
         // Nobody leaves while another may still need the store.
-        drop(group.barrier());
+        drop(group.map(|group| group.barrier()));
         result
     };
     std::thread::scope(|scope| {
@@ -590,12 +624,17 @@ fn train_ranks(
 
 const NEVER: (usize, u64) = (0, u64::MAX);
 
-/// The largest difference between the values of two files of tensors.
-fn apart(a: &Path, b: &Path, file: &str) -> f64 {
-    let read = |folder: &Path| Tensor::read_safetensors(folder.join(file)).unwrap();
-    let (mut a, mut b) = (read(a), read(b));
-    a.sort_by(|a, b| a.0.cmp(&b.0));
-    b.sort_by(|a, b| a.0.cmp(&b.0));
+/// The tensors in the files of a checkpoint whose names begin so, by name.
+fn named(checkpoint: &Path, prefix: &str) -> Vec<(String, Tensor)> {
+    let all = files(checkpoint, prefix).into_iter().flat_map(|path| Tensor::read_safetensors(path).unwrap());
+    let mut all = all.collect::<Vec<_>>();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// The largest difference between the values of two checkpoints in the files whose names begin so.
+fn apart(a: &Path, b: &Path, prefix: &str) -> f64 {
+    let (a, b) = (named(a, prefix), named(b, prefix));
     assert!(a.len() == b.len() && a.len() > 10);
     let difference = |((name, a), (other, b)): (&(String, Tensor), &(String, Tensor))| {
         assert_eq!(name, other);
@@ -636,10 +675,12 @@ fn ranks_do_what_one_process_does() {
         let found: Vec<Summary> = found.into_iter().map(Result::unwrap).collect();
         same_course(&found[0].history, &expected.history);
         assert!(found[1..].iter().all(|other| other.history.is_empty()));
-        for file in ["model.safetensors", "optimizer.safetensors"] {
-            let off = apart(&found[0].checkpoint, &expected.checkpoint, file);
-            assert!(off < 2e-4, "{ranks} ranks: {file} differs by {off}");
+        for prefix in ["model.", "optimizer"] {
+            let off = apart(&found[0].checkpoint, &expected.checkpoint, prefix);
+            assert!(off < 2e-4, "{ranks} ranks: {prefix} differs by {off}");
         }
+        assert!(found.iter().all(|rank| rank.checkpoint == found[0].checkpoint));
+        assert_eq!(files(&found[0].checkpoint, "optimizer").len(), ranks);
         assert_eq!(std::fs::read_dir(out.path().join("checkpoints")).unwrap().count(), 1);
     }
 }
@@ -658,9 +699,118 @@ fn any_number_of_ranks_goes_on_where_any_other_stopped() {
         }
         let found = train_ranks(&config, &rows, out.path(), then, NEVER).swap_remove(0).unwrap();
         same_course(&found.history, &expected.history);
-        let off = apart(&found.checkpoint, &expected.checkpoint, "optimizer.safetensors");
+        let off = apart(&found.checkpoint, &expected.checkpoint, "optimizer");
         assert!(off < 2e-4, "{first} ranks, then {then}: the moments differ by {off}");
     }
+}
+
+#[test]
+fn stopped_ranks_go_on_bit_for_bit() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = train_ranks(&config(6), &rows, whole.path(), 2, NEVER).swap_remove(0).unwrap();
+    drop(train_ranks(&config(6), &rows, parts.path(), 2, (0, 3)));
+    let found = train_ranks(&config(6), &rows, parts.path(), 2, NEVER).swap_remove(0).unwrap();
+    assert_eq!(losses(&found.history), losses(&expected.history));
+    assert!(tensors(&found.checkpoint) == tensors(&expected.checkpoint));
+}
+
+/// A run that ranks stopped after its third step, and its checkpoint.
+fn stopped(rows: &Rows, ranks: usize) -> (tempfile::TempDir, PathBuf) {
+    let out = tempfile::tempdir().unwrap();
+    drop(train_ranks(&config(6), rows, out.path(), ranks, (0, 3)));
+    let checkpoint = out.path().join("checkpoints/step-00000003");
+    assert_eq!(files(&checkpoint, "optimizer").len(), ranks);
+    (out, checkpoint)
+}
+
+/// What several ranks wrote goes on, by any number, with the bits of what one file of format 2 holds.
+#[test]
+fn moments_in_parts_are_those_of_one_file() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    for (ranks, then) in [(2, 1), (1, 2), (3, 2)] {
+        let go_on = |one_file: bool| {
+            let (out, checkpoint) = stopped(&rows, ranks);
+            if one_file {
+                into_format_2(&checkpoint);
+            }
+            let found = train_ranks(&config(6), &rows, out.path(), then, NEVER).swap_remove(0).unwrap();
+            assert_eq!(files(&found.checkpoint, "optimizer").len(), then);
+            (losses(&found.history), tensors(&found.checkpoint))
+        };
+        assert!(go_on(false) == go_on(true), "{ranks} ranks, then {then}");
+    }
+}
+
+/// Puts all moments of a checkpoint into one file, as they were before.
+fn into_format_2(checkpoint: &Path) {
+    let all = named(checkpoint, "optimizer");
+    let (path, state) = (checkpoint.join("optimizer.safetensors"), checkpoint.join("checkpoint.json"));
+    for path in files(checkpoint, "optimizer") {
+        std::fs::remove_file(path).unwrap();
+    }
+    weights::write_named(&path, all).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    json["format"] = "genomill.checkpoint/2".into();
+    let listed = json["files"].as_object_mut().unwrap();
+    listed.retain(|name, _| !name.starts_with("optimizer"));
+    let hash = blake3::hash(&std::fs::read(&path).unwrap()).to_string();
+    listed.insert("optimizer.safetensors".to_owned(), hash.into());
+    std::fs::write(state, json.to_string()).unwrap();
+}
+
+/// Something done to the files of moments.
+type Damage = fn(&[PathBuf]);
+
+#[test]
+fn a_part_that_is_missing_cut_or_swapped_is_refused_by_all() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let cases: [(Damage, &str); 4] = [
+        (
+            |paths| std::fs::remove_file(&paths[1]).unwrap(),
+            "optimizer-00001-of-00002.safetensors`: no such file",
+        ),
+        (|paths| cut(&paths[0]), "optimizer-00000-of-00002.safetensors` is damaged: its blake3 is"),
+        (|paths| cut(&paths[1]), "optimizer-00001-of-00002.safetensors` is damaged: its blake3 is"),
+        (swap, "optimizer-00000-of-00002.safetensors` is damaged: its blake3 is"),
+    ];
+    for (damage, expected) in cases {
+        let (out, checkpoint) = stopped(&rows, 2);
+        damage(&files(&checkpoint, "optimizer"));
+        for ranks in [1, 2, 3] {
+            let all = train_ranks(&config(6), &rows, out.path(), ranks, NEVER);
+            let all = all.into_iter().map(|error| error.unwrap_err().to_string()).collect::<Vec<_>>();
+            assert!(all.iter().any(|error| error.contains(expected)), "{ranks} ranks: {all:?}");
+            let named = |error: &String| error.contains(".safetensors`") && error.contains("optimizer-0000");
+            assert!(all.iter().all(named), "{ranks} ranks: {all:?}");
+        }
+    }
+}
+
+fn cut(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+fn swap(paths: &[PathBuf]) {
+    let [first, second] = [0, 1].map(|at: usize| std::fs::read(&paths[at]).unwrap());
+    std::fs::write(&paths[0], second).unwrap();
+    std::fs::write(&paths[1], first).unwrap();
+}
+
+#[test]
+fn ranks_that_do_not_share_the_folder_are_told_so() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = train_ranks_in(&config(2), &rows, &[here.path(), here.path(), there.path()], NEVER);
+    let all = all.into_iter().map(|error| error.unwrap_err().to_string()).collect::<Vec<_>>();
+    let expected = format!("rank 2 does not see `{}/checkpoints/part-", there.path().display());
+    assert!(all[2].starts_with(&expected), "{}", all[2]);
+    for (rank, error) in all[..2].iter().enumerate() {
+        let expected = format!("rank 2 of 3 failed, and rank {rank} stops: {expected}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(here.path().join("checkpoints")).unwrap().count(), 0);
 }
 
 #[test]
