@@ -240,7 +240,8 @@ int gm_work_wait(void* work, int64_t timeout, char* why, size_t room) {
       if (!done->isCompleted()) {
         return 0;
       }
-      throw;
+      // It may have ended after the wait did: now it says how.
+      done->wait();
     }
     return 1;
   });

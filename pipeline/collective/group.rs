@@ -24,8 +24,8 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// Between two looks at what waits for others.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// One wait for an operation; then who is gone is looked at.
-const SLICE: Duration = Duration::from_secs(1);
+/// One wait for an operation; then who is gone is looked at. Tests wait shortly, and so more often.
+const SLICE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 /// How long rank 0 waits for the others to hear its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -427,6 +427,25 @@ mod tests {
                 assert_eq!(told, (0..ranks).map(|rank| "told".repeat(rank).into_bytes()).collect::<Vec<_>>());
             }
         }
+    }
+
+    /// To give up a wait takes c10d a while, in which the operation may end.
+    #[test]
+    fn an_operation_that_ends_as_a_wait_does_has_not_failed() {
+        together(2, |group| {
+            for tenths in 0..60 {
+                if group.leads() {
+                    std::thread::sleep(
+                        SLICE + Duration::from_micros(100 * tenths) - Duration::from_millis(2),
+                    );
+                }
+                if let Err(error) = group.barrier() {
+                    // The other would wait for an hour.
+                    group.fail(&error.to_string());
+                    panic!("{error}");
+                }
+            }
+        });
     }
 
     #[test]
