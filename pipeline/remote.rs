@@ -1,5 +1,5 @@
 //! Files that are not on this machine: objects at `https://`, `http://` and `s3://`, brought into the cache, a folder
-//! of this machine, and mapped or read there as any file.
+//! of this machine, and mapped or read there as any file; and a [`Depot`] in a bucket, which keeps what is put there.
 //!
 //! In the cache `sha256/HASH/NAME` is the object whose content has that hash, and `sha256/HASH.json` says its name,
 //! size and blake3. What belongs to a manifest lies beside it, in `sha256/HASH-OF-THE-MANIFEST/`. An object is written
@@ -7,6 +7,10 @@
 //! chunk (kilobytes) of each of the [`PARALLEL`] downloads at once.
 
 mod address;
+#[cfg(feature = "remote")]
+mod ask;
+#[cfg_attr(not(feature = "remote"), path = "remote/no_depot.rs")]
+mod depot;
 #[cfg(feature = "remote")]
 mod download;
 #[cfg(feature = "remote")]
@@ -19,12 +23,13 @@ mod store;
 #[cfg(all(test, feature = "remote"))]
 mod tests;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, hash, is_address};
+pub use depot::Depot;
 
 use crate::artifact::Hashes;
 use crate::fs;
@@ -51,6 +56,14 @@ pub enum Error {
     /// The server does not give it.
     #[error("cannot fetch `{address}`: {reason}")]
     Failed {
+        /// Where it should be.
+        address: String,
+        /// What the server or the network answered, with the HTTP status, and what was expected.
+        reason: String,
+    },
+    /// The server does not keep it.
+    #[error("cannot put `{address}`: {reason}")]
+    NotKept {
         /// Where it should be.
         address: String,
         /// What the server or the network answered, with the HTTP status, and what was expected.
@@ -174,6 +187,30 @@ pub struct Fetched {
     pub sha256: String,
 }
 
+/// What a [`Depot`] says of something that it keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// As they were put.
+    pub bytes: Vec<u8>,
+    /// When.
+    pub put: SystemTime,
+}
+
+/// What became of something that a [`Depot`] was to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there since now.
+    Now,
+    /// Something was there already.
+    There(Sealed),
+}
+
+/// Whether a path leads to a place within the folder it starts from.
+pub fn lies_beneath(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// What `sha256/HASH.json` says.
 #[derive(Serialize, Deserialize)]
 struct Known {
@@ -192,6 +229,11 @@ impl Remote {
     /// Touches neither the network nor the cache.
     pub fn new(settings: Settings) -> Self {
         Self { settings }
+    }
+
+    /// The folder that downloads are kept in.
+    pub fn cache(&self) -> &Path {
+        &self.settings.cache
     }
 
     /// The object whose sha256 is known: from the cache if it is there and unchanged (`hashes` saves reading it

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
@@ -22,12 +22,37 @@ const CONNECT: Duration = Duration::from_secs(20);
 /// Parts of a refusal's body that are read.
 const BODY_PARTS: usize = 4;
 
+/// Runs what asks stores on this thread, in a runtime that lives as long as the call; the address is for errors.
+pub fn block_on<T>(address: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Failed {
+        address: address.to_owned(),
+        reason: format!("cannot start a runtime: {error}"),
+    })?;
+    let result = runtime.block_on(work);
+    // Looking up a host that does not answer cannot be called off, but need not be waited for.
+    runtime.shutdown_background();
+    result
+}
+
 /// A client for what is at the host or in the bucket of an address.
 pub fn open(settings: &Settings, address: &Address) -> Result<Arc<dyn ObjectStore>, Error> {
-    // Someone else in the process may have chosen already; then theirs it is.
+    if address.scheme == Scheme::S3 {
+        return Ok(Arc::new(bucket(settings, address)?));
+    }
+    choose_crypto();
+    web(settings, address).map_err(|reason| Error::Failed { address: address.to_string(), reason })
+}
+
+/// A client for the bucket of an address.
+pub fn bucket(settings: &Settings, address: &Address) -> Result<AmazonS3, Error> {
+    choose_crypto();
+    build_bucket(settings, address).map_err(|reason| Error::Failed { address: address.to_string(), reason })
+}
+
+/// Someone else in the process may have chosen already; then theirs it is.
+fn choose_crypto() {
     drop(rustls::crypto::ring::default_provider().install_default());
-    let store = if address.scheme == Scheme::S3 { bucket(settings, address) } else { web(settings, address) };
-    store.map_err(|reason| Error::Failed { address: address.to_string(), reason })
 }
 
 /// Where the client finds the object.
@@ -80,7 +105,7 @@ fn web(settings: &Settings, address: &Address) -> Result<Arc<dyn ObjectStore>, S
     builder.build().map(|store| Arc::new(store) as _).map_err(|error| error.to_string())
 }
 
-fn bucket(settings: &Settings, address: &Address) -> Result<Arc<dyn ObjectStore>, String> {
+fn build_bucket(settings: &Settings, address: &Address) -> Result<AmazonS3, String> {
     let mut builder = AmazonS3Builder::new().with_client_options(options()).with_retry(no_retries());
     for (name, value) in &settings.aws {
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
@@ -99,7 +124,7 @@ fn bucket(settings: &Settings, address: &Address) -> Result<Arc<dyn ObjectStore>
         }
     }
     let store = builder.with_http_connector(Connector { direct }).with_bucket_name(&address.place).build();
-    store.map(|store| Arc::new(store) as _).map_err(|error| error.to_string())
+    store.map_err(|error| error.to_string())
 }
 
 /// The host of the endpoint, if it is one without encryption.

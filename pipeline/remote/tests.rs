@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::server::{Mishap, Server};
+use super::server::{Mishap, Request, Server};
 use super::*;
+use crate::artifact::FileEntry;
 use crate::observer::Silent;
 
 static STOP: Stop = Stop::new();
@@ -352,4 +353,148 @@ fn buckets_are_read_with_and_without_credentials() {
     server.upset("bucket/b", &[Mishap::Status(403, "<Error><Code>AccessDenied</Code></Error>")]);
     let error = set(&[("AWS_SKIP_SIGNATURE", "true")]).unpinned(&address("s3://bucket/b"), WATCH);
     assert!(error.unwrap_err().to_string().ends_with("HTTP 403 Forbidden, expected the file (AccessDenied)"));
+}
+
+/// A depot in a bucket, with the quick settings.
+fn depot(server: &Server, cache: &Path) -> Depot {
+    let mut settings = settings(cache);
+    let endpoint = server.url("").trim_end_matches('/').to_owned();
+    let pairs = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    settings.aws = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    Depot::new(&Remote::new(settings), address("s3://bucket/set")).unwrap()
+}
+
+fn entry(folder: &Path, path: &str, bytes: &[u8]) -> FileEntry {
+    let file = folder.join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, bytes).unwrap();
+    let blake3 = blake3::hash(bytes).to_hex().to_string();
+    FileEntry { path: path.to_owned(), bytes: bytes.len() as u64, blake3, volatile: false }
+}
+
+/// Methods and paths, without the bucket and with the question mark.
+fn asked(server: &Server) -> Vec<String> {
+    let line = |request: Request| {
+        let query = request.query.split('=').next().map(str::to_owned).unwrap_or_default();
+        format!("{} {}{}{query}", request.method, &request.path[1..], if query.is_empty() { "" } else { "?" })
+    };
+    server.requests().into_iter().map(line).collect()
+}
+
+#[test]
+fn what_a_depot_keeps_stays_as_it_was_put_first() {
+    let (work, server, body) = (tempfile::tempdir().unwrap(), Server::start(), body());
+    let (depot, from, to) = (depot(&server, work.path()), work.path().join("from"), work.path().join("to"));
+    let files =
+        [entry(&from, "large", &body), entry(&from, "a@b=1/small", b"ACGT"), entry(&from, "none", b"")];
+    let name = "stage@k=1/key";
+    assert_eq!(depot.sealed(name, WATCH).unwrap(), None);
+    assert_eq!(depot.store(name, (&from, &files), b"seal", WATCH).unwrap(), Stored::Now);
+    let Stored::There(there) = depot.store(name, (&from, &files), b"other", WATCH).unwrap() else { panic!() };
+    assert_eq!(
+        (there.bytes.as_slice(), depot.sealed(name, WATCH).unwrap()),
+        (&b"seal"[..], Some(there.clone()))
+    );
+    let hash = &blake3::hash(b"seal").to_hex()[..32];
+    let expected = ["a@b=1/small", "large", "none"].map(|file| format!("bucket/set/{name}/{hash}/{file}"));
+    assert_eq!(server.names(), [&[format!("bucket/set/{name}.json")][..], &expected].concat());
+    assert_eq!(depot.names("stage@k=1", WATCH).unwrap(), ["key"]);
+    assert_eq!(depot.names("other", WATCH).unwrap(), [""; 0]);
+
+    let all = || files.iter().map(|file| (name, &b"seal"[..], file, to.as_path()));
+    depot.bring(all(), WATCH).unwrap();
+    assert!(std::fs::read(to.join("large")).unwrap() == body);
+    assert_eq!(std::fs::read(to.join("a@b=1/small")).unwrap(), b"ACGT");
+    std::fs::remove_dir_all(&to).unwrap();
+    assert_eq!(server.change("/large", |body| body[7] ^= 1), 1);
+    let error = depot.bring(all(), WATCH).unwrap_err().to_string();
+    let large = format!("`s3://bucket/set/{name}/{hash}/large` is not what was expected: its blake3 is");
+    assert!(error.starts_with(&large), "{error}");
+}
+
+#[test]
+fn an_upload_that_broke_off_leaves_nothing_that_counts_and_goes_on() {
+    let (work, server, body) = (tempfile::tempdir().unwrap(), Server::start(), body());
+    let (depot, from) = (depot(&server, work.path()), work.path().join("from"));
+    let files = [entry(&from, "a", b"ACGT"), entry(&from, "b", &body)];
+    let hash = &blake3::hash(b"seal").to_hex()[..32];
+    let place = format!("bucket/set/key/{hash}");
+    // The second piece fails twice, the third for good.
+    let (busy, denied) =
+        (Mishap::Status(503, ""), Mishap::Status(403, "<Error><Code>AccessDenied</Code></Error>"));
+    server.upset(
+        &format!("{place}/b"),
+        &[busy.clone(), busy.clone(), Mishap::Pass, busy, Mishap::Pass, denied],
+    );
+    let error = depot.store("key", (&from, &files), b"seal", WATCH).unwrap_err().to_string();
+    let expected =
+        format!("cannot put `s3://{place}/b`: HTTP 403 Forbidden, expected to put it (AccessDenied)");
+    assert_eq!(error, expected);
+    assert_eq!((depot.sealed("key", WATCH).unwrap(), depot.names("", WATCH).unwrap()), (None, vec![]));
+    assert!(asked(&server).contains(&format!("DELETE {place}/b?uploadId")));
+    assert_eq!(depot.store("key", (&from, &files), b"seal", WATCH).unwrap(), Stored::Now);
+    let asked = asked(&server);
+    assert!(!asked.iter().any(|line| line.starts_with(&format!("PUT {place}/a"))), "it was there: {asked:?}");
+    assert_eq!(asked.last().unwrap(), "PUT bucket/set/key.json", "{asked:?}");
+    assert!(server.object(&format!("{place}/b")).unwrap() == body);
+    // A file that is shorter than it is said to be is not put.
+    std::fs::write(from.join("a"), b"AC").unwrap();
+    let error = depot.store("other", (&from, &files), b"seal", WATCH).unwrap_err().to_string();
+    assert!(error.contains("cannot read `") && depot.sealed("other", WATCH).unwrap().is_none(), "{error}");
+}
+
+#[test]
+fn stores_are_tried_before_they_are_trusted() {
+    let code = |code: &'static str| Mishap::Status(404, code);
+    let expected = "expected a store that takes conditional puts (`If-None-Match: *`)";
+    for (mishaps, ignores, found) in [
+        (vec![], false, String::new()),
+        (vec![Mishap::Status(409, "busy")], false, String::new()),
+        (
+            vec![],
+            true,
+            format!(
+                "it put a second time what was there, so it does not know `If-None-Match: *`; {expected}"
+            ),
+        ),
+        (vec![Mishap::Status(501, "")], false, format!("HTTP 501 Not Implemented, {expected}")),
+        (
+            vec![code("<Error><Code>NoSuchBucket</Code></Error>")],
+            false,
+            format!("HTTP 404 Not Found, {expected} (NoSuchBucket)"),
+        ),
+        (vec![Mishap::Status(403, "")], false, format!("HTTP 403 Forbidden, {expected}")),
+    ] {
+        let (work, server) = (tempfile::tempdir().unwrap(), Server::start());
+        if ignores {
+            server.ignore_conditions();
+        }
+        server.upset("bucket/set/genomill.json", &mishaps);
+        let probe = depot(&server, work.path()).probe(WATCH).map_err(|error| error.to_string());
+        let found = if found.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("cannot put `s3://bucket/set/genomill.json`: {found}"))
+        };
+        assert_eq!(probe, found);
+    }
+    // Once it is known to be there, one request tells; and a missing bucket is not an object that is missing.
+    let (work, server) = (tempfile::tempdir().unwrap(), Server::start());
+    let depot = depot(&server, work.path());
+    for requests in [2, 1] {
+        depot.probe(WATCH).unwrap();
+        assert_eq!(asked(&server).len(), requests);
+    }
+    server.upset("bucket/set/key.json", &[code("<Error><Code>NoSuchBucket</Code></Error>")]);
+    let error = depot.sealed("key", WATCH).unwrap_err().to_string();
+    assert!(error.contains("expected the object, or 404") && error.ends_with("(NoSuchBucket)"), "{error}");
+    for refused in ["https://host/a", "s3://bucket/a#sha256=00"] {
+        let address = Address::parse(&refused.replace("=00", &format!("={}", "0".repeat(64)))).unwrap();
+        let error = Depot::new(&remote(work.path()), address).unwrap_err().to_string();
+        assert!(error.ends_with("expected `s3://bucket/prefix`"), "{error}");
+    }
 }

@@ -1,11 +1,11 @@
 //! Shard sets that are not on this machine: the manifest first, then the files that are needed, each compared with
 //! the manifest's blake3 as it comes. Memory: the manifest, and what [`crate::remote`] needs.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::{Error, ShardSet};
 use crate::artifact::{Artifact, FileEntry, Hashes, MANIFEST};
-use crate::remote::{Address, Expected, Remote, Wanted, Watch};
+use crate::remote::{self, Address, Expected, Remote, Wanted, Watch};
 
 /// What of a set is needed.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +62,7 @@ fn read(folder: &Path, need: Need) -> Result<Artifact, Error> {
 
 /// Whether a path leads to a place within the folder it starts from, other than the manifest's.
 fn lies_beneath(path: &str) -> bool {
-    let mut parts = Path::new(path).components();
-    !path.is_empty() && path != MANIFEST && parts.all(|part| matches!(part, Component::Normal(_)))
+    path != MANIFEST && remote::lies_beneath(path)
 }
 
 fn complete(
