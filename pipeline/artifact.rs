@@ -72,7 +72,12 @@ impl Artifact {
     /// Opens an artifact by reading its manifest; the data files are not touched.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let (path, bytes) = read_manifest(folder)?;
-        let manifest = parse_manifest(&path, &bytes)?;
+        Self::parse(folder, &path, &bytes)
+    }
+
+    /// The artifact that belongs into a folder, by its manifest, which was read elsewhere: at `path`.
+    pub fn parse(folder: &Path, path: &Path, manifest: &[u8]) -> Result<Self, Error> {
+        let manifest = parse_manifest(path, manifest)?;
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 

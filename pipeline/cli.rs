@@ -29,6 +29,7 @@ mod status;
 mod task;
 mod tokenizer;
 mod train;
+mod work;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -249,7 +250,7 @@ fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
         Command::Cancel(arguments) => cluster::cancel(&arguments),
         Command::Logs(arguments) => cluster::logs(&arguments),
         Command::Init(arguments) => init::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments, remote),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),

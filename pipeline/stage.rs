@@ -66,6 +66,11 @@ pub trait Stage: Send + Sync + Debug {
         false
     }
 
+    /// Whether it reads the manifests, and files of times and the like, of all that its inputs were made from.
+    fn looks_behind(&self) -> bool {
+        false
+    }
+
     /// What is wrong with the configuration beyond the types of its values: the key, and why.
     fn problems(&self) -> Vec<(&'static str, String)> {
         Vec::new()

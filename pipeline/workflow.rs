@@ -3,7 +3,7 @@
 //! `yaml` keeps the place of every value, `config` (with `mistake` and `matrix`) turns the document into typed stages, one for
 //! each combination of a sweep, and collects every error,
 //! `plan` decides what runs and why, `execute` runs it in the order of `schedule`, and `retry` runs it again. `journal` keeps
-//! what happened, `status`, `lineage`, `comparison`, `research_crate` and `graph` tell it, `garbage` takes away what is no longer needed.
+//! what happened, `shelf` knows where artifacts are, `status`, `lineage`, `comparison`, `research_crate` and `graph` tell it, `garbage` takes away what is no longer needed.
 //! Memory: a workflow file and the manifests of its artifacts.
 
 pub mod comparison;
@@ -21,6 +21,7 @@ pub mod research_crate;
 mod retry;
 mod schedule;
 pub mod schema;
+pub mod shelf;
 pub mod starter;
 pub mod status;
 mod yaml;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 pub use config::{Override, Workflow};
 pub use execute::{Options, Tasks, execute, run_along, run_stage, run_task};
 pub use plan::{Decision, Plan, Selection};
+pub use shelf::{Shared, Shelf};
 
 use crate::{artifact, fs, remote, stage};
 
@@ -171,6 +173,42 @@ pub enum Error {
         #[source]
         source: remote::Error,
     },
+    /// The work folder at an address cannot be used.
+    #[error(transparent)]
+    Depot(remote::Error),
+    /// Something of a stage cannot be put into the work folder at an address, or brought from there.
+    #[error("stage `{stage}` cannot use the work folder at its address")]
+    Shared {
+        /// Its name.
+        stage: String,
+        /// Why.
+        #[source]
+        source: remote::Error,
+    },
+    /// A stage has nothing to share.
+    #[error(
+        "stage `{stage}` cannot share a work folder with other machines: {reason}; expected a file or an address"
+    )]
+    NotShared {
+        /// Its name.
+        stage: String,
+        /// Why it always runs again.
+        reason: &'static str,
+    },
+    /// Two machines made different things of the same ones.
+    #[error(
+        "stage `{stage}` came out as content {here} here, and as {there} at `{address}`, of the same inputs and settings; what is there stays and will be used, what was made here is removed"
+    )]
+    TwoContents {
+        /// Its name.
+        stage: String,
+        /// [`artifact::Manifest::content`] of what was made here.
+        here: String,
+        /// The same of what is at the address.
+        there: String,
+        /// Where.
+        address: String,
+    },
     /// Addresses without a pin.
     #[error("stage `{stage}` reads what may change: {}", said(found))]
     Unpinned {
@@ -255,6 +293,9 @@ impl Error {
             Self::MissingInput { stage, .. }
             | Self::Stage { stage, .. }
             | Self::Remote { stage, .. }
+            | Self::Shared { stage, .. }
+            | Self::NotShared { stage, .. }
+            | Self::TwoContents { stage, .. }
             | Self::Unpinned { stage, .. }
             | Self::Interrupted { stage }
             | Self::Unbalanced { stage, .. }

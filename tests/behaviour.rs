@@ -15,6 +15,9 @@ mod command;
 mod command_line;
 #[path = "behaviour/crash.rs"]
 mod crash;
+#[cfg(feature = "remote")]
+#[path = "behaviour/depot.rs"]
+mod depot;
 #[path = "behaviour/disk.rs"]
 mod disk;
 #[cfg(feature = "train")]

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use super::{Error, environment, say};
-use crate::artifact::Hashes;
 use crate::cluster::jobs::What;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::{Counts, Failure, Fate, StageState, State, last_lines, logs_of};
@@ -16,7 +15,7 @@ use crate::observer::{Silent, Stop};
 use crate::remote::Remote;
 use crate::units::parse_time;
 use crate::workflow::status::Status;
-use crate::workflow::{self, Options, Override, Plan, Selection, Workflow};
+use crate::workflow::{Options, Override, Plan, Selection, Shelf, Workflow};
 
 /// What all of them take.
 #[derive(Debug, Args)]
@@ -27,7 +26,7 @@ pub struct Common {
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
     /// The folder in which each workflow has its folder of artifacts; all nodes must see it
-    #[arg(long, value_name = "DIR", default_value = "work")]
+    #[arg(long, value_name = "DIR", default_value = "work", value_parser = super::work::folder)]
     work: PathBuf,
 }
 
@@ -118,8 +117,7 @@ impl Opened {
         act: impl FnOnce(&Sender, &Plan) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let selection = Selection { until: until.map(str::to_owned), ..Selection::default() };
-        let hashes = Hashes::load(&workflow::execute::hashes_file(&self.work));
-        let plan = Plan::new(&self.workflow, &self.work, &selection, &hashes)?;
+        let plan = Plan::new(&self.workflow, &selection, &Shelf::new(&self.workflow, &self.work, None))?;
         let options = Options {
             work: self.work.clone(),
             selection,
@@ -128,6 +126,7 @@ impl Opened {
             observer: &Silent,
             stop: &Stop::new(),
             remote,
+            depot: None,
             group: None,
         };
         let sender = Sender {
@@ -343,7 +342,7 @@ pub fn watch(arguments: &WatchArguments, remote: &Remote) -> Result<(), Error> {
     loop {
         let state = State::new(&work)?;
         let state = state.ok_or_else(|| crate::cluster::Error::NotSubmitted { work: work.clone() })?;
-        let status = Status::new(&workflow, &work)?;
+        let status = Status::new(&workflow, &Shelf::new(&workflow, &work, None))?;
         let (made, all) = partitions(&status);
         let (began, before) = *first.get_or_insert((Instant::now(), made));
         let eta = eta(began.elapsed(), made.saturating_sub(before), all.saturating_sub(made));

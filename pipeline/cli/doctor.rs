@@ -14,7 +14,7 @@ use crate::{TOOL, fs};
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
+    #[arg(long, value_name = "DIR", default_value = "work", value_parser = super::work::folder)]
     work: PathBuf,
 }
 

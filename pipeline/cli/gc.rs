@@ -19,7 +19,7 @@ pub struct Arguments {
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
     /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
+    #[arg(long, value_name = "DIR", default_value = "work", value_parser = super::work::folder)]
     work: PathBuf,
     /// Remove nothing, only say what would be removed
     #[arg(long)]

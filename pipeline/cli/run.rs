@@ -10,14 +10,14 @@ use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
 use super::progress::{self, Style};
+use super::work::{Place, Work};
 use super::{Error, environment, say};
-use crate::artifact::Hashes;
 use crate::collective::Group;
 use crate::observer::{Silent, Stop};
 use crate::remote::Remote;
 use crate::units::parse_bytes;
 use crate::workflow::journal::Journal;
-use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Workflow, execute};
+use crate::workflow::{self, Decision, Options, Override, Plan, Selection, Shelf, Workflow, execute};
 
 /// What both commands take.
 #[derive(Debug, Args)]
@@ -28,9 +28,8 @@ struct Common {
     /// `matrix.vocab=[16,64]`
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
-    /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
-    work: PathBuf,
+    #[command(flatten)]
+    work: Work,
     /// Run this stage and all that depends on it, whatever is there; of a matrix, all of its expansions or one of them
     /// (`bpe@vocab=64`), as for the options below, which also take `tag:NAME` for all stages with the tag
     #[arg(long, value_name = "STAGE")]
@@ -47,10 +46,10 @@ struct Common {
 }
 
 impl Common {
-    fn open(&self) -> Result<(Workflow, PathBuf), Error> {
+    fn open(&self, remote: &Remote) -> Result<(Workflow, Place), Error> {
         let workflow = Workflow::open(&self.file, &self.set, &environment)?;
-        let work = self.work.join(&workflow.name);
-        Ok((workflow, work))
+        let place = self.work.place(&workflow, remote)?;
+        Ok((workflow, place))
     }
 
     fn selection(&self) -> Selection {
@@ -120,28 +119,29 @@ pub(super) fn run_with(
     if arguments.dry_run {
         return show_plan(&arguments.common, false, remote);
     }
-    let (workflow, work) = arguments.common.open()?;
+    let (workflow, place) = arguments.common.open(remote)?;
     let selection = arguments.common.selection();
     selection.check(&workflow)?;
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
-    let journal = Journal::begin(&work, &workflow, &arguments.common.set, observer.as_ref());
+    let journal = Journal::begin(&place.work, &workflow, &arguments.common.set, observer.as_ref());
     let options = Options {
-        work: work.clone(),
+        work: place.work.clone(),
         selection,
         threads: threads(arguments.jobs),
         memory: arguments.memory,
         observer: &journal,
         stop: &stop,
         remote,
+        depot: place.depot.as_ref(),
         group,
     };
     let result = execute(&workflow, &options);
     journal.end(&result);
     let decisions = result?;
     if !matches!(arguments.progress, Style::Json | Style::None) {
-        say(&closing(&decisions, &work));
+        say(&closing(&decisions, &place.name));
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ pub(super) fn alone(
     let common = Common {
         file: file.to_owned(),
         set: set.to_vec(),
-        work: work.to_owned(),
+        work: Work::folder(work),
         from: None,
         until: None,
         only: Some(stage),
@@ -198,10 +198,10 @@ fn on_notice(stop: Arc<Stop>) -> io::Result<()> {
     Ok(())
 }
 
-fn closing(decisions: &[(String, Decision)], work: &Path) -> String {
+fn closing(decisions: &[(String, Decision)], place: &str) -> String {
     let ran = decisions.iter().filter(|(_, d)| matches!(d, Decision::Run(_))).count();
     let reused = decisions.iter().filter(|(_, d)| *d == Decision::Reuse).count();
-    format!("done: {ran} ran, {reused} reused; artifacts in {}", work.display())
+    format!("done: {ran} ran, {reused} reused; artifacts in {place}")
 }
 
 pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
@@ -210,7 +210,7 @@ pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
         return super::cluster::snakefile(
             &common.file,
             &common.set,
-            &common.work,
+            common.work.local()?,
             profile.as_deref(),
             remote,
         );
@@ -219,17 +219,20 @@ pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
 }
 
 fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> {
-    let (workflow, work) = common.open()?;
-    let hashes = Hashes::load(&workflow::execute::hashes_file(&work));
-    let plan = Plan::new(&workflow, &work, &common.selection(), &hashes)?;
+    let (workflow, place) = common.open(remote)?;
+    let stop = Arc::new(Stop::new());
+    on_signal(&stop)?;
+    let shelf = Shelf::new(&workflow, &place.work, place.shared(&Silent, &stop));
+    let plan = Plan::new(&workflow, &common.selection(), &shelf)?;
     let options = Options {
-        work,
+        work: place.work.clone(),
         selection: common.selection(),
         threads: 1,
         memory: None,
         observer: &Silent,
-        stop: &Stop::new(),
+        stop: &stop,
         remote,
+        depot: place.depot.as_ref(),
         group: None,
     };
     let standing = plan.standing(&workflow, &options);

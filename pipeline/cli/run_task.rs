@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::progress::{self, Style};
 use super::run::{on_signal, threads};
+use super::work::Work;
 use super::{Error, environment, say};
 use crate::observer::Stop;
 use crate::remote::Remote;
@@ -39,9 +40,8 @@ pub struct Arguments {
     /// Put VALUE in place of what the file says, as for `run`
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
-    /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
-    work: PathBuf,
+    #[command(flatten)]
+    work: Work,
     /// Worker threads; by default what the workflow says, or one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     jobs: Option<u32>,
@@ -61,14 +61,16 @@ pub fn run(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
     let stop = Arc::new(Stop::new());
     on_signal(&stop)?;
     let observer = progress::observer(arguments.progress);
+    let place = arguments.work.place(&workflow, remote)?;
     let options = Options {
-        work: arguments.work.join(&workflow.name),
+        work: place.work.clone(),
         selection: Selection::default(),
         threads: threads(jobs),
         memory: None,
         observer: observer.as_ref(),
         stop: &stop,
         remote,
+        depot: place.depot.as_ref(),
         group: None,
     };
     let said = match arguments.partition.as_ref().or(arguments.share.as_ref()) {

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::work::Work;
 use super::{Error, cluster, environment, print_json};
 use crate::cluster::state::State as Jobs;
+use crate::observer::{Silent, Stop};
+use crate::remote::Remote;
 use crate::report::{bytes, count, seconds};
 use crate::stage::partition::Standing;
 use crate::workflow::status::{StageStatus, State, Status, TaskState, TaskStatus};
-use crate::workflow::{Override, Workflow};
+use crate::workflow::{Override, Shelf, Workflow};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -19,19 +22,19 @@ pub struct Arguments {
     /// Put VALUE in place of what the file says, as for `genomill run`
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
-    /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
-    work: PathBuf,
+    #[command(flatten)]
+    work: Work,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub fn run(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
     let workflow = Workflow::open(&arguments.file, &arguments.set, &environment)?;
-    let work = arguments.work.join(&workflow.name);
-    let status = Status::new(&workflow, &work)?;
-    let jobs = Jobs::new(&std::path::absolute(&work).unwrap_or_else(|_| work.clone()))?;
+    let place = arguments.work.place(&workflow, remote)?;
+    let (work, stop) = (&place.work, Stop::new());
+    let status = Status::new(&workflow, &Shelf::new(&workflow, work, place.shared(&Silent, &stop)))?;
+    let jobs = Jobs::new(&std::path::absolute(work).unwrap_or_else(|_| work.clone()))?;
     if arguments.json {
         let mut value = serde_json::to_value(&status).unwrap_or_default();
         if let Some(jobs) = &jobs {
@@ -68,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         writeln!(out, "{}", cluster::summary(jobs))?;
     }
     let running = status.running.map_or_else(|| "not running".to_owned(), |by| format!("in use by {by}"));
-    Ok(writeln!(out, "{}: {running}", work.display())?)
+    Ok(writeln!(out, "{}: {running}", place.name)?)
 }
 
 fn words(of: &StageStatus) -> String {

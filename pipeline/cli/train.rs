@@ -24,7 +24,7 @@ pub struct Arguments {
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     set: Vec<Override>,
     /// The folder in which each workflow has its folder of artifacts
-    #[arg(long, value_name = "DIR", default_value = "work")]
+    #[arg(long, value_name = "DIR", default_value = "work", value_parser = super::work::folder)]
     work: PathBuf,
     /// Worker threads; by default one per core, shared by the ranks on this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -129,6 +129,7 @@ fn along(
         observer: &Silent,
         stop: &stop,
         remote,
+        depot: None,
         group: Some(group),
     };
     if group.follow(crate::collective::START)?.is_none() {

@@ -50,7 +50,7 @@ impl Depot {
             return Ok(Self { settings: remote.settings.clone(), root });
         }
         let reason = "a work folder can be in a bucket, expected `s3://bucket/prefix`".to_owned();
-        Err(Error::Address { found: root.to_string(), reason })
+        Err(Error::NotKept { address: root.to_string(), reason })
     }
 
     /// Where something beneath it is.

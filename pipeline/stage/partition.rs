@@ -25,7 +25,7 @@ use crate::fs;
 pub const TASKS: &str = ".tasks";
 
 /// What a partition says of itself; the last file to be written.
-const DONE: &str = "partition.json";
+pub const DONE: &str = "partition.json";
 
 /// One of the partitions of a stage's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Partition {
     }
 
     /// The name of the folder that it lies in.
-    fn folder(self) -> String {
+    pub fn folder(self) -> String {
         format!("part-{:05}-of-{:05}", self.at, self.of)
     }
 }
@@ -341,12 +341,13 @@ pub struct Standing {
 impl Standing {
     /// Of work that falls into `of` partitions, which lie in the folder `parts`.
     pub fn new(parts: &Path, of: u32) -> Self {
-        Self::with(&made(parts).remove(&of).unwrap_or_default(), of)
+        Self::with(&made(names_in(parts)).remove(&of).unwrap_or_default(), of)
     }
 
-    /// Of what lies in the folder `parts`, as far as its names tell.
-    pub fn of_all(parts: &Path) -> Vec<Self> {
-        made(parts).into_iter().map(|(of, made)| Self::with(&made, of)).collect()
+    /// Of what lies in the folder `parts`, and of what has its name elsewhere, as far as names tell.
+    pub fn of_all(parts: &Path, elsewhere: impl IntoIterator<Item = String>) -> Vec<Self> {
+        let made = made(names_in(parts).chain(elsewhere));
+        made.into_iter().map(|(of, made)| Self::with(&made, of)).collect()
     }
 
     /// The numbers of those that are not there.
@@ -397,12 +398,16 @@ impl fmt::Display for Standing {
     }
 }
 
-/// The partitions that a folder holds: their numbers, by how many there were to be.
-fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The partitions whose folders have these names: their numbers, by how many there were to be.
+fn made(names: impl Iterator<Item = String>) -> BTreeMap<u32, Vec<u32>> {
     let mut made: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in std::fs::read_dir(parts).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let numbers = name.to_str().and_then(|name| name.strip_prefix("part-")?.split_once("-of-"));
+    for name in names {
+        let numbers = name.strip_prefix("part-").and_then(|name| name.split_once("-of-"));
         if let Some((at, of)) = numbers
             && let (Ok(at), Ok(of)) = (at.parse(), of.parse())
         {
@@ -411,8 +416,15 @@ fn made(parts: &Path) -> BTreeMap<u32, Vec<u32>> {
     }
     for at in made.values_mut() {
         at.sort_unstable();
+        at.dedup();
     }
     made
+}
+
+/// The files of a partition besides [`DONE`], of which these are the bytes; `path` is where they were read.
+pub fn files_of(path: &Path, done: &[u8]) -> Result<Vec<FileEntry>, fs::Error> {
+    let done: Result<Done, _> = serde_json::from_slice(done);
+    Ok(done.map_err(|error| fs::error("read", path)(error.into()))?.files)
 }
 
 /// A partition that is done.
@@ -573,16 +585,19 @@ mod tests {
             std::fs::create_dir(parts.path().join(name)).unwrap();
         }
         let expected = BTreeMap::from([(2, vec![1]), (12, vec![0, 3]), (100_001, vec![100_000])]);
-        assert_eq!(made(parts.path()), expected);
+        assert_eq!(made(names_in(parts.path())), expected);
         let of_twelve = Standing::new(parts.path(), 12);
         assert_eq!(of_twelve.to_string(), "2 of its 12 partitions are there, missing 1-2,4-11");
         assert_eq!(Standing::new(parts.path(), 3).to_string(), "3 partitions, none of them there");
-        assert_eq!(Standing::of_all(parts.path()).len(), 3);
+        assert_eq!(Standing::of_all(parts.path(), []).len(), 3);
+        let elsewhere = [folder(3, 12), folder(4, 12)];
+        let of_all = Standing::of_all(parts.path(), elsewhere);
+        assert_eq!(of_all[1].to_string(), "3 of its 12 partitions are there, missing 1-2,5-11");
         for (made, of, missing) in [(&[][..], 1, "0"), (&[0], 1, ""), (&[0, 2, 3], 6, "1,4-5")] {
             assert_eq!(Standing::with(made, of).missing, missing);
             let absent = Standing::with(made, of).absent();
             assert_eq!(absent, (0..of).filter(|at| !made.contains(at)).collect::<Vec<_>>());
         }
-        assert_eq!(made(&parts.path().join("none")), BTreeMap::new());
+        assert_eq!(made(names_in(&parts.path().join("none"))), BTreeMap::new());
     }
 }

@@ -46,6 +46,10 @@ impl Stage for Config {
         self.from.iter().enumerate().map(|(i, stage)| (format!("from.{i}"), stage.clone())).collect()
     }
 
+    fn looks_behind(&self) -> bool {
+        true
+    }
+
     fn does_with_less(&self) -> bool {
         true
     }

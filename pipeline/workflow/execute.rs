@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use super::config::Entry;
 use super::journal::Journal;
 use super::lock::{self, lock};
-use super::plan::{MadeFrom, choose, consider_all, decide_all, files, settle};
+use super::plan::{MadeFrom, choose, consider_all, decide_all, decided_by, files, settle};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Override, Selection, Workflow, journal, with_causes};
-use crate::artifact::{self, Artifact, Hashes, Manifest, SourceFile, Staging, staging};
+use super::{Decision, Error, Override, Selection, Shelf, Workflow, journal, with_causes};
+use crate::artifact::{self, Artifact, Manifest, SourceFile, Staging, staging};
 use crate::collective::Group;
 use crate::observer::{Event, Observer, Stop};
-use crate::remote::{self, Fetched, Remote, Watch};
+use crate::remote::{self, Depot, Fetched, Remote, Watch};
 use crate::stage::partition::{self, Partition, Partitioned, Standing, Wanted};
 use crate::stage::{self, Leaves, Outcome, Task};
 use crate::{TOOL, fs};
@@ -41,6 +41,8 @@ pub struct Options<'a> {
     pub stop: &'a Stop,
     /// The way to objects at addresses.
     pub remote: &'a Remote,
+    /// What the artifacts are shared by with other machines, where they are: then `work` holds copies.
+    pub depot: Option<&'a Depot>,
     /// The other processes that train along, where there are any; with them nothing that fails is tried again.
     pub group: Option<&'a Group>,
 }
@@ -67,10 +69,15 @@ pub fn execute(workflow: &Workflow, options: &Options) -> Result<Vec<(String, De
     clear_abandoned(&options.work)?;
     workflow.tell_left_out(options.observer);
     let run = Run::new(workflow, options);
-    *locked(&run.planned) =
-        decide_all(workflow, &options.work, choices, &run.hashes).into_iter().map(Some).collect();
+    run.shelf.begin()?;
+    *locked(&run.planned) = if run.shelf.is_shared() {
+        choices.into_iter().map(|choice| decided_by(choice).map(Ok)).collect()
+    } else {
+        decide_all(workflow, choices, &run.shelf).into_iter().map(Some).collect()
+    };
     let result = run.all();
-    let saved = run.hashes.save(&hashes_file(&options.work)).map_err(Error::from).and(run.keep_seconds());
+    let saved =
+        run.shelf.hashes.save(&hashes_file(&options.work)).map_err(Error::from).and(run.keep_seconds());
     let cleared = staging::clear(&options.work);
     // Why a stage failed says more than that these failed too.
     let decisions = result?;
@@ -104,25 +111,37 @@ pub fn run_task(
     let (entry, partitioned) = one_partitioned(workflow, stage)?;
     fs::create_dir_all(&options.work.join(".cache"))?;
     let run = Run::new(workflow, options);
+    run.shelf.begin()?;
     let reads = patiently(&options.work, patience, || run.reads(entry))?;
     let key = reads.made_from.action_key(entry);
-    if Artifact::open(&options.work.join(&entry.name)).is_ok_and(|there| there.manifest.action_key == key) {
+    if run.shelf.holds(entry, &key)? {
         return Ok(Tasks { put_together: true, ..Tasks::default() });
     }
+    if run.shelf.is_shared() {
+        run.keep_with_others(&entry.name)?; // what was brought need not be hashed by the next
+    }
     let parts = staging::partial(&options.work, &entry.name, &key)?;
+    let kept: BTreeSet<String> = run.shelf.parts(entry, &key)?.into_iter().collect();
     let results = run.with_task(entry, &reads, (&parts, &parts), options.threads, |task| {
         let partitions = Partition::between(&partitioned.bounds(task)?)?;
         let wanted = wanted.among(partitions.len())?;
         let work = partitioned.open(task)?;
         let (mut results, mut before) = (Vec::new(), 0);
         for at in wanted {
+            let partition = partitions[at as usize];
+            if kept.contains(&partition.folder()) {
+                results.push((at, Ok(false)));
+                continue;
+            }
             let journal =
                 Journal::of_task(&options.work, (&entry.name, at), workflow, overrides, options.observer);
             let task = Task { observer: &journal, before, ..*task };
-            let make = || partition::make(work.as_ref(), &task, partitions[at as usize]);
+            let make = || partition::make(work.as_ref(), &task, partition);
             let result = with_retries(entry.retries, &journal, &entry.name, || {
                 make().map_err(|error| run.in_stage(entry, error))
             });
+            let share = || run.shelf.share_part(entry, &key, (&parts, partition));
+            let result = result.and_then(|made| share().map(|()| made));
             let ends = result.as_ref().is_err_and(ends);
             before += result.as_ref().map_or(0, |(_, bases)| *bases);
             let result = result.map(|(made, _)| made);
@@ -174,7 +193,8 @@ pub fn run_stage(
     let _shared = lock::share(&options.work)?;
     let _own = lock::own(&options.work, &entry.name)?;
     let run = Run { shares: true, ..Run::new(workflow, options) };
-    patiently(&options.work, patience, || run.inputs(entry))?;
+    run.shelf.begin()?;
+    patiently(&options.work, patience, || run.inputs_are_there(entry))?;
     let result = run.stage(at, options.threads);
     run.tell(at, &result);
     let kept = run.keep_with_others(&entry.name);
@@ -244,7 +264,8 @@ fn one_partitioned<'a>(
 /// told: what it reads is not there, or not on this machine. Changes nothing.
 pub fn standing(workflow: &Workflow, options: &Options, entry: &Entry) -> Option<Standing> {
     let partitioned = entry.stage.partitioned()?;
-    if files(entry).ok()?.iter().any(|file| file.address.is_some()) {
+    // What the inputs hold is not brought here for this.
+    if options.depot.is_some() || files(entry).ok()?.iter().any(|file| file.address.is_some()) {
         return None;
     }
     let run = Run::new(workflow, options);
@@ -268,7 +289,7 @@ struct Run<'a> {
     planned: Mutex<Vec<Option<Result<Decision, Error>>>>,
     /// Whether other processes make stages in the work folder meanwhile.
     shares: bool,
-    hashes: Hashes,
+    shelf: Shelf<'a>,
     seconds: Mutex<BTreeMap<String, f64>>,
     /// When they were last written.
     seconds_kept: Mutex<Instant>,
@@ -301,12 +322,12 @@ struct Progress {
 
 impl<'a> Run<'a> {
     fn new(workflow: &'a Workflow, options: &'a Options<'a>) -> Self {
-        let hashes = Hashes::load(&hashes_file(&options.work));
+        let shelf = Shelf::of(workflow, options);
         let seconds = Mutex::new(load_seconds(&options.work));
         let seconds_kept = Mutex::new(Instant::now());
         let (shares, planned, reused) = (false, Mutex::default(), Mutex::default());
         let (failed, lost) = (Mutex::default(), Mutex::default());
-        Self { workflow, options, planned, shares, hashes, seconds, seconds_kept, reused, failed, lost }
+        Self { workflow, options, planned, shares, shelf, seconds, seconds_kept, reused, failed, lost }
     }
 
     /// Every stage, each as soon as it can run.
@@ -401,11 +422,11 @@ impl<'a> Run<'a> {
 
     /// What is done with a stage, all of whose inputs are there.
     fn decision(&self, at: usize) -> Result<Decision, Error> {
-        let (entry, work) = (&self.workflow.stages[at], &self.options.work);
+        let (entry, lost) = (&self.workflow.stages[at], self.lost_by(&self.workflow.stages[at]));
         let planned = locked(&self.planned).get_mut(at).and_then(Option::take);
         match planned {
-            Some(planned) => settle(entry, planned?, &self.lost_by(entry), work, &self.hashes),
-            None => consider_all(entry, work, &self.hashes),
+            Some(planned) => settle(entry, planned?, &lost, &self.shelf),
+            None => consider_all(entry, &lost, &self.shelf),
         }
     }
 
@@ -428,6 +449,7 @@ impl<'a> Run<'a> {
             with_retries(retries, self.options.observer, &entry.name, || self.run(entry, threads))?;
         }
         if decision == Decision::Reuse {
+            self.shelf.share_if_only_here(entry)?;
             self.clear_left_parts(entry)?;
             locked(&self.reused).push(entry.name.clone());
         }
@@ -440,7 +462,7 @@ impl<'a> Run<'a> {
         if entry.kind().leaves != Leaves::Partitions || !parts.exists() {
             return Ok(());
         }
-        let key = MadeFrom::now(entry, &self.options.work, &self.hashes)?.action_key(entry);
+        let key = self.shelf.made_from(entry, &self.lost_by(entry))?.action_key(entry);
         clear_parts(&self.options.work, entry, &parts.join(key))
     }
 
@@ -460,6 +482,9 @@ impl<'a> Run<'a> {
         self.check_room(entry, &reads)?;
         let (staging, partitions) = self.begin(entry, &reads.made_from)?;
         let folders = (staging.folder(), partitions.as_path());
+        if entry.stage.partitioned().is_some() {
+            self.shelf.bring_parts(entry, &reads.made_from.action_key(entry), &partitions)?;
+        }
         let outcome = self.with_task(entry, &reads, folders, threads, |task| entry.stage.run(task));
         let outcome = match outcome.and_then(|outcome| check_account(entry, &reads.inputs, outcome)) {
             Ok(outcome) => outcome,
@@ -470,23 +495,18 @@ impl<'a> Run<'a> {
             }
         };
         self.check_unchanged(entry, &reads.made_from)?;
-        if self.shares && self.is_there(entry, &reads.made_from) {
+        if self.shares && self.shelf.holds(entry, &reads.made_from.action_key(entry))? {
             // Made meanwhile where our lock does not reach.
             return Ok(staging.abandon()?);
         }
         let seconds = started.elapsed().as_secs_f64();
         let (summary, parts) = (outcome.summary.clone(), outcome.seconds.clone());
         self.publish(entry, staging, &reads.made_from, outcome)?;
+        self.shelf.share(entry)?;
         clear_parts(&self.options.work, entry, &partitions)?;
         self.note_seconds(entry, seconds, &parts)?;
         self.options.observer.event(&Event::StageFinished { stage: entry.name.clone(), seconds, summary });
         Ok(())
-    }
-
-    /// Whether the artifact of a stage is there, made from these things.
-    fn is_there(&self, entry: &Entry, made_from: &MadeFrom) -> bool {
-        let artifact = Artifact::open(&self.options.work.join(&entry.name));
-        artifact.is_ok_and(|artifact| artifact.manifest.action_key == made_from.action_key(entry))
     }
 
     /// Where a stage writes, and the folder of the partitions of its work.
@@ -509,23 +529,30 @@ impl<'a> Run<'a> {
     /// Opens and brings what a stage reads.
     fn reads(&self, entry: &Entry) -> Result<Reads, Error> {
         let (inputs, fetched) = (self.inputs(entry)?, self.fetch(entry)?);
-        let mut made_from = MadeFrom::without(&self.lost_by(entry), entry, &self.options.work, &self.hashes)?;
+        let mut made_from = self.shelf.made_from(entry, &self.lost_by(entry))?;
         made_from.complete(&fetched);
         Ok(Reads { inputs, fetched, made_from })
     }
 
     fn inputs(&self, entry: &Entry) -> Result<BTreeMap<String, Artifact>, Error> {
         let open = |(role, input): (String, String)| {
-            let artifact = Artifact::open(&self.options.work.join(&input));
-            let artifact = artifact.and_then(|artifact| artifact.verify(&self.hashes).map(|()| artifact));
-            artifact.map(|artifact| (role, artifact)).map_err(|error| Error::MissingInput {
-                stage: entry.name.clone(),
-                input,
-                reason: error.to_string(),
-            })
+            let artifact = self.shelf.read(entry, &input);
+            Ok((role, artifact.map_err(missing(entry, input))?))
         };
         let lost = self.lost_by(entry);
         entry.stage.inputs().into_iter().filter(|(_, input)| !lost.contains(input)).map(open).collect()
+    }
+
+    /// Refuses to begin what cannot be decided; of what is shared, nothing is brought for this.
+    fn inputs_are_there(&self, entry: &Entry) -> Result<(), Error> {
+        if !self.shelf.is_shared() {
+            return self.inputs(entry).map(drop);
+        }
+        let there = |(_, input): (String, String)| match self.shelf.content(&input) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(missing(entry, input)(error)),
+        };
+        entry.stage.inputs().into_iter().try_for_each(there)
     }
 
     /// Refuses what was made of files that changed while they were read.
@@ -541,7 +568,7 @@ impl<'a> Run<'a> {
 
     /// Whether a file is what it was when it was looked at; what is pinned is.
     fn is_still(&self, entry: &Entry, source: &SourceFile) -> Result<bool, fs::Error> {
-        let now = || self.hashes.of(&entry.folder.join(&source.path));
+        let now = || self.shelf.hashes.of(&entry.folder.join(&source.path));
         Ok(source.sha256.is_some() || now()? == source.blake3)
     }
 
@@ -566,7 +593,7 @@ impl<'a> Run<'a> {
         for file in files(entry)? {
             let Some(address) = &file.address else { continue };
             let found = match &file.sha256 {
-                Some(sha256) => remote.pinned(address, sha256, &self.hashes, watch),
+                Some(sha256) => remote.pinned(address, sha256, &self.shelf.hashes, watch),
                 None => remote.unpinned(address, watch),
             };
             let found = found.map_err(|error| match error {
@@ -668,7 +695,7 @@ impl<'a> Run<'a> {
             details: outcome.details,
         };
         outcome.parts.into_iter().try_for_each(|part| staging.seal_part(&manifest, part))?;
-        staging.publish(manifest, &outcome.volatile, &self.hashes)?;
+        staging.publish(manifest, &outcome.volatile, &self.shelf.hashes)?;
         Ok(())
     }
 
@@ -694,7 +721,7 @@ impl<'a> Run<'a> {
     fn keep_with_others(&self, stage: &str) -> Result<(), Error> {
         let work = &self.options.work;
         let _own = lock::own(work, "~memory")?; // no stage has this name
-        self.hashes.save_with_others(&hashes_file(work))?;
+        self.shelf.hashes.save_with_others(&hashes_file(work))?;
         let (mut all, own) = (load_seconds(work), locked(&self.seconds).clone());
         let parts = stage::part(stage, "");
         all.extend(own.into_iter().filter(|(name, _)| name == stage || name.starts_with(&parts)));
@@ -720,6 +747,15 @@ impl Progress {
             Ok(decision) => self.decisions[at] = Some(decision),
             Err(error) => self.failures.push(error),
         }
+    }
+}
+
+/// That an artifact is not there, or damaged; what else went wrong stays what it is.
+fn missing(entry: &Entry, input: String) -> impl FnOnce(Error) -> Error {
+    let stage = entry.name.clone();
+    move |error| match error {
+        Error::Artifact(error) => Error::MissingInput { stage, input, reason: error.to_string() },
+        error => error,
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::config::Entry;
 use super::execute::standing;
-use super::{Error, Options, Workflow};
-use crate::artifact::{Artifact, Hashes, Input, SourceFile, staging};
+use super::{Error, Options, Shelf, Workflow};
+use crate::artifact::{Artifact, Hashes, Input, SourceFile};
 use crate::remote::Fetched;
 use crate::stage::partition::Standing;
 use crate::{fs, stage};
@@ -66,14 +66,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compares the workflow with what is in the work folder, without changing anything there.
-    pub fn new(
-        workflow: &Workflow,
-        work: &Path,
-        selection: &Selection,
-        hashes: &Hashes,
-    ) -> Result<Self, Error> {
-        let decisions = decide_all(workflow, work, choose(workflow, selection)?, hashes);
+    /// Compares the workflow with what is there, without changing anything there.
+    pub fn new(workflow: &Workflow, selection: &Selection, shelf: &Shelf) -> Result<Self, Error> {
+        let decisions = decide_all(workflow, choose(workflow, selection)?, shelf);
         let decisions = decisions.into_iter().collect::<Result<Vec<_>, _>>()?;
         let names = workflow.stages.iter().map(|entry| entry.name.clone());
         Ok(Self { stages: names.zip(decisions).collect() })
@@ -160,9 +155,8 @@ fn ancestors(reads: &[Vec<(usize, String)>], positions: &[usize]) -> Vec<bool> {
 /// The decision for each stage, in the order of running, or why there is none.
 pub(super) fn decide_all(
     workflow: &Workflow,
-    work: &Path,
     choices: Vec<Choice>,
-    hashes: &Hashes,
+    shelf: &Shelf,
 ) -> Vec<Result<Decision, Error>> {
     let mut decisions: Vec<Result<Decision, Error>> = Vec::with_capacity(workflow.stages.len());
     for ((entry, choice), reads) in workflow.stages.iter().zip(choices).zip(workflow.reads()) {
@@ -172,10 +166,19 @@ pub(super) fn decide_all(
         decisions.push(match choice {
             Choice::Skip => Ok(Decision::Skip),
             Choice::Force(reason) => Ok(Decision::Run(reason)),
-            Choice::Consider => consider(entry, (&open, &BTreeSet::new()), work, hashes),
+            Choice::Consider => consider(entry, (&open, &BTreeSet::new()), shelf),
         });
     }
     decisions
+}
+
+/// What is decided before a stage begins where other machines may make it first.
+pub(super) fn decided_by(choice: Choice) -> Option<Decision> {
+    match choice {
+        Choice::Skip => Some(Decision::Skip),
+        Choice::Force(reason) => Some(Decision::Run(reason)),
+        Choice::Consider => None,
+    }
 }
 
 /// What a decision comes to when all that the stage reads is there, but for what is `lost`: never [`Decision::Depends`].
@@ -183,18 +186,17 @@ pub(super) fn settle(
     entry: &Entry,
     decision: Decision,
     lost: &BTreeSet<String>,
-    work: &Path,
-    hashes: &Hashes,
+    shelf: &Shelf,
 ) -> Result<Decision, Error> {
     match decision {
-        Decision::Depends(_) => consider(entry, (&BTreeSet::new(), lost), work, hashes),
+        Decision::Depends(_) => consider_all(entry, lost, shelf),
         decided => Ok(decided),
     }
 }
 
-/// Decides for a stage of which all that it reads is there.
-pub(super) fn consider_all(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Decision, Error> {
-    consider(entry, (&BTreeSet::new(), &BTreeSet::new()), work, hashes)
+/// Decides for a stage of which all that it reads is there, but for what is `lost`.
+pub(super) fn consider_all(entry: &Entry, lost: &BTreeSet<String>, shelf: &Shelf) -> Result<Decision, Error> {
+    consider(entry, (&BTreeSet::new(), lost), shelf)
 }
 
 /// Whether the artifact of a stage is whole and made from what is there now; in words. Of `open` stages it is not known yet
@@ -202,8 +204,7 @@ pub(super) fn consider_all(entry: &Entry, work: &Path, hashes: &Hashes) -> Resul
 fn consider(
     entry: &Entry,
     (open, lost): (&BTreeSet<&str>, &BTreeSet<String>),
-    work: &Path,
-    hashes: &Hashes,
+    shelf: &Shelf,
 ) -> Result<Decision, Error> {
     if let Some(file) = files(entry)?.iter().find(|file| file.address.is_some() && file.sha256.is_none()) {
         return Ok(Decision::Run(format!(
@@ -211,10 +212,12 @@ fn consider(
             file.path.display()
         )));
     }
-    let left = || if open.is_empty() { made_already(entry, work, hashes) } else { String::new() };
-    let folder = work.join(&entry.name);
-    let Ok(artifact) = Artifact::open(&folder) else {
-        return Ok(Decision::Run(absence(&folder) + &left()));
+    if open.is_empty() && shelf.is_shared() {
+        shelf.locate(entry, &shelf.made_from(entry, lost)?.action_key(entry))?;
+    }
+    let left = || if open.is_empty() { made_already(entry, shelf) } else { String::new() };
+    let Ok(artifact) = shelf.last(&entry.name) else {
+        return Ok(Decision::Run(absence(&shelf.work.join(&entry.name)) + &left()));
     };
     if let Some(reason) = entry.stage.once() {
         return Ok(Decision::Run(reason.to_owned()));
@@ -223,18 +226,18 @@ fn consider(
     if manifest.kind != entry.kind().name {
         return Ok(Decision::Run(format!("uses: {} -> {}", manifest.kind, entry.kind().name)));
     }
-    let made_from = MadeFrom::with(entry, lost, hashes, |role, stage| {
+    let made_from = MadeFrom::with(entry, lost, &shelf.hashes, |role, stage| {
         let then = || manifest.inputs.iter().find(|input| input.role == role);
         if open.contains(stage) {
             return Ok(then().map_or_else(String::new, |input| input.content.clone()));
         }
-        Ok(Artifact::content(&work.join(stage))?)
+        shelf.content(stage)
     })?;
     if manifest.action_key != made_from.action_key(entry) {
         let reason = difference(entry, &artifact, &made_from);
         return Ok(Decision::Run(reason + &left()));
     }
-    if let Err(damage) = artifact.verify(hashes) {
+    if let Err(damage) = shelf.verify(&artifact) {
         return Ok(Decision::Run(damage.to_string()));
     }
     let mut reasons: Vec<String> = made_from
@@ -253,13 +256,13 @@ fn input_changed(input: &Input) -> String {
 
 /// How much of a stage that runs is there from a run that ended early; nothing where none of it is, or what it reads is
 /// not there yet.
-fn made_already(entry: &Entry, work: &Path, hashes: &Hashes) -> String {
+fn made_already(entry: &Entry, shelf: &Shelf) -> String {
     if entry.stage.partitioned().is_none() {
         return String::new();
     }
-    let Ok(made_from) = MadeFrom::now(entry, work, hashes) else { return String::new() };
-    let folder = work.join(staging::PARTIAL).join(&entry.name).join(made_from.action_key(entry));
-    Standing::listed(&Standing::of_all(&folder))
+    let made_from = shelf.made_from(entry, &BTreeSet::new());
+    let standing = made_from.and_then(|made_from| shelf.standing(entry, &made_from.action_key(entry)));
+    Standing::listed(&standing.unwrap_or_default())
 }
 
 fn absence(folder: &Path) -> String {
@@ -283,21 +286,11 @@ impl MadeFrom {
     /// What a stage would be made from now; its inputs must be published. Size and blake3 of what is at an address are left
     /// open: its pin stands for both, so that a plan needs no network.
     pub fn now(entry: &Entry, work: &Path, hashes: &Hashes) -> Result<Self, Error> {
-        Self::without(&BTreeSet::new(), entry, work, hashes)
+        Self::with(entry, &BTreeSet::new(), hashes, |_, stage| Ok(Artifact::content(&work.join(stage))?))
     }
 
-    /// The same, without some of its inputs.
-    pub fn without(
-        lost: &BTreeSet<String>,
-        entry: &Entry,
-        work: &Path,
-        hashes: &Hashes,
-    ) -> Result<Self, Error> {
-        Self::with(entry, lost, hashes, |_, stage| Ok(Artifact::content(&work.join(stage))?))
-    }
-
-    /// The same, with the contents of its inputs by role and stage.
-    fn with(
+    /// The same without some of its inputs, with the contents of the others by role and stage.
+    pub fn with(
         entry: &Entry,
         lost: &BTreeSet<String>,
         hashes: &Hashes,

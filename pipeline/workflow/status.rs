@@ -1,6 +1,7 @@
 //! What there is of each stage of a workflow, read from its work folder without changing anything there. Data files are not
 //! read: whether a run would use an artifact again is for `plan` to say. Memory: the manifests.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,9 +10,9 @@ use serde::Serialize;
 use super::config::Entry;
 use super::execute::load_seconds;
 use super::journal::{self, Told, What};
-use super::{Error, Workflow, lock};
+use super::{Error, Shelf, Workflow, lock};
 use crate::artifact::staging::PARTIAL;
-use crate::artifact::{Artifact, MANIFEST};
+use crate::artifact::{self, Artifact, MANIFEST};
 use crate::stage::partition::{self, Standing};
 
 /// A workflow's work folder.
@@ -120,53 +121,89 @@ pub enum State {
 }
 
 impl Status {
-    /// Looks at the work folder of a workflow, which need not be there.
-    pub fn new(workflow: &Workflow, work: &Path) -> Result<Self, Error> {
+    /// Looks at the work folder of a workflow, which need not be there; where it is shared, also for what others made of it.
+    pub fn new(workflow: &Workflow, shelf: &Shelf) -> Result<Self, Error> {
+        let work = shelf.work.as_path();
         let running = lock::holder(work)?;
         let (told, seconds) = (journal::last(work), load_seconds(work));
         let making = partition::in_the_making(work);
         let stage = |entry: &Entry| {
             let folder = work.join(&entry.name);
-            let artifact = Artifact::open(&folder);
-            let made = artifact.as_ref().ok().and_then(|artifact| made(&artifact.path(MANIFEST)));
+            let artifact = there(entry, shelf)?;
             let state = match state(entry, work, told.get(&entry.name), running.as_deref()) {
                 State::NotMade if artifact.is_ok() => State::Done,
+                State::Interrupted { .. } | State::Failed { .. } if artifact.is_ok() && shelf.is_shared() => {
+                    State::Done
+                }
                 State::NotMade => match &artifact {
-                    Err(error) if folder.exists() => State::Unreadable { reason: error.to_string() },
+                    Err(error) if folder.exists() && !shelf.is_shared() => {
+                        State::Unreadable { reason: error.to_string() }
+                    }
                     _ => State::NotMade,
                 },
                 state => state,
             };
-            StageStatus {
+            let (made, bytes) = artifact.unwrap_or_default();
+            Ok(StageStatus {
                 stage: entry.name.clone(),
                 uses: entry.kind().name,
                 state,
                 seconds: made.as_ref().and_then(|_| seconds.get(&entry.name).copied()),
                 made,
-                bytes: artifact.is_ok().then(|| bytes_in(&folder)),
-                partitions: partitions(entry, work),
+                bytes,
+                partitions: partitions(entry, shelf)?,
                 tasks: tasks(entry, work, &making),
-            }
+            })
         };
-        let left_out = workflow.left_out.iter().map(|left| StageStatus {
-            stage: left.name.clone(),
-            uses: left.kind().name,
-            state: State::LeftOut { reason: left.reason.clone() },
-            made: None,
-            seconds: None,
-            bytes: None,
-            partitions: Vec::new(),
-            tasks: Vec::new(),
+        let left_out = workflow.left_out.iter().map(|left| {
+            Ok(StageStatus {
+                stage: left.name.clone(),
+                uses: left.kind().name,
+                state: State::LeftOut { reason: left.reason.clone() },
+                made: None,
+                seconds: None,
+                bytes: None,
+                partitions: Vec::new(),
+                tasks: Vec::new(),
+            })
         });
-        let stages = workflow.stages.iter().map(stage).chain(left_out).collect();
+        let stages = workflow.stages.iter().map(stage).chain(left_out).collect::<Result<_, Error>>()?;
         Ok(Self { running, stages })
     }
 }
 
-/// What lies in `.partial`, whatever it was made from.
-fn partitions(entry: &Entry, work: &Path) -> Vec<Standing> {
-    let folders = std::fs::read_dir(work.join(PARTIAL).join(&entry.name)).into_iter().flatten().flatten();
-    folders.flat_map(|folder| Standing::of_all(&folder.path())).collect()
+/// When the artifact that is there was made, and its bytes; or why it is none.
+type There = Result<(Option<String>, Option<u64>), artifact::Error>;
+
+/// What there is of a stage, in the depot or in the work folder.
+fn there(entry: &Entry, shelf: &Shelf) -> Result<There, Error> {
+    let folder = shelf.work.join(&entry.name);
+    if !shelf.is_shared() {
+        let artifact = Artifact::open(&folder);
+        return Ok(artifact.map(|artifact| (made(&artifact.path(MANIFEST)), Some(bytes_in(&folder)))));
+    }
+    let found = shelf.find(&entry.name)?;
+    let sealed = found.as_ref().and_then(|found| Some((found, found.seal.as_ref()?)));
+    Ok(sealed.ok_or(artifact::Error::Missing(folder)).map(|(found, seal)| {
+        let bytes = found.artifact.manifest.files.iter().map(|file| file.bytes).sum();
+        (Some(humantime::format_rfc3339_millis(seal.put).to_string()), Some(bytes))
+    }))
+}
+
+/// What lies in `.partial`, whatever it was made from; in a depot, of what the stage is made from now.
+fn partitions(entry: &Entry, shelf: &Shelf) -> Result<Vec<Standing>, Error> {
+    if shelf.is_shared() {
+        let is_open = entry.stage.partitioned().is_some() && shelf.find(&entry.name)?.is_none();
+        let made_from = is_open.then(|| shelf.made_from(entry, &BTreeSet::new()));
+        return match made_from {
+            Some(Ok(made_from)) => shelf.standing(entry, &made_from.action_key(entry)),
+            Some(Err(Error::Artifact(_))) | None => Ok(Vec::new()),
+            Some(Err(error)) => Err(error),
+        };
+    }
+    let folder = shelf.work.join(PARTIAL).join(&entry.name);
+    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    Ok(folders.flat_map(|folder| Standing::of_all(&folder.path(), [])).collect())
 }
 
 /// What the logs of partitions say.

@@ -24,6 +24,8 @@ pub enum Mishap {
     Whole,
     /// To another address.
     Elsewhere(String),
+    /// No answer for so long.
+    Hang(Duration),
     /// Nothing, once.
     Pass,
 }
@@ -178,6 +180,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     };
     match (&mishap, object) {
         (Some(Mishap::Status(status, words)), _) => refuse(&mut out, *status, words),
+        (Some(Mishap::Hang(time)), _) => {
+            std::thread::sleep(*time);
+            Ok(())
+        }
         (Some(Mishap::Elsewhere(address)), _) => write!(
             out,
             "HTTP/1.1 302 Found\r\nLocation: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
