@@ -220,8 +220,7 @@ pub fn plan(arguments: &PlanArguments, remote: &Remote) -> Result<(), Error> {
 
 fn show_plan(common: &Common, json: bool, remote: &Remote) -> Result<(), Error> {
     let (workflow, place) = common.open(remote)?;
-    let stop = Arc::new(Stop::new());
-    on_signal(&stop)?;
+    let stop = Stop::new();
     let shelf = Shelf::new(&workflow, &place.work, place.shared(&Silent, &stop));
     let plan = Plan::new(&workflow, &common.selection(), &shelf)?;
     let options = Options {

@@ -236,7 +236,7 @@ impl Ask<'_> {
         let until = Instant::now() + wait;
         while Instant::now() < until {
             tokio::time::sleep(TICK.min(wait)).await;
-            stopped(self.watch.stop, &self.address)?;
+            stopped(self.watch.stop, self.address)?;
         }
         Ok(())
     }

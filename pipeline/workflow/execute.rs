@@ -136,12 +136,12 @@ pub fn run_task(
             let journal =
                 Journal::of_task(&options.work, (&entry.name, at), workflow, overrides, options.observer);
             let task = Task { observer: &journal, before, ..*task };
-            let make = || partition::make(work.as_ref(), &task, partition);
             let result = with_retries(entry.retries, &journal, &entry.name, || {
-                make().map_err(|error| run.in_stage(entry, error))
+                let made = partition::make(work.as_ref(), &task, partition);
+                let made = made.map_err(|error| run.in_stage(entry, error))?;
+                run.shelf.share_part(entry, &key, (&parts, partition))?;
+                Ok(made)
             });
-            let share = || run.shelf.share_part(entry, &key, (&parts, partition));
-            let result = result.and_then(|made| share().map(|()| made));
             let ends = result.as_ref().is_err_and(ends);
             before += result.as_ref().map_or(0, |(_, bases)| *bases);
             let result = result.map(|(made, _)| made);
@@ -543,7 +543,7 @@ impl<'a> Run<'a> {
         entry.stage.inputs().into_iter().filter(|(_, input)| !lost.contains(input)).map(open).collect()
     }
 
-    /// Refuses to begin what cannot be decided; of what is shared, nothing is brought for this.
+    /// Fails where one of them is not there; of what is shared, nothing is brought for this.
     fn inputs_are_there(&self, entry: &Entry) -> Result<(), Error> {
         if !self.shelf.is_shared() {
             return self.inputs(entry).map(drop);

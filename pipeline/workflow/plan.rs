@@ -237,7 +237,7 @@ fn consider(
         let reason = difference(entry, &artifact, &made_from);
         return Ok(Decision::Run(reason + &left()));
     }
-    if let Err(damage) = shelf.verify(&artifact) {
+    if let Err(damage) = shelf.verify(&entry.name, &artifact) {
         return Ok(Decision::Run(damage.to_string()));
     }
     let mut reasons: Vec<String> = made_from

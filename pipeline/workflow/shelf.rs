@@ -111,8 +111,8 @@ impl<'a> Shelf<'a> {
     }
 
     /// Compares the files with the manifest. Those of an artifact in the depot are compared when they are brought.
-    pub(super) fn verify(&self, artifact: &Artifact) -> Result<(), artifact::Error> {
-        let found = self.found().get(&artifact.manifest.stage).cloned();
+    pub(super) fn verify(&self, stage: &str, artifact: &Artifact) -> Result<(), artifact::Error> {
+        let found = self.found().get(stage).cloned();
         let only_here = found.is_some_and(|found| found.seal.is_none());
         if self.is_shared() && !only_here { Ok(()) } else { artifact.verify(&self.hashes) }
     }
@@ -153,14 +153,12 @@ impl<'a> Shelf<'a> {
         }
         let name = artifact_name(&entry.name, key);
         let seal = shared.depot.sealed(&name, shared.watch(&entry.name)).map_err(failed(&entry.name))?;
-        let found = match seal {
-            Some(seal) => Some(self.sealed(&entry.name, key, seal)?),
-            None => {
-                let here = Artifact::open(&self.work.join(&entry.name));
-                let here = here.ok().filter(|here| here.manifest.action_key == key);
-                here.map(|artifact| Found { artifact, seal: None })
-            }
+        let here = || {
+            let artifact = Artifact::open(&self.work.join(&entry.name)).ok();
+            let artifact = artifact.filter(|artifact| artifact.manifest.action_key == key);
+            artifact.map(|artifact| Found { artifact, seal: None })
         };
+        let found = seal.map(|seal| self.sealed(&entry.name, key, seal)).transpose()?.or_else(here);
         let found = found.map(Arc::new);
         match &found {
             Some(found) => drop(self.found().insert(entry.name.clone(), Arc::clone(found))),
@@ -215,7 +213,8 @@ impl<'a> Shelf<'a> {
     pub(super) fn parts(&self, entry: &Entry, key: &str) -> Result<Vec<String>, Error> {
         let Some(shared) = &self.shared else { return Ok(Vec::new()) };
         let names = shared.depot.names(&parts_name(&entry.name, key), shared.watch(&entry.name));
-        names.map_err(failed(&entry.name))
+        let names = names.map_err(failed(&entry.name))?.into_iter();
+        Ok(names.filter(|name| name.starts_with("part-")).collect())
     }
 
     /// Brings the partitions that are in the depot to where a run finds them, if they are not there.

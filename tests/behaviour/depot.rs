@@ -83,18 +83,19 @@ fn of_stage(all: &BTreeMap<String, String>, stage: &str) -> BTreeMap<String, Str
 fn seal(server: &Server, stage: &str) -> String {
     let is_seal = |name: &String| {
         let rest = name.strip_prefix(&format!("{PLACE}/{stage}/"));
-        rest.is_some_and(|rest| !rest.contains('/') && rest.ends_with(".json"))
+        rest.is_some_and(|rest| !rest.contains('/'))
     };
     let seals: Vec<String> = server.names().into_iter().filter(is_seal).collect();
     assert_eq!(seals.len(), 1, "{seals:?}");
     seals[0].clone()
 }
 
-/// What was got of the bucket but manifests, by stage and without repetition.
+/// What was got of the bucket but manifests, by stage and without repetition; data lies in folders named by 32 digits.
 fn stages_fetched(requests: &[Request]) -> Vec<String> {
-    let data = requests.iter().filter(|request| request.method == "GET" && !request.path.ends_with(".json"));
-    let paths = data.filter_map(|request| request.path.strip_prefix(&format!("/{PLACE}/")));
-    let mut stages: Vec<String> = paths.map(|path| path.split('/').next().unwrap().to_owned()).collect();
+    let got = requests.iter().filter(|request| request.method == "GET");
+    let paths = got.filter_map(|request| request.path.strip_prefix(&format!("/{PLACE}/")));
+    let data = paths.filter(|path| path.split('/').any(|part| part.len() == 32));
+    let mut stages: Vec<String> = data.map(|path| path.split('/').next().unwrap().to_owned()).collect();
     stages.sort();
     stages.dedup();
     stages
@@ -150,6 +151,23 @@ fn what_one_machine_made_another_reuses_and_fetches_what_it_needs() {
     std::fs::write(&page, "x").unwrap();
     assert_eq!(ran(&server, &second, &["--set", "shards.context=16"]), ["shards"]);
     assert_eq!(std::fs::read(&page).unwrap(), whole);
+}
+
+#[test]
+fn a_report_has_what_it_tells_of_the_stages_behind() {
+    let (server, first, second) = (Server::start(), machine(), machine());
+    for machine in [&first, &second] {
+        machine.write(&format!("{}  report:  {{uses: report, from: [bpe, split]}}\n", yaml()));
+    }
+    ran(&server, &first, &["--until", "bpe"]);
+    server.requests();
+    assert_eq!(ran(&server, &second, &["--until", "report"]), ["report"]);
+    assert_eq!(stages_fetched(&server.requests()), ["bpe", "clean", "split"], "files of no other stage");
+    let page = std::fs::read_to_string(second.path("scratch/flow/report/report.html")).unwrap();
+    for stage in ["raw", "clean", "split", "bpe"] {
+        assert!(page.contains(&format!(">{stage}<")), "{stage}");
+    }
+    assert_eq!(ran(&server, &first, &["--until", "report"]), [""; 0]);
 }
 
 #[test]
@@ -285,8 +303,8 @@ fn of_two_who_make_the_same_the_second_finds_it_there() {
     server.upset(&raw, &[absent.clone(), absent.clone()]);
     server.requests();
     assert_eq!(ran(&server, &second, &[]), ["raw"]);
-    let puts = server.requests().into_iter().filter(|request| request.method == "PUT");
-    assert_eq!(puts.last().unwrap().path, format!("/{raw}"));
+    let mut puts = server.requests().into_iter().filter(|request| request.method == "PUT");
+    assert_eq!(puts.next_back().unwrap().path, format!("/{raw}"));
 
     // The same with another content: both are named, and the one in the bucket is used from then on.
     let manifest = String::from_utf8(server.object(&raw).unwrap()).unwrap();
@@ -316,7 +334,7 @@ fn a_run_that_was_killed_while_it_put_files_leaves_nothing_that_counts() {
     let (began, put) =
         (Instant::now(), |request: &Request| request.method == "PUT" && request.path == format!("/{split}"));
     while !server.requests().iter().any(put) {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never put the manifest");
+        assert!(began.elapsed() < Duration::from_mins(1), "it never put the manifest");
         std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();

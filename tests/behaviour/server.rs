@@ -262,21 +262,14 @@ impl State {
     }
 
     fn list(&self, bucket: &str, prefix: &str, flat: bool) -> String {
-        let mut text = String::new();
-        for (path, body) in &self.objects {
-            let Some(key) = path.strip_prefix(&format!("{bucket}/")).map(decoded) else { continue };
-            match key.strip_prefix(prefix) {
-                Some(rest) if !flat || !rest.contains('/') => {
-                    text += &format!(
-                        "<Contents><Key>{key}</Key><Size>{}</Size><ETag>e</ETag>\
-                         <LastModified>2026-11-24T12:00:00.000Z</LastModified></Contents>",
-                        body.len()
-                    );
-                }
-                _ => {}
-            }
-        }
-        format!("<ListBucketResult>{text}</ListBucketResult>")
+        let date = "<LastModified>2026-11-24T12:00:00.000Z</LastModified>";
+        let contents = self.objects.iter().filter_map(|(path, body)| {
+            let key = decoded(path.strip_prefix(&format!("{bucket}/"))?);
+            let rest = key.strip_prefix(prefix)?;
+            let size = format!("<Size>{}</Size><ETag>e</ETag>{date}", body.len());
+            (!flat || !rest.contains('/')).then(|| format!("<Contents><Key>{key}</Key>{size}</Contents>"))
+        });
+        format!("<ListBucketResult>{}</ListBucketResult>", contents.collect::<String>())
     }
 }
 
