@@ -435,9 +435,7 @@ mod tests {
         together(2, |group| {
             for tenths in 0..60 {
                 if group.leads() {
-                    std::thread::sleep(
-                        SLICE + Duration::from_micros(100 * tenths) - Duration::from_millis(2),
-                    );
+                    std::thread::sleep(SLICE * 9 / 10 + Duration::from_micros(100 * tenths));
                 }
                 if let Err(error) = group.barrier() {
                     // The other would wait for an hour.

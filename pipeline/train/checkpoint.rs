@@ -134,7 +134,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// The state of another version.
-    #[error("`{}` is of the format `{found}`, this genomill reads `{FORMAT}`", path.display())]
+    #[error("`{}` is of the format `{found}`, this genomill reads `{FORMAT}` and `{FORMAT_2}`", path.display())]
     Format {
         /// The file.
         path: PathBuf,

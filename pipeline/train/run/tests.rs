@@ -458,7 +458,8 @@ fn checkpoints_of_another_tokenizer_or_other_shards_are_refused() {
     let error = attempt("bpe", "rows").unwrap_err();
     assert!(
         error.ends_with(
-            "is of the format `genomill.checkpoint/1`, this genomill reads `genomill.checkpoint/3`"
+            "is of the format `genomill.checkpoint/1`, this genomill reads `genomill.checkpoint/3` and \
+             `genomill.checkpoint/2`"
         ),
         "{error}"
     );
