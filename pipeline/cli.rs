@@ -33,7 +33,6 @@ mod work;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -199,22 +198,22 @@ enum Error {
 }
 
 /// Runs the command line and returns its exit code.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
     device::choose(arguments.device);
     match dispatch(arguments.command, &remote::remote(arguments.cache.as_deref())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(()) => 0,
+        Err(Error::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             say(&explain(&error));
-            ExitCode::from(match error {
+            match error {
                 error if is_stop(&error) => 130,
                 Error::Workflow(error) if error.is_out_of_time() => 124,
                 _ => 1,
-            })
+            }
         }
     }
 }
@@ -233,9 +232,9 @@ fn is_stop(error: &Error) -> bool {
 }
 
 /// Prints help to stdout (0) or a usage error to stderr (2).
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> u8 {
     let printed = error.print();
-    ExitCode::from(if printed.is_ok() && !error.use_stderr() { 0 } else { 2 })
+    if printed.is_ok() && !error.use_stderr() { 0 } else { 2 }
 }
 
 fn dispatch(command: Command, remote: &Remote) -> Result<(), Error> {
