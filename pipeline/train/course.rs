@@ -12,7 +12,10 @@ use crate::model::likelihood::Likelihood;
 pub(super) struct Step {
     pub(super) rate: f64,
     pub(super) norm: f64,
+    /// From asking for its batch to the updated weights.
     pub(super) seconds: f64,
+    /// Of these, until the batch was there.
+    pub(super) waited: f64,
 }
 
 /// The records so far, and where they go.
@@ -62,8 +65,10 @@ pub(super) fn record(state: &State, measured: &Step, validation: Option<&Likelih
     }
 }
 
-/// The figures to show, in order; memory is that of this process, where the system tells it.
-pub(super) fn values(record: &Record, tokens_per_second: f64, work_per_token: f64) -> Vec<(String, f64)> {
+/// The figures to show, in order, of a step of so many tokens and operations a token; memory is that of this process, where the
+/// system tells it.
+pub(super) fn values(record: &Record, step: &Step, tokens: f64, work_per_token: f64) -> Vec<(String, f64)> {
+    let tokens_per_second = tokens / step.seconds;
     let operations = tokens_per_second * work_per_token;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let values = [
@@ -75,6 +80,7 @@ pub(super) fn values(record: &Record, tokens_per_second: f64, work_per_token: f6
         ("gradient norm", Some(record.gradient_norm)),
         ("tokens/s", Some(tokens_per_second)),
         ("GFLOP/s", Some(operations / 1e9)),
+        ("% waiting for data", Some(100.0 * step.waited / step.seconds)),
         ("memory GB", gigabytes(&status, "VmRSS:")),
         ("peak memory GB", gigabytes(&status, "VmHWM:")),
     ];
@@ -90,6 +96,8 @@ fn gigabytes(status: &str, field: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -98,9 +106,13 @@ mod tests {
         assert_eq!(gigabytes(status, "VmHWM:"), Some(2.048));
         assert_eq!(gigabytes(status, "VmRSS:"), Some(0.512));
         assert_eq!((gigabytes(status, "VmPeak:"), gigabytes("VmHWM:", "VmHWM:")), (None, None));
-        let named = |values: Vec<(String, f64)>| {
-            values.into_iter().any(|(name, v)| name == "peak memory GB" && v > 0.01)
-        };
-        assert!(named(values(&Record::default(), 1.0, 1.0)) || !cfg!(target_os = "linux"));
+        let step = Step { rate: 0.0, norm: 0.0, seconds: 2.0, waited: 0.5 };
+        let values: BTreeMap<_, _> = values(&Record::default(), &step, 10.0, 1e9).into_iter().collect();
+        assert!(
+            values.get("peak memory GB").is_some_and(|memory| *memory > 0.01) || !cfg!(target_os = "linux")
+        );
+        for (name, expected) in [("tokens/s", 5.0), ("GFLOP/s", 5.0), ("% waiting for data", 25.0)] {
+            assert!((values[name] - expected).abs() < 1e-9, "{name}: {}", values[name]);
+        }
     }
 }

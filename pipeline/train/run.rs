@@ -162,8 +162,9 @@ impl<'a> Trainer<'a> {
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
         while self.state.progress.step < self.state.config.schedule.steps {
             let step = self.state.progress.step + 1;
+            let began = Instant::now();
             let batch = batches.next().ok_or(Error::NoBatch { step })?;
-            let Some(measured) = self.step(step, &batch)? else {
+            let Some(measured) = self.step(step, &batch, began)? else {
                 return Err(Error::Stopped { step: self.state.progress.step, checkpoint: self.save()? });
             };
             let better = self.report(&measured)?;
@@ -174,9 +175,10 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// One optimizer step on a batch, or on this rank's part of it; none where somebody asked to stop.
-    fn step(&mut self, step: u64, batch: &Batch) -> Result<Option<Step>, Error> {
-        let began = Instant::now();
+    /// One optimizer step on a batch, or on this rank's part of it; none where somebody asked to stop. It began when its batch was asked
+    /// for.
+    fn step(&mut self, step: u64, batch: &Batch, began: Instant) -> Result<Option<Step>, Error> {
+        let waited = began.elapsed().as_secs_f64();
         let parts = self.ask(batch)?;
         let Some(weight) = self.agree(parts.iter().map(|(_, targets)| targets.weight()).sum())? else {
             return Ok(None);
@@ -195,7 +197,7 @@ impl<'a> Trainer<'a> {
         }
         let seconds = began.elapsed().as_secs_f64();
         self.advance(step, seconds);
-        Ok(Some(Step { rate, norm, seconds }))
+        Ok(Some(Step { rate, norm, seconds, waited }))
     }
 
     /// The micro-batches, each with what is asked of it.
@@ -288,7 +290,7 @@ impl<'a> Trainer<'a> {
         let record = record(&self.state, measured, validation.as_ref());
         let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
         let work = self.state.config.model.work_per_token(self.state.data.context);
-        let values = values(&record, tokens / measured.seconds, work);
+        let values = values(&record, measured, tokens, work);
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
         self.course.as_mut().map_or(Ok(()), |course| course.add(record))?;
         self.state.progress.window = Likelihood::default();
