@@ -357,7 +357,9 @@ stages:
 #[test]
 fn a_job_that_the_kernel_ends_for_its_memory_gets_more() {
     if !Path::new("/sys/fs/cgroup/memory/tasks").is_file() {
-        eprintln!("memory: skipped: there is no memory controller of cgroups, version 1, that a Slurm without systemd could use");
+        eprintln!(
+            "memory: skipped: there is no memory controller of cgroups, version 1, that a Slurm without systemd could use"
+        );
         return;
     }
     let Some(cluster) = Cluster::start("memory", &[("CGROUPS", "1")]) else { return };
