@@ -51,6 +51,14 @@ pub const fn bases_of(code: u8) -> &'static [u8] {
 
 /// The index of the first byte that is no IUPAC nucleotide code in either case.
 pub fn first_invalid(bases: &[u8]) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if bases.len() >= avx2::BYTES && is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is there.
+        let common = unsafe { avx2::are_all_common(bases) };
+        if common {
+            return None;
+        }
+    }
     let mut at = leading_common_chunks(bases);
     while at < bases.len() {
         at += leading_common::<8>(&bases[at..]);
@@ -110,20 +118,25 @@ mod avx2 {
     /// Bytes of a vector.
     pub(super) const BYTES: usize = 32;
 
-    /// The letters a, c, g, t and n by their low halves, which all differ.
+    /// Letters by their low halves, which must all differ; at the others one of them too, which nothing that belongs there equals.
     #[target_feature(enable = "avx2")]
-    fn letters() -> __m256i {
-        let mut letters = [0_u8; 16];
-        b"acgtn".iter().for_each(|letter| letters[usize::from(letter & 15)] = *letter);
+    fn by_low_half(of: &[u8]) -> __m256i {
+        let mut letters = [of[0]; 16];
+        of.iter().for_each(|letter| letters[usize::from(letter & 15)] = *letter);
         // SAFETY: 16 bytes are there, and need no alignment.
         _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(letters.as_ptr().cast()) })
     }
 
-    /// All ones where a byte is one of the letters, in either case: a shuffle gives each byte the one letter that it can be, or 0.
+    /// All ones where a byte is one of the letters: a shuffle gives each byte the one letter that it can be.
+    #[target_feature(enable = "avx2")]
+    fn are_among(letters: __m256i, bytes: __m256i) -> __m256i {
+        _mm256_cmpeq_epi8(bytes, _mm256_shuffle_epi8(letters, bytes))
+    }
+
+    /// The same for lower-case letters, in either case.
     #[target_feature(enable = "avx2")]
     fn are_common(letters: __m256i, bytes: __m256i) -> __m256i {
-        let folded = _mm256_or_si256(bytes, _mm256_set1_epi8(0x20));
-        _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(letters, folded))
+        are_among(letters, _mm256_or_si256(bytes, _mm256_set1_epi8(0x20)))
     }
 
     #[target_feature(enable = "avx2")]
@@ -132,13 +145,34 @@ mod avx2 {
         unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
     }
 
+    /// Whether at least [`BYTES`] bytes hold A, C, G, T and N only, in either case.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn are_all_common(bases: &[u8]) -> bool {
+        let (letters, (chunks, _)) = (by_low_half(b"acgtn"), bases.as_chunks::<BYTES>());
+        let last = bases.last_chunk::<BYTES>();
+        let among = |all, chunk| _mm256_and_si256(all, are_common(letters, load(chunk)));
+        _mm256_movemask_epi8(chunks.iter().chain(last).fold(_mm256_set1_epi8(-1), among)) == -1
+    }
+
     /// As [`super::leading_common`].
     #[target_feature(enable = "avx2")]
     pub(super) fn leading_common(bases: &[u8]) -> usize {
-        let (letters, (chunks, _)) = (letters(), bases.as_chunks::<{ super::CHUNK }>());
+        let (letters, (chunks, _)) = (by_low_half(b"acgtn"), bases.as_chunks::<{ super::CHUNK }>());
         let holds = |chunk: &&[u8; super::CHUNK]| {
             let (halves, _) = chunk.as_chunks::<BYTES>();
             let [left, right] = [&halves[0], &halves[1]].map(|half| are_common(letters, load(half)));
+            _mm256_movemask_epi8(_mm256_and_si256(left, right)) == -1
+        };
+        super::CHUNK * chunks.iter().take_while(holds).count()
+    }
+
+    /// Bytes of the leading chunks of [`super::CHUNK`] bytes that hold upper-case A, C, G and T only.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn leading_bases(bases: &[u8]) -> usize {
+        let (letters, (chunks, _)) = (by_low_half(b"ACGT"), bases.as_chunks::<{ super::CHUNK }>());
+        let holds = |chunk: &&[u8; super::CHUNK]| {
+            let (halves, _) = chunk.as_chunks::<BYTES>();
+            let [left, right] = [&halves[0], &halves[1]].map(|half| are_among(letters, load(half)));
             _mm256_movemask_epi8(_mm256_and_si256(left, right)) == -1
         };
         super::CHUNK * chunks.iter().take_while(holds).count()
@@ -153,7 +187,7 @@ mod avx2 {
         (bases, bytes): (usize, usize),
         out: &mut [MaybeUninit<u8>],
     ) -> usize {
-        let letters = letters();
+        let letters = by_low_half(b"acgtn");
         let mut taken = 0;
         for (line, out) in text.chunks_exact(bytes).zip(out.chunks_exact_mut(bases)) {
             let (line, found) = line.split_at(bases);
@@ -199,6 +233,12 @@ pub const fn is_base(byte: u8) -> bool {
 
 /// Length of the stretch of upper-case A, C, G and T at the beginning of `bases`.
 pub fn leading_bases(bases: &[u8]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is there.
+        let from = unsafe { avx2::leading_bases(bases) };
+        return from + leading(&bases[from..], is_base);
+    }
     leading(bases, is_base)
 }
 

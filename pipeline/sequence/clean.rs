@@ -191,11 +191,17 @@ impl Cleaner {
     ///
     /// `bases` must be IUPAC codes, as [`alphabet::first_invalid`] checks.
     pub fn push(&mut self, bases: &mut [u8], decided: &mut Decided) {
-        self.mask.push(bases, &mut decided.soft_masked);
-        alphabet::normalize(bases);
+        // Of most genomes most blocks are such, and need no other look.
+        let (plain, rest) = bases.split_at_mut(alphabet::leading_bases(bases));
+        if !plain.is_empty() {
+            self.mask.push_upper(plain.len(), &mut decided.soft_masked);
+            self.take_bases(plain, &mut decided.kept);
+        }
+        self.mask.push(rest, &mut decided.soft_masked);
+        alphabet::normalize(rest);
         let mut at = 0;
-        while at < bases.len() {
-            at += self.take_run(&mut bases[at..], &mut decided.kept);
+        while at < rest.len() {
+            at += self.take_run(&mut rest[at..], &mut decided.kept);
         }
     }
 

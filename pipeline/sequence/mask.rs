@@ -31,6 +31,14 @@ impl SoftMask {
         self.position += bases.len() as u64;
     }
 
+    /// Passes the next bases of the record, all of them in upper case.
+    pub(super) fn push_upper(&mut self, bases: usize, intervals: &mut Vec<Interval>) {
+        if self.since.is_some() && bases > 0 {
+            self.turn(self.position, intervals);
+        }
+        self.position += bases as u64;
+    }
+
     /// Goes on at base `position` of the record; a stretch of lower case ends before what is passed.
     pub fn pass_to(&mut self, position: u64, intervals: &mut Vec<Interval>) {
         self.finish(intervals);

@@ -359,8 +359,9 @@ struct Summary {
 struct Fields {
     name: String,
     bases: Vec<u8>,
-    /// One number a base, or nothing where the file has none.
+    /// One number a base, or nothing where the file has none or nobody wants them.
     qualities: Vec<u8>,
+    wants_qualities: bool,
     reference: Option<String>,
     interval: Option<Interval>,
     cigar: Vec<Operation>,
@@ -429,7 +430,8 @@ impl Reader {
             b"CRAM" => Format::Cram(Box::new(Cram::new(input, reference).map_err(|e| e.in_header(&file))?)),
             head => return Err(Error::Format { file, found: name_of_format(head) }),
         };
-        Ok(Self { file, format, options, fields: Fields::default(), counts: Counts::default(), records: 0 })
+        let fields = Fields { wants_qualities: options.min_base_quality > 0, ..Fields::default() };
+        Ok(Self { file, format, options, fields, counts: Counts::default(), records: 0 })
     }
 
     /// The next read, none at the end of the file. After an error of one record the next call reads the one after it;

@@ -94,7 +94,7 @@ impl Bam {
         decode_bases(&self.record[cigar..bases], base_count, &mut fields.bases);
         fields.qualities.clear();
         let qualities = &self.record[bases..bases + base_count];
-        if qualities.first() != Some(&MISSING_QUALITY) {
+        if fields.wants_qualities && qualities.first() != Some(&MISSING_QUALITY) {
             fields.qualities.extend_from_slice(qualities);
         }
         let reference = self.reference()?;
