@@ -122,7 +122,9 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn by_low_half(of: &[u8]) -> __m256i {
         let mut letters = [of[0]; 16];
-        of.iter().for_each(|letter| letters[usize::from(letter & 15)] = *letter);
+        for letter in of {
+            letters[usize::from(letter & 15)] = *letter;
+        }
         // SAFETY: 16 bytes are there, and need no alignment.
         _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(letters.as_ptr().cast()) })
     }

@@ -7,6 +7,14 @@
 const STEP: usize = STEP_BASES as usize;
 const STEP_BASES: u32 = 32;
 
+/// Eight times the same byte.
+const fn eight_of(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The bit that small letters have and capitals have not, of eight letters.
+const CASE: u64 = eight_of(0x20);
+
 /// A run of bases within what was packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -45,18 +53,18 @@ impl Packed {
     }
 
     fn step(&mut self, bases: &[u8; STEP], at: u32) {
-        let (mut known, mut capitals, mut smalls) = (true, true, true);
-        for &base in bases {
-            let letter = base & !0x20;
-            known &= letter == b'A' || letter == b'C' || letter == b'G' || letter == b'T';
-            capitals &= base & 0x20 == 0;
-            smalls &= base & 0x20 != 0;
+        let (mut other, mut any, mut all) = (0, 0, u64::MAX);
+        let mut bits = [[0; 2]; STEP / 8];
+        for (bits, &eight) in bits.iter_mut().zip(bases.as_chunks().0) {
+            let eight = u64::from_le_bytes(eight);
+            (other, any, all) = (other | other_than_bases(eight), any | eight, all & eight);
+            *bits = join_eight(eight);
         }
-        let codes = bases.map(|base| base >> 1 & 3);
-        if !(known && (capitals || smalls)) {
+        let (capitals, smalls) = (any & CASE == 0, all & CASE == CASE);
+        if other != 0 || !(capitals || smalls) {
             return self.slowly(bases, at);
         }
-        self.bits.extend(codes.as_chunks().0.iter().map(|&four| join(four)));
+        self.bits.extend_from_slice(bits.as_flattened());
         if smalls {
             add_small(&mut self.small, at, STEP_BASES);
         }
@@ -146,6 +154,22 @@ fn add_small(runs: &mut Vec<Run>, at: u32, length: u32) {
 
 fn range(Run { start, length }: Run) -> Option<std::ops::Range<usize>> {
     Some(start as usize..start.checked_add(length)? as usize)
+}
+
+/// 0 if all eight bytes are A, C, G or T in either case: two bits of a letter tell which of them it could be.
+const fn other_than_bases(eight: u64) -> u64 {
+    let (second, third) = ((eight >> 1) & eight_of(1), (eight >> 2) & eight_of(1));
+    let (c, t, g) = (second * 0x02, third * 0x15, (second & third) * 0x11);
+    (eight & !CASE) ^ (eight_of(b'A') ^ c ^ t ^ g)
+}
+
+/// The two bits of each of eight bases, the first in the lowest.
+const fn join_eight(eight: u64) -> [u8; 2] {
+    let codes = (eight >> 1) & eight_of(3);
+    let pairs = (codes | (codes >> 6)) & 0x000F_000F_000F_000F;
+    let fours = (pairs | (pairs >> 12)) & 0x0000_00FF_0000_00FF;
+    let [first, second, ..] = (fours | (fours >> 24)).to_le_bytes();
+    [first, second]
 }
 
 /// Four codes as a byte: the product has them side by side in its highest byte.

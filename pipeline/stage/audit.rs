@@ -31,6 +31,7 @@ pub struct Config {
     seed: u64,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what serde asks for")]
 const fn default_memory() -> Option<u64> {
     Some(1 << 30)
 }
@@ -50,12 +51,12 @@ impl Stage for Config {
     }
 
     fn run(&self, task: &Task) -> Result<Outcome, Error> {
-        let (file, base) = task::find(&task.base.join(&self.tasks)).map_err(wrong)?;
+        let (file, base) = task::find(&task.base.join(&self.tasks)).map_err(|error| wrong(&error))?;
         let options = Options { memory: self.memory.unwrap_or(u64::MAX), seed: self.seed };
         let (mut audits, mut examples) = (Vec::new(), 0);
         for (name, of) in &file.tasks {
             task.check()?;
-            let dataset = of.read(name, &base).map_err(wrong)?;
+            let dataset = of.read(name, &base).map_err(|error| wrong(&error))?;
             let (found, _) = audit(&dataset, &options);
             examples += found.parts.iter().map(|part| part.examples).sum::<u64>();
             audits.push(found);
@@ -74,17 +75,17 @@ impl Stage for Config {
     }
 }
 
-fn wrong(error: task::Error) -> Error {
+fn wrong(error: &task::Error) -> Error {
     Error::Config { key: "tasks", reason: error.to_string() }
 }
 
 /// The files of the tasks at a path, those below `base` from there.
 pub(super) fn files_of(tasks: &Path, base: &Path) -> Result<Vec<PathBuf>, Error> {
-    let (file, start) = task::find(&base.join(tasks)).map_err(wrong)?;
+    let (file, start) = task::find(&base.join(tasks)).map_err(|error| wrong(&error))?;
     let mut paths: Vec<PathBuf> =
         if base.join(tasks).is_file() { vec![tasks.to_owned()] } else { Vec::new() };
     for task in file.tasks.values() {
-        let found = task.files(&start).map_err(wrong)?.into_iter();
+        let found = task.files(&start).map_err(|error| wrong(&error))?.into_iter();
         paths.extend(found.map(|path| path.strip_prefix(base).map(Path::to_owned).unwrap_or(path)));
     }
     Ok(paths)
