@@ -1,6 +1,6 @@
 //! A file, or standard input, as a stream of plain bytes: what it is wrapped in shows in its first bytes, not its name.
 //!
-//! Holds [`RAW_BYTES`] of the file; for BGZF one batch of blocks (about 2 MiB), for zstd and xz what their windows need
+//! Holds [`RAW_BYTES`] of the file; for BGZF chunks of blocks (0.5 MiB, 8 MiB with many threads), for zstd and xz what their windows need
 //! (at most 128 and 256 MiB; a few for files made with usual settings).
 
 mod bgzf;
@@ -408,6 +408,24 @@ mod tests {
         let error = Error::from_io(input.read_to_end(&mut plain).unwrap_err(), Path::new("x"));
         assert!(matches!(error, Error::Damaged { damage: Damage::BgzfTruncated, .. }), "{error}");
         assert!(plain.len() > 2_900_000 && text.starts_with(&plain), "{} bytes", plain.len());
+    }
+
+    #[test]
+    fn threads_change_neither_bytes_nor_errors() {
+        let (text, mut damaged) = (text(), bgzf(&text()));
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0x10;
+        let read = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (mut input, mut plain) = (open(damaged.clone()).unwrap(), Vec::new());
+                let error = input.read_to_end(&mut plain).unwrap_err();
+                (plain, error.to_string())
+            })
+        };
+        let (plain, error) = read(1);
+        assert!(text.starts_with(&plain) && (1_000_000..2_000_000).contains(&plain.len()), "{}", plain.len());
+        assert!(read(3) == (plain, error.clone()), "{error}");
     }
 
     /// Whatever byte is damaged and wherever the file ends: an error, or (for the few bytes that say nothing) the text.
