@@ -81,6 +81,9 @@ fn an_audit_is_a_stage_whose_findings_stand_in_the_report() {
     let output = scratch.run(&[]);
     assert!(!output.status.success());
     assert!(stderr(&output).contains("sat"), "{}", stderr(&output));
+    std::fs::remove_file(scratch.path("tasks.yaml")).unwrap();
+    let said = stderr(&scratch.run(&[]));
+    assert!(said.contains("tasks.yaml`: No such file"), "{said}");
 }
 
 #[test]

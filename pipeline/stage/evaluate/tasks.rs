@@ -114,7 +114,7 @@ impl Config {
         use crate::evaluate::tasks::{Again, Place, evaluate};
         use crate::train::Hooks;
 
-        let wrong = |error: task::Error| Error::Config { key: "tasks", reason: error.to_string() };
+        let wrong = |error: task::Error| audit::wrong(&error);
         let config =
             self.protocol().ok_or(Error::Config { key: "protocol", reason: "is missing".to_owned() })?;
         let (file, base) = task::find(&task.base.join(tasks)).map_err(wrong)?;
