@@ -89,32 +89,24 @@ fn ours_clean(path: &Path, check: bool) -> Outcome {
     Ok(sink.finish())
 }
 
-fn noodles(path: &Path, check: bool) -> Outcome {
-    let mut reader = noodles_fasta::io::Reader::new(BufReader::with_capacity(256 << 10, File::open(path)?));
-    let (mut sink, mut definition, mut bases) =
-        (Sink::new(check), noodles_fasta::record::Definition::default(), Vec::new());
-    while reader.read_definition(&mut definition)? > 0 {
-        reader.read_sequence(&mut bases)?;
-        sink.record();
-        sink.bases(&bases);
-        bases.clear();
+/// As the file has them, or with every base in upper case, whatever it is.
+fn noodles(upper: bool) -> impl Fn(&Path, bool) -> Outcome {
+    move |path, check| {
+        let file = BufReader::with_capacity(256 << 10, File::open(path)?);
+        let mut reader = noodles_fasta::io::Reader::new(file);
+        let (mut sink, mut definition, mut bases) =
+            (Sink::new(check), noodles_fasta::record::Definition::default(), Vec::new());
+        while reader.read_definition(&mut definition)? > 0 {
+            reader.read_sequence(&mut bases)?;
+            if upper {
+                bases.make_ascii_uppercase();
+            }
+            sink.record();
+            sink.bases(&bases);
+            bases.clear();
+        }
+        Ok(sink.finish())
     }
-    Ok(sink.finish())
-}
-
-/// With every base in upper case, whatever it is.
-fn noodles_upper(path: &Path, check: bool) -> Outcome {
-    let mut reader = noodles_fasta::io::Reader::new(BufReader::with_capacity(256 << 10, File::open(path)?));
-    let (mut sink, mut definition, mut bases) =
-        (Sink::new(check), noodles_fasta::record::Definition::default(), Vec::new());
-    while reader.read_definition(&mut definition)? > 0 {
-        reader.read_sequence(&mut bases)?;
-        bases.make_ascii_uppercase();
-        sink.record();
-        sink.bases(&bases);
-        bases.clear();
-    }
-    Ok(sink.finish())
 }
 
 fn needletail(path: &Path, check: bool) -> Outcome {
@@ -276,14 +268,14 @@ fn compare_all() -> Result<(), Box<dyn std::error::Error>> {
     for width in [60, 150, 1 << 20] {
         let bytes = write_genomes(&data, &path, width)?;
         let contenders: [Contender; 3] =
-            [("ours", &ours), ("noodles-fasta", &noodles), ("needletail", &needletail)];
+            [("ours", &ours), ("noodles-fasta", &noodles(false)), ("needletail", &needletail)];
         compare(&format!("FASTA, lines of {width}"), &path, bytes, &contenders)?;
     }
     let bytes = write_genomes(&data, &path, 60)?;
     let contenders: [Contender; 4] = [
         ("ours, cleaned", &ours_clean),
         ("ours, read", &ours),
-        ("noodles, upper", &noodles_upper),
+        ("noodles, upper", &noodles(true)),
         ("needletail, norm.", &needletail_normalized),
     ];
     compare("FASTA to clean bases", &path, bytes, &contenders)?;

@@ -39,7 +39,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::model::device;
 use crate::remote::Remote;
-use crate::{artifact, fs, shard, source, tokenizer as tokenizers, workflow};
+use crate::{artifact, fs, shard, source, tokenizer as tokenizers, units, workflow};
 
 /// Grinds genomes into training shards, and trains and evaluates DNA language models on them.
 #[derive(Debug, Parser)]
@@ -312,10 +312,10 @@ fn explain(error: &Error) -> String {
         return diagnose(invalid);
     }
     if let Error::Workflow(workflow::Error::Failed { failures, held_up }) = error {
-        let failures = failures.iter().map(|failure| format!("error: {}", workflow::with_causes(failure)));
+        let failures = failures.iter().map(|failure| format!("error: {}", units::with_causes(failure)));
         return failures.chain(workflow::held_up(held_up)).collect::<Vec<_>>().join("\n");
     }
-    format!("error: {}", workflow::with_causes(error))
+    format!("error: {}", units::with_causes(error))
 }
 
 /// Every mistake of a workflow, each with its lines; the last line counts them.

@@ -287,6 +287,16 @@ pub fn similar<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Op
     scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.to_owned())
 }
 
+/// An error and what it comes from, in one line; what was said already is not said again.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        let plain = cause.split(" (os error").next().unwrap_or(&cause).to_lowercase();
+        if text.to_lowercase().contains(&plain) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

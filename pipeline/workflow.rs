@@ -33,6 +33,7 @@ pub use execute::{Options, Tasks, execute, run_along, run_stage, run_task};
 pub use plan::{Decision, Plan, Selection};
 pub use shelf::{Shared, Shelf};
 
+use crate::units::with_causes;
 use crate::{artifact, fs, remote, stage};
 
 /// Why a workflow could not be read, planned or run.
@@ -257,16 +258,6 @@ pub enum Error {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] fs::Error),
-}
-
-/// An error and what it comes from, in one line; what was said already is not said again.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        let plain = cause.split(" (os error").next().unwrap_or(&cause).to_lowercase();
-        if text.to_lowercase().contains(&plain) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 /// Each failure with its causes, and what did not run.

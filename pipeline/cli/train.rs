@@ -137,7 +137,7 @@ fn along(
     }
     let result = run_along(workflow, &options, stage, arguments.wait);
     if let Err(error) = &result {
-        group.fail(&crate::workflow::with_causes(error));
+        group.fail(&crate::units::with_causes(error));
     }
     result?;
     Ok(group.follow_to_the_end()?)

@@ -101,7 +101,7 @@ fn leading_common_chunks(bases: &[u8]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 is there.
-        return unsafe { avx2::leading_common(bases) };
+        return unsafe { avx2::leading(bases, b"acgtn", 0x20) };
     }
     leading_common::<CHUNK>(bases)
 }
@@ -156,26 +156,16 @@ mod avx2 {
         _mm256_movemask_epi8(chunks.iter().chain(last).fold(_mm256_set1_epi8(-1), among)) == -1
     }
 
-    /// As [`super::leading_common`].
+    /// Bytes of the leading chunks of [`super::CHUNK`] bytes that hold some letters only; with the `case` of 0x20, which must be small
+    /// letters then, in either case, with 0 as they are.
     #[target_feature(enable = "avx2")]
-    pub(super) fn leading_common(bases: &[u8]) -> usize {
-        let (letters, (chunks, _)) = (by_low_half(b"acgtn"), bases.as_chunks::<{ super::CHUNK }>());
+    pub(super) fn leading(bases: &[u8], of: &[u8], case: i8) -> usize {
+        let (letters, case) = (by_low_half(of), _mm256_set1_epi8(case));
+        let (chunks, _) = bases.as_chunks::<{ super::CHUNK }>();
+        let are = |half: &[u8; BYTES]| are_among(letters, _mm256_or_si256(load(half), case));
         let holds = |chunk: &&[u8; super::CHUNK]| {
             let (halves, _) = chunk.as_chunks::<BYTES>();
-            let [left, right] = [&halves[0], &halves[1]].map(|half| are_common(letters, load(half)));
-            _mm256_movemask_epi8(_mm256_and_si256(left, right)) == -1
-        };
-        super::CHUNK * chunks.iter().take_while(holds).count()
-    }
-
-    /// Bytes of the leading chunks of [`super::CHUNK`] bytes that hold upper-case A, C, G and T only.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn leading_bases(bases: &[u8]) -> usize {
-        let (letters, (chunks, _)) = (by_low_half(b"ACGT"), bases.as_chunks::<{ super::CHUNK }>());
-        let holds = |chunk: &&[u8; super::CHUNK]| {
-            let (halves, _) = chunk.as_chunks::<BYTES>();
-            let [left, right] = [&halves[0], &halves[1]].map(|half| are_among(letters, load(half)));
-            _mm256_movemask_epi8(_mm256_and_si256(left, right)) == -1
+            _mm256_movemask_epi8(_mm256_and_si256(are(&halves[0]), are(&halves[1]))) == -1
         };
         super::CHUNK * chunks.iter().take_while(holds).count()
     }
@@ -238,7 +228,7 @@ pub fn leading_bases(bases: &[u8]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 is there.
-        let from = unsafe { avx2::leading_bases(bases) };
+        let from = unsafe { avx2::leading(bases, b"ACGT", 0) };
         return from + leading(&bases[from..], is_base);
     }
     leading(bases, is_base)
@@ -302,7 +292,7 @@ mod tests {
                 let mut bases = vec![b'n'; 128];
                 bases[at] = byte;
                 // SAFETY: AVX2 is there.
-                let found = unsafe { avx2::leading_common(&bases) };
+                let found = unsafe { avx2::leading(&bases, b"acgtn", 0x20) };
                 assert_eq!(found, leading_common::<CHUNK>(&bases), "byte {byte} at {at}");
             }
         }

@@ -77,10 +77,7 @@ impl Stage for Config {
 
 /// What is wrong with a file of tasks, with all causes.
 pub(super) fn wrong(error: &task::Error) -> Error {
-    let error: &dyn std::error::Error = error;
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let reason = causes.fold(error.to_string(), |reason, cause| format!("{reason}: {cause}"));
-    Error::Config { key: "tasks", reason }
+    Error::Config { key: "tasks", reason: units::with_causes(error) }
 }
 
 /// The files of the tasks at a path, those below `base` from there.

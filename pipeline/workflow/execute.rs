@@ -16,13 +16,14 @@ use super::lock::{self, lock};
 use super::plan::{MadeFrom, choose, consider_all, decide_all, decided_by, files, settle};
 use super::retry::with_retries;
 use super::schedule::{Ask, Schedule};
-use super::{Decision, Error, Override, Selection, Shelf, Workflow, journal, with_causes};
+use super::{Decision, Error, Override, Selection, Shelf, Workflow, journal};
 use crate::artifact::{self, Artifact, Manifest, SourceFile, Staging, staging};
 use crate::collective::Group;
 use crate::observer::{Event, Observer, Stop};
 use crate::remote::{self, Depot, Fetched, Remote, Watch};
 use crate::stage::partition::{self, Partition, Partitioned, Standing, Wanted};
 use crate::stage::{self, Leaves, Outcome, Task};
+use crate::units::with_causes;
 use crate::{TOOL, fs};
 
 /// How to run.

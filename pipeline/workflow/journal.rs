@@ -16,9 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Decision, Error, Override, Workflow, with_causes};
+use super::{Decision, Error, Override, Workflow};
 use crate::artifact::MANIFEST;
 use crate::observer::{Event, Observer};
+use crate::units::with_causes;
 use crate::{TOOL, fs};
 
 /// The logs that stay, the new one among them.

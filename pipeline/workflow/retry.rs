@@ -1,7 +1,8 @@
 //! Stages that fail are tried again as often as they say.
 
-use super::{Error, with_causes};
+use super::Error;
 use crate::observer::{Event, Observer};
+use crate::units::with_causes;
 
 /// Runs a stage, and up to `times` times again while it fails for a reason that may pass; a note says why.
 pub(super) fn with_retries<T>(
