@@ -119,14 +119,7 @@ impl Network {
         match self {
             Self::Olmo(model) => Ok(model.hidden_where(&batch.ids, batch.mask.as_ref())?),
             Self::Hyena(model) => model.hidden(&batch.ids),
-            Self::Dnabert2(model) => {
-                let valid = model.config().pad.map(|pad| batch.ids.f_ne(i64::from(pad))).transpose()?;
-                let all = |valid: &Tensor| valid.f_all().and_then(|all| all.f_int64_value(&[]));
-                // Without padding what distance costs is the same for all rows.
-                let valid = valid.filter(|valid| !all(valid).is_ok_and(|all| all == 1));
-                let input = dnabert2::Input { valid: valid.as_ref(), ..dnabert2::Input::from(&batch.ids) };
-                Ok(model.hidden(input)?)
-            }
+            Self::Dnabert2(model) => hidden_at(model, batch, None),
         }
     }
 
@@ -171,8 +164,22 @@ impl Network {
             let input = Input { ids: &batch.ids, mask: batch.mask.as_ref() };
             return backward::gradients(model, input, checkpointing, loss);
         }
-        let hidden = self.hidden(batch)?.f_flatten(0, 1)?;
+        let hidden = match self {
+            Self::Dnabert2(model) => hidden_at(model, batch, Some(&dnabert2::places_asked(&batch.targets)?)),
+            _ => self.hidden(batch),
+        };
+        let hidden = hidden?.f_flatten(0, 1)?;
         let (loss, result) = loss(&hidden, 0..hidden.size()[0])?;
         Ok((Tensor::f_run_backward(&[loss], self.weights().tensors(), false, false)?, vec![result]))
     }
+}
+
+/// The last layer's values, where padding is not seen; of `places` only, if there are some, as [`Dnabert2::hidden_at`].
+fn hidden_at(model: &Dnabert2, batch: &Prepared, places: Option<&Tensor>) -> Result<Tensor, Error> {
+    let valid = model.config().pad.map(|pad| batch.ids.f_ne(i64::from(pad))).transpose()?;
+    let all = |valid: &Tensor| valid.f_all().and_then(|all| all.f_int64_value(&[]));
+    // Without padding what distance costs is the same for all rows.
+    let valid = valid.filter(|valid| !all(valid).is_ok_and(|all| all == 1));
+    let input = dnabert2::Input { valid: valid.as_ref(), ..dnabert2::Input::from(&batch.ids) };
+    Ok(model.hidden_at(input, places)?)
 }

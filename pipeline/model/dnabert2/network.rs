@@ -143,11 +143,22 @@ impl Dnabert2 {
 
     /// The last layer's values: `[B, T]` to `[B, T, d]`, 0 at padding. A position sees all that are no padding.
     pub fn hidden(&self, input: Input<'_>) -> Result<Tensor, TchError> {
+        self.hidden_at(input, None)
+    }
+
+    /// The same, where nobody wants others than those of `places`, counted over the batch, if there are some: those are 0.
+    pub(in crate::model) fn hidden_at(
+        &self,
+        input: Input<'_>,
+        places: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
         let bias = self.bias(input)?;
         let mut x = self.embedded(input)?;
-        for layer in 0..self.config.layers as usize {
-            x = self.layer(layer, &x, &bias)?;
+        let last = self.config.layers as usize - 1;
+        for layer in 0..last {
+            x = self.layer(layer, &x, &bias, None)?;
         }
+        x = self.layer(last, &x, &bias, places)?;
         match input.valid {
             None => Ok(x),
             Some(valid) => x.f_mul(&valid.f_unsqueeze(-1)?.f_to_kind(x.kind())?),
@@ -192,8 +203,7 @@ impl Dnabert2 {
 
     /// Where something is asked, counted over the batch; the scores there, f32, and the ids.
     fn asked(&self, hidden: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor, Tensor), Error> {
-        let labels = labels.f_reshape([-1])?;
-        let places = labels.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)?;
+        let (labels, places) = (labels.f_reshape([-1])?, places_asked(labels)?);
         let hidden = hidden.f_reshape([-1, self.config.width.into()])?.f_index_select(0, &places)?;
         let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
         let ids = labels.f_index_select(0, &places)?;
@@ -251,16 +261,29 @@ impl Dnabert2 {
         bias.f_add(&padding.f_unsqueeze(1)?.f_unsqueeze(1)?)
     }
 
-    /// Layer `layer`: `[B, T, d]` to `[B, T, d]`.
-    fn layer(&self, layer: usize, x: &Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
+    /// Layer `layer`: `[B, T, d]` to `[B, T, d]`, 0 at other places than `places`, if there are some.
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        bias: &Tensor,
+        places: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
         let first = EMBEDDING + layer * LAYER;
         let at = |place: usize| &self.weights.tensors()[first + place];
         let epsilon = self.config.norm_epsilon;
-        let seen = self.attention([at(0), at(1)], x, bias)?.f_linear(at(2), Some(at(3)))?;
-        let x = self.norm(&seen.f_add(x)?, [at(4), at(5)], epsilon)?;
+        let (all, seen) = (x, self.attention([at(0), at(1)], x, bias)?);
+        let chosen = |values: &Tensor| match places {
+            Some(places) => values.f_flatten(0, 1)?.f_index_select(0, places),
+            None => Ok(values.shallow_clone()),
+        };
+        let seen = chosen(&seen)?.f_linear(at(2), Some(at(3)))?;
+        let x = self.norm(&seen.f_add(&chosen(all)?)?, [at(4), at(5)], epsilon)?;
         let gate_and_value = x.f_linear(at(6), NONE)?.f_chunk(2, -1)?;
         let inner = gate_and_value[0].f_gelu("none")?.f_mul(&gate_and_value[1])?;
-        self.norm(&inner.f_linear(at(7), Some(at(8)))?.f_add(&x)?, [at(9), at(10)], epsilon)
+        let x = self.norm(&inner.f_linear(at(7), Some(at(8)))?.f_add(&x)?, [at(9), at(10)], epsilon)?;
+        let Some(places) = places else { return Ok(x) };
+        all.f_flatten(0, 1)?.f_zeros_like()?.f_index_copy(0, places, &x)?.f_view_as(all)
     }
 
     fn attention(
@@ -281,6 +304,11 @@ impl Dnabert2 {
     fn norm(&self, x: &Tensor, [weight, bias]: [&Tensor; 2], epsilon: f64) -> Result<Tensor, TchError> {
         x.f_layer_norm([i64::from(self.config.width)], Some(weight), Some(bias), epsilon, true)
     }
+}
+
+/// Where something is asked, counted over the batch: where `labels`, `[B, T]` or `[N]`, are not [`IGNORED`].
+pub(in crate::model) fn places_asked(labels: &Tensor) -> Result<Tensor, TchError> {
+    labels.f_reshape([-1])?.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)
 }
 
 /// A name as the published classes have it: other trainers put `model.` or `module.` before it.
@@ -350,6 +378,31 @@ mod tests {
         assert!(padded.narrow(1, 12, 8).equal(&padded.narrow(1, 12, 8).zeros_like()));
         let seen = model.hidden(Input::from(&long)).unwrap();
         assert!(largest(&(seen.narrow(1, 0, 12) - alone)) > 1e-3, "padding is hidden where nobody asked");
+    }
+
+    #[test]
+    fn the_last_layer_is_computed_where_it_is_asked() {
+        let model = model().require_gradients().unwrap();
+        let (ids, labels) = (ids(3, 10), Tensor::full([3, 10], IGNORED, (Kind::Int64, Device::Cpu)));
+        let asked = [(0, 2), (1, 0), (2, 9)];
+        for (row, position) in asked {
+            let _asked = labels.get(row).narrow(0, position, 1).fill_(7);
+        }
+        let places = places_asked(&labels).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&places).unwrap(), [2, 10, 29]);
+        let (all, some) = (None, Some(&places));
+        let [all, some] = [all, some].map(|places| model.hidden_at(Input::from(&ids), places).unwrap());
+        let chosen = |x: &Tensor| x.flatten(0, 1).index_select(0, &places);
+        assert!(largest(&(chosen(&all) - chosen(&some))) < 1e-6);
+        let sums = some.flatten(0, 1).abs().sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
+        assert_eq!(sums.nonzero().flatten(0, 1), places);
+        let weights = model.weights().tensors();
+        let gradients = |x: &Tensor| {
+            Tensor::run_backward(&[model.masked_loss(x, &labels).unwrap()], weights, false, false)
+        };
+        for (place, (all, some)) in gradients(&all).iter().zip(gradients(&some)).enumerate() {
+            assert!(largest(&(all - some)) < 1e-6, "tensor {place}");
+        }
     }
 
     #[test]
