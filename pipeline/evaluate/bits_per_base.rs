@@ -7,9 +7,10 @@ use crate::loader::{Prediction, TokenRows, Vocabulary};
 use crate::metric::interval::{Bootstrap, Row};
 use crate::model::device;
 use crate::model::likelihood::{self, Likelihood, Scorer};
+use crate::model::network::Network;
 use crate::model::workers::Workers;
 use crate::observer::{Event, Unit};
-use crate::train::{Hooks, checkpoint};
+use crate::train::{Hooks, Precision, checkpoint};
 
 /// Why a checkpoint could not be scored.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum Error {
     /// A batch of no rows.
     #[error("`batch_rows` is 0: expected at least 1")]
     BatchRows,
+    /// A model that knows no bf16.
+    #[error("`precision: bf16`: only an OLMo is computed in bf16, this model is in f32")]
+    Bf16,
     /// A model that does not guess the next token.
     #[error(
         "a masked model guesses hidden tokens from both sides: it has no bits per base; its validation loss is in the \
@@ -58,6 +62,11 @@ pub fn bits_per_base(
     hooks: Hooks<'_>,
 ) -> Result<Score, Error> {
     let (state, model) = checkpoint::network(folder, device::open()?)?;
+    let model = match (config.precision, model) {
+        (Precision::F32, model) => model,
+        (Precision::Bf16, Network::Olmo(model)) => Network::Olmo(model.in_bf16()),
+        (Precision::Bf16, _) => return Err(Error::Bf16),
+    };
     let workers = Workers::for_device(model.device(), hooks.threads).map_err(likelihood::Error::from)?;
     if state.config.model.is_masked() {
         return Err(Error::Masked);
@@ -160,6 +169,10 @@ mod tests {
         let interval = found.interval.unwrap();
         assert!(interval.low < found.bits_per_base && found.bits_per_base < interval.high);
 
+        let half = score(&rows, "a", &Config { precision: Precision::Bf16, ..Config::default() }).unwrap();
+        let off = (half.bits_per_base - found.bits_per_base).abs();
+        assert!(off > 0.0 && off < 0.02 * found.bits_per_base, "bf16 is off by {off}");
+
         let small = Config { batch_rows: 1, max_rows: Some(2), ..Config::default() };
         assert_eq!(score(&rows, "a", &small).unwrap().by_row.len(), 2);
         let error = score(&rows, "b", &small).unwrap_err();
@@ -185,6 +198,9 @@ mod tests {
             let (preset, duration) = (Some(preset), Duration::Steps(30));
             let config = train::Config { preset, duration, batch_rows: 8, ..train::Config::default() };
             train::run(&config, data, out.path(), hooks).unwrap();
+            let half = Config { precision: Precision::Bf16, ..Config::default() };
+            let error = bits_per_base(out.path(), &rows, &vocabulary, &half, hooks).unwrap_err().to_string();
+            assert!(error.contains("only an OLMo is computed in bf16"), "{error}");
             bits_per_base(out.path(), &rows, &vocabulary, &Config::default(), hooks)
         };
         let found = score(hyena::Preset::Tiny1k.into()).unwrap();

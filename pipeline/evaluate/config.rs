@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::metric::interval::{Estimate, Row};
+use crate::train::Precision;
 
 /// How to score a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +15,9 @@ pub struct Config {
     /// Rows to score at most. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
+    /// What products of matrices are computed in. Default: f32.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Draws of the bootstrap that gives the interval. Default: 2000.
     pub bootstrap_draws: u32,
     /// Chooses the draws. Default: 0.
@@ -22,7 +26,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch_rows: 8, max_rows: None, bootstrap_draws: 2000, seed: 0 }
+        Self { batch_rows: 8, max_rows: None, precision: Precision::F32, bootstrap_draws: 2000, seed: 0 }
     }
 }
 

@@ -362,8 +362,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-    fn is_default(&self) -> bool {
+    /// Whether it is f32.
+    pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
