@@ -1,10 +1,12 @@
-// A C face of torch.distributed's own c10d: stores, and Gloo's collective operations on CPU tensors.
+// A C face of torch.distributed's own c10d: stores, and collective operations, of Gloo on tensors of a processor and of NCCL on those of a
+// GPU.
 //
 // What is returned as a pointer is freed by the function of that name, once.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -15,19 +17,37 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "caught.hpp"
+#include "nccl.hpp"
 
 namespace {
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
-using GroupPtr = c10::intrusive_ptr<c10d::ProcessGroupGloo>;
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
+
+// The ranks that met. Those with tensors on GPUs connect for them when the first comes.
+struct Group {
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  StorePtr store;
+  int rank;
+  int ranks;
+  std::unique_ptr<Nccl> nccl;
+
+  Nccl& of(const at::Tensor& tensor) {
+    if (!nccl) {
+      nccl = std::make_unique<Nccl>(store, rank, ranks, tensor.device());
+    }
+    return *nccl;
+  }
+};
 
 std::chrono::milliseconds milliseconds(int64_t count) {
   return std::chrono::milliseconds(count);
 }
 
-// What c10d has to say comes back as errors; without this it also writes warnings with stack traces to stderr.
+// What c10d has to say comes back as errors; without this it also writes warnings with stack traces to stderr. And it notes every operation
+// for whom debugs it, in one place of a process, which ranks that are threads of one process, as in tests, overrun.
 void quieten() {
+  setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
   constexpr int errors = 2;
   FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, errors);
 }
@@ -68,8 +88,12 @@ std::shared_ptr<::gloo::transport::Device> device(
       : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
 
-std::vector<at::Tensor> one(void* tensor) {
-  return {*static_cast<at::Tensor*>(tensor)};
+Group& group_of(void* group) {
+  return *static_cast<Group*>(group);
+}
+
+const at::Tensor& tensor_of(void* tensor) {
+  return *static_cast<at::Tensor*>(tensor);
 }
 
 void* keep(WorkPtr work) {
@@ -186,13 +210,13 @@ void* gm_group(
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
         prefixed, rank, ranks, options);
     static_cast<c10d::Backend&>(*group).setTimeout(milliseconds(to_work));
-    return new GroupPtr(std::move(group));
+    return new Group{std::move(group), prefixed, rank, ranks, nullptr};
   });
 }
 
 void gm_group_free(void* group) {
   caught<int>({nullptr, 0}, -1, [&] {
-    delete static_cast<GroupPtr*>(group);
+    delete static_cast<Group*>(group);
     return 0;
   });
 }
@@ -200,33 +224,45 @@ void gm_group_free(void* group) {
 // Adds up a tensor over all ranks, in place. The work ends with gm_work_wait.
 void* gm_all_reduce(void* group, void* tensor, char* why, size_t room) {
   return caught<void*>({why, room}, nullptr, [&] {
-    auto tensors = one(tensor);
-    return keep((*static_cast<GroupPtr*>(group))->allreduce(tensors));
+    const auto& values = tensor_of(tensor);
+    if (values.is_cuda()) {
+      return keep(group_of(group).of(values).all_reduce(values));
+    }
+    std::vector<at::Tensor> tensors = {values};
+    return keep(group_of(group).gloo->allreduce(tensors));
   });
 }
 
 // The same, where only `root` gets the sum.
 void* gm_reduce(void* group, void* tensor, int root, char* why, size_t room) {
   return caught<void*>({why, room}, nullptr, [&] {
-    auto tensors = one(tensor);
+    const auto& values = tensor_of(tensor);
+    if (values.is_cuda()) {
+      return keep(group_of(group).of(values).reduce(values, root));
+    }
+    std::vector<at::Tensor> tensors = {values};
     c10d::ReduceOptions options;
     options.rootRank = root;
-    return keep((*static_cast<GroupPtr*>(group))->reduce(tensors, options));
+    return keep(group_of(group).gloo->reduce(tensors, options));
   });
 }
 
 void* gm_broadcast(void* group, void* tensor, int root, char* why, size_t room) {
   return caught<void*>({why, room}, nullptr, [&] {
-    auto tensors = one(tensor);
+    const auto& values = tensor_of(tensor);
+    if (values.is_cuda()) {
+      return keep(group_of(group).of(values).broadcast(values, root));
+    }
+    std::vector<at::Tensor> tensors = {values};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    return keep((*static_cast<GroupPtr*>(group))->broadcast(tensors, options));
+    return keep(group_of(group).gloo->broadcast(tensors, options));
   });
 }
 
 void* gm_barrier(void* group, char* why, size_t room) {
   return caught<void*>({why, room}, nullptr, [&] {
-    return keep((*static_cast<GroupPtr*>(group))->barrier());
+    return keep(group_of(group).gloo->barrier());
   });
 }
 

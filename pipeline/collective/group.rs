@@ -84,6 +84,11 @@ impl Group {
         self.place.ranks
     }
 
+    /// This rank among those on its machine, from 0; its number among all where nobody told.
+    pub fn local(&self) -> usize {
+        self.place.local.unwrap_or(self.place.rank)
+    }
+
     /// Whether this is rank 0.
     pub const fn leads(&self) -> bool {
         self.place.rank == 0
@@ -374,6 +379,7 @@ mod tests {
             rank,
             ranks,
             here: None,
+            local: None,
             meeting: Meeting::File(file.to_owned()),
             interface: None,
             attempt: String::new(),

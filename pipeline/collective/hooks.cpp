@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/AutogradState.h>
 
 #include "caught.hpp"
 
@@ -24,6 +25,14 @@ int64_t gm_hook(
           }
         }));
   });
+}
+
+// Whether backward passes that this thread begins run on it only, those on a GPU too, from now on; whether they did before.
+bool gm_backward_on_this_thread(bool only) {
+  auto& state = c10::AutogradState::get_tls_state();
+  const bool before = !state.get_multithreading_enabled();
+  state.set_multithreading_enabled(!only);
+  return before;
 }
 
 // Calls that hook no more.

@@ -17,6 +17,7 @@ unsafe extern "C" {
         room: usize,
     ) -> i64;
     fn gm_unhook(tensor: *mut c_void, hook: i64);
+    fn gm_backward_on_this_thread(only: bool) -> bool;
 }
 
 /// Hooks on tensors, until they are dropped: each tensor with the number of its hook.
@@ -62,18 +63,22 @@ thread_local! {
 }
 
 /// Does something, and tells `listener` meanwhile of each gradient that a backward pass on this thread has of a tensor with
-/// a hook: the tensor's number and the gradient, which must not be changed, since the pass may still read it. A pass that
-/// runs on other threads, as on a GPU, tells nothing; one of several passes that add up to a gradient tells its part.
+/// a hook: the tensor's number and the gradient, which must not be changed, since the pass may still read it. One of several passes
+/// that add up to a gradient tells its part. Passes on a GPU, too, are put into its queue by this thread meanwhile.
 pub fn listening<R>(listener: impl Fn(usize, Tensor) + 'static, act: impl FnOnce() -> R) -> R {
     /// Puts the listener before this one back, whatever happens.
-    struct Before(Option<Listener>);
+    struct Before(Option<Listener>, bool);
     impl Drop for Before {
         fn drop(&mut self) {
             let before = self.0.take();
             drop(LISTENER.replace(before));
+            // SAFETY: sets a flag of this thread.
+            unsafe { gm_backward_on_this_thread(self.1) };
         }
     }
-    let _before = Before(LISTENER.replace(Some(Box::new(listener))));
+    // SAFETY: as above.
+    let before = unsafe { gm_backward_on_this_thread(true) };
+    let _before = Before(LISTENER.replace(Some(Box::new(listener))), before);
     act()
 }
 

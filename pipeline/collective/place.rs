@@ -15,6 +15,8 @@ pub struct Place {
     pub ranks: usize,
     /// How many of them share this machine, where it is told.
     pub here: Option<usize>,
+    /// Which of those this one is, from 0, where it is told.
+    pub local: Option<usize>,
     /// Where they meet.
     pub meeting: Meeting,
     /// The network interface to use, instead of the one that leads to the meeting.
@@ -125,6 +127,7 @@ impl Place {
             rank,
             ranks,
             here: here(around),
+            local: local(around),
             meeting: meeting(around)?,
             interface: interface(around),
             attempt: attempt(around),
@@ -151,6 +154,11 @@ fn value(name: &'static str, found: &str, expected: &str) -> Error {
 fn here(around: Surroundings<'_>) -> Option<usize> {
     let told = get(around, "LOCAL_WORLD_SIZE").or_else(|| get(around, "SLURM_STEP_TASKS_PER_NODE"))?;
     told.split(['(', ',']).next()?.parse().ok().filter(|here| *here > 0)
+}
+
+/// This rank among those on this machine.
+fn local(around: Surroundings<'_>) -> Option<usize> {
+    get(around, "LOCAL_RANK").or_else(|| get(around, "SLURM_LOCALID"))?.parse().ok()
 }
 
 fn interface(around: Surroundings<'_>) -> Option<String> {
@@ -204,7 +212,7 @@ fn port(around: Surroundings<'_>) -> Result<u16, Error> {
 }
 
 /// `rank 1`, or `ranks 1, 3`; of many the first ones.
-pub(super) fn list(ranks: &[usize]) -> String {
+pub(crate) fn list(ranks: &[usize]) -> String {
     const SHOWN: usize = 8;
     let shown = ranks.iter().take(SHOWN).map(usize::to_string).collect::<Vec<_>>().join(", ");
     match ranks.len() {
@@ -266,6 +274,8 @@ mod tests {
         let here = |name, told| find(&[&torchrun[..], &[(name, told)]].concat(), &[]).unwrap().unwrap().here;
         assert_eq!(here("LOCAL_WORLD_SIZE", "4"), Some(4));
         assert_eq!(here("SLURM_STEP_TASKS_PER_NODE", "2(x3),1"), Some(2));
+        let local = |name| find(&[&torchrun[..], &[(name, "3")]].concat(), &[]).unwrap().unwrap().local;
+        assert_eq!(["LOCAL_RANK", "SLURM_LOCALID", "RANK_HERE"].map(local), [Some(3), Some(3), None]);
     }
 
     #[test]

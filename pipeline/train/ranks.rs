@@ -144,6 +144,9 @@ impl<'a> Ranks<'a> {
 
     /// Gives all ranks the weights that their owners have.
     pub(super) fn spread(&self, weights: &mut Weights) -> Result<(), Error> {
+        if self.group.ranks() == 1 {
+            return Ok(());
+        }
         self.copy(weights, |bucket| bucket.owner)
     }
 
@@ -155,13 +158,14 @@ impl<'a> Ranks<'a> {
     /// Gives all ranks what one of them has of each bucket.
     fn copy(&self, tensors: &mut Weights, from: impl Fn(&Bucket) -> usize) -> Result<(), Error> {
         let mut works = Vec::new();
+        let device = tensors.tensors().first().map_or(Device::Cpu, Tensor::device);
         for bucket in &self.buckets {
             let root = from(bucket);
             let values = if root == self.group.rank() {
                 let parts = bucket.parameters.iter().map(|at| tensors.tensors()[*at].f_detach());
                 flat(&parts.collect::<Result<Vec<_>, _>>()?)?
             } else {
-                Tensor::f_empty([self.size(bucket)], (Kind::Float, Device::Cpu))?
+                Tensor::f_empty([self.size(bucket)], (Kind::Float, device))?
             };
             works.push((bucket, root, self.group.broadcast(values, root)?));
         }
@@ -277,6 +281,7 @@ mod tests {
                 rank,
                 ranks: 2,
                 here: None,
+                local: None,
                 meeting: Meeting::File(folder.path().join(format!("{threads}-{count}-{checkpointing}"))),
                 interface: None,
                 attempt: String::new(),
