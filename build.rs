@@ -1,5 +1,5 @@
 //! Records where libtorch lies, so that the binary finds it at run time without `LD_LIBRARY_PATH`, and builds the C faces of
-//! its c10d, of its hooks on gradients and of its fused optimizer.
+//! its c10d, of its hooks on gradients, of its fused optimizer and of what it knows of a GPU, and those of our own kernels.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -19,8 +19,18 @@ fn main() {
 #[cfg(feature = "train")]
 fn faces(lib: &std::path::Path) {
     let folder = "pipeline/collective";
-    let files = ["pipeline/collective/c10d.cpp", "pipeline/collective/hooks.cpp", "pipeline/train/adamw.cpp"];
-    for path in files.into_iter().chain(["pipeline/collective/gloo", "pipeline/collective/caught.hpp"]) {
+    let files = [
+        "pipeline/collective/c10d.cpp",
+        "pipeline/collective/hooks.cpp",
+        "pipeline/model/fused/face.cpp",
+        "pipeline/model/gpu.cpp",
+        "pipeline/train/adamw.cpp",
+    ];
+    for path in files.into_iter().chain([
+        "pipeline/collective/gloo",
+        "pipeline/collective/caught.hpp",
+        "pipeline/collective/nccl.hpp",
+    ]) {
         println!("cargo::rerun-if-changed={path}");
     }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What our trainer makes of a GPU, beside PyTorch on the same libtorch: tokens a second, share of the peak, memory.
+"""What our trainer makes of a GPU, beside PyTorch on the same libtorch: tokens a second, share of the peak, memory, and where our time goes.
 
     make gpu-bench                                     # where both the build and the GPU are
-    GENOMILL=target/release/genomill python benches/gpu.py --shapes olmo-110m:1024:32 olmo-1b:2048:16
+    GENOMILL=target/release/genomill python benches/gpu.py --shapes olmo-110m:1024:32 olmo-1b:2048:16 --by genomill compiled
 
-A shape is a preset, a context and rows per step. Each is trained for some steps by genomill in f32 and in bf16, and by PyTorch in bf16
-(autocast, eager and compiled) on a model of the same shape, with fused AdamW; a step is forward, backward, clipping and update. The
-peak is that of dense bf16 on H100 and H200; give --peak for another. Needs torch alone, whose libtorch both use. With `--device cpu`
-and a small shape it tries itself out where there is no GPU.
+A shape is a preset, a context and rows per step. Each is trained for some steps by genomill (f32 or bf16) and, in bf16 (autocast), by
+PyTorch on a plain model of the same shape, eager and compiled, and by transformers' OlmoForCausalLM, all with fused AdamW; a step is
+forward, backward, clipping and update. Which of them is said by --by. The peak is that of dense bf16 on H100 and H200; give --peak for
+another. Needs torch, whose libtorch both use, and transformers for its part. With `--device cpu` and a small shape it tries itself out
+where there is no GPU.
 """
 
 import argparse
@@ -15,13 +16,14 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from torch import nn
 from torch.nn import functional
 
 SIZES = {"olmo-300k": (4, 64, 4), "olmo-1m": (4, 128, 4), "olmo-6m": (6, 256, 4), "olmo-25m": (8, 448, 7), "olmo-110m": (12, 768, 12), "olmo-1b": (16, 2048, 16)}
+WARM = 4
 FLOW = """
 name: flow
 stages:
@@ -42,52 +45,97 @@ stages:
   model:   {{uses: train, from: shards, preset: {preset}, precision: {precision}, duration: {steps} steps, batch_rows: {rows},
             micro_batch_rows: {rows}, decay: constant, warmup: 1 step, learning_rate: 3e-4, log_every: 1 step}}
 """
+# What kernels of a GPU do, by parts of their names; the first that fits.
+KINDS = {
+    "attention": "flash|fmha|sdpa|cudnn_generated|attention",
+    "products of matrices": "gemm|nvjet|cutlass|xmma|cublas|splitK",
+    "our kernels": "split_and_turn|turn_and_join|^gate|^add_and_norm",
+    "optimizer": "[aA]dam|multi_tensor",
+    "copies and casts": "[mM]emcpy|[mM]emset|copy",
+}
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=["olmo-110m:1024:32", "olmo-1b:2048:16"], help="PRESET:CONTEXT:ROWS")
-    parser.add_argument("--steps", type=int, default=14, help="the first four are not timed")
+    parser.add_argument("--by", nargs="+", default=["genomill", "eager", "compiled", "transformers"],
+                        choices=["genomill", "genomill-f32", "eager", "compiled", "transformers"])
+    parser.add_argument("--steps", type=int, default=14, help=f"the first {WARM} are not timed")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--peak", type=float, default=989e12, help="operations a second")
+    parser.add_argument("--traces", type=Path, help="keep our traces in this folder")
     return parser.parse_args()
 
 
+def genomill(folder, *words):
+    """A command and its environment: the libtorch of this Python."""
+    libraries = str(Path(torch.__file__).parent / "lib")
+    return {"args": [os.path.abspath(os.environ["GENOMILL"]), *words], "cwd": folder, "env": os.environ | {"LD_LIBRARY_PATH": libraries}}
+
+
+def measured(folder, given, *words):
+    """What the steps of a run measured. It is killed after the last of them: nobody wants its checkpoint."""
+    shutil.rmtree(folder / "work" / "flow" / "model", ignore_errors=True)
+    command = genomill(folder, "--device", given["device"], "train", "flow.yaml", "--progress", "json", *words)
+    found, said = [], []
+    with subprocess.Popen(**command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            said = [*said, line][-20:]
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "metrics":
+                found.append(dict(event["values"]))
+                if len(found) == given["steps"]:
+                    process.kill()
+    if len(found) < given["steps"]:
+        sys.exit(f"{given['preset']}: {len(found)} steps of {given['steps']}\n{''.join(said)}")
+    return found
+
+
+def ours(folder, given):
+    """Seconds of the steps, and the most memory that tensors had; and where the time of others goes."""
+    (folder / "flow.yaml").write_text(FLOW.format(**given))
+    subprocess.run(**genomill(folder, "run", "flow.yaml", "--until", "shards", "--progress", "none"), check=True)
+    found = measured(folder, given)
+    losses = [values["loss"] for values in found]
+    if not all(math.isfinite(loss) for loss in losses) or losses[-1] > losses[0] + 1:
+        sys.exit(f"{given['preset']} in {given['precision']} does not learn: {losses}")
+    tokens = given["rows"] * given["context"]
+    trace = folder / "trace.json"
+    measured(folder, given | {"steps": 9}, "--trace", str(trace))
+    return [tokens / values["tokens/s"] for values in found], max(values["peak memory GB"] for values in found) * 1e9, trace
+
+
+def parts(trace):
+    """Prints where the time of a trace's steps goes: by kind, and by kernel."""
+    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    if not events:
+        return
+    steps, kinds, kernels = 3, Counter(), Counter()
+    for event in events:
+        kind = next((kind for kind, names in KINDS.items() if re.search(names, event["name"])), "else")
+        kinds[kind] += event["dur"]
+        kernels[(kind, event["name"][:110])] += event["dur"]
+    span = max(event["ts"] + event["dur"] for event in events) - min(event["ts"] for event in events)
+    print(f"  three steps of ours take {span / 1e3:.1f} ms from the first kernel to the last; busy {sum(kinds.values()) / span:.1%}; ms a step:")
+    for kind, time_ in kinds.most_common():
+        print(f"    {time_ / steps / 1e3:8.2f}  {time_ / span:6.1%}  {kind}")
+    for (kind, name), time_ in kernels.most_common(25):
+        print(f"      {time_ / steps / 1e3:8.3f}  {kind}: {name}")
+
+
 class Memory:
-    """The most memory in use while it runs, in bytes: of the GPU as its driver tells it, or of a process."""
+    """The most memory that tensors had while it ran, in bytes; of a process none."""
 
     def __init__(self, device):
-        self.device, self.most, self.going = device, 0, True
+        self.device = device
 
     def __enter__(self):
-        self.thread = threading.Thread(target=self.watch, daemon=True)
-        self.thread.start()
+        if self.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         return self
 
     def __exit__(self, *_):
-        self.going = False
-        self.thread.join()
-
-    def watch(self):
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-        while self.going and self.device != "cpu":
-            used = subprocess.run(query, capture_output=True, text=True).stdout.split()
-            self.most = max([self.most, *(int(number) << 20 for number in used[:1])])
-            time.sleep(0.2)
-
-
-def ours(folder, device, given):
-    """Seconds and losses of the steps, and the most memory in use."""
-    shutil.rmtree(folder / "work" / "flow" / "model", ignore_errors=True)
-    (folder / "flow.yaml").write_text(FLOW.format(**given))
-    libraries = str(Path(torch.__file__).parent / "lib")
-    command = [os.path.abspath(os.environ["GENOMILL"]), "run", "flow.yaml", "--until", "model", "--device", device, "--progress", "none"]
-    with Memory(device) as memory:
-        subprocess.run(command, cwd=folder, env=os.environ | {"LD_LIBRARY_PATH": libraries}, check=True)
-    lines = (folder / "work" / "flow" / "model" / "history.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    ends = [0.0] + [record["seconds"] for record in records]
-    return [b - a for a, b in zip(ends, ends[1:])], [record["loss"] for record in records], memory.most
+        self.most = torch.cuda.max_memory_allocated() if self.device != "cpu" else 0
 
 
 class Layer(nn.Module):
@@ -132,12 +180,29 @@ class Model(nn.Module):
         return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 
-def theirs(device, given, compiled):
+class FromTransformers(nn.Module):
+    """transformers' model of the same shape."""
+
+    def __init__(self, size, vocabulary, context):
+        super().__init__()
+        from transformers import OlmoConfig, OlmoForCausalLM
+        layers, width, heads = size
+        config = OlmoConfig(vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads,
+                            num_key_value_heads=heads, max_position_embeddings=context, tie_word_embeddings=True, use_cache=False)
+        self.model = OlmoForCausalLM._from_config(config, attn_implementation="sdpa")
+
+    def forward(self, ids):
+        return self.model(input_ids=ids, labels=ids).loss
+
+
+def theirs(given, by):
     """Seconds of the steps of PyTorch, and the most memory in use."""
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
-    model = Model(SIZES[given["preset"]], given["vocabulary"], given["context"]).to(device)
-    loss_of = torch.compile(model) if compiled else model
+    device = given["device"]
+    with torch.device(device):
+        model = (FromTransformers if by == "transformers" else Model)(SIZES[given["preset"]], given["vocabulary"], given["context"])
+    loss_of = torch.compile(model) if by == "compiled" else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     batches = torch.randint(given["vocabulary"], (given["steps"], given["rows"], given["context"]), device=device)
     seconds = []
@@ -166,7 +231,7 @@ def work(size, vocabulary, context):
 
 def line(name, seconds, most, given, peak):
     """Prints what a run came to."""
-    median = statistics.median(seconds[4:])
+    median = statistics.median(seconds[WARM:])
     rate = given["rows"] * given["context"] / median
     share = rate * work(SIZES[given["preset"]], given["vocabulary"], given["context"]) / peak
     print(f"| {given['preset']} | {given['context']} | {given['rows']} | {name} | {1e3 * median:.1f} | {rate:,.0f} | {share:.1%} | {most / 1e9:.1f} |", flush=True)
@@ -182,18 +247,25 @@ def main():
         for number in range(math.ceil(bases / 1_000_000)):
             file.write(f">c{number}\n{''.join(draw.choices('ACGT', k=1_000_000))}\n")
     where = torch.cuda.get_device_name() if given.device != "cpu" else "a processor"
-    print(f"{where}, torch {torch.__version__}, {given.steps} steps, the first four not timed; share of {given.peak / 1e12:.0f} TFLOP/s\n")
-    print("| model | context | rows | by | ms a step | tokens/s | share of the peak | memory, GB |\n|---|---|---|---|---|---|---|---|")
+    print(f"{where}, torch {torch.__version__}, {given.steps} steps, the first {WARM} not timed; share of {given.peak / 1e12:.0f} TFLOP/s\n")
+    print("| model | context | rows | by | ms a step | tokens/s | share of the peak | memory of tensors, GB |\n|---|---|---|---|---|---|---|---|")
+    traces = []
     for preset, context, rows in shapes:
-        given_here = {"preset": preset, "context": int(context), "rows": int(rows), "steps": given.steps, "vocabulary": 4110}
-        for precision in ["f32", "bf16"]:
-            seconds, losses, most = ours(folder, given.device, given_here | {"precision": precision})
-            if not all(math.isfinite(loss) for loss in losses) or losses[-1] > losses[0] + 1:
-                sys.exit(f"{preset} in {precision} does not learn: {losses}")
-            line(f"genomill, {precision}", seconds, most, given_here, given.peak)
-        for compiled in [False, True]:
-            seconds, most = theirs(given.device, given_here, compiled)
-            line(f"PyTorch, bf16, {'compiled' if compiled else 'eager'}", seconds, most, given_here, given.peak)
+        here = {"preset": preset, "context": int(context), "rows": int(rows), "steps": given.steps, "vocabulary": 4110, "device": given.device}
+        for by in given.by:
+            if by.startswith("genomill"):
+                precision = "f32" if by.endswith("f32") else "bf16"
+                seconds, most, trace = ours(folder, here | {"precision": precision})
+                line(f"genomill, {precision}", seconds, most, here, given.peak)
+                traces.append((preset, precision, trace.rename(folder / f"{preset}-{precision}.json")))
+            else:
+                seconds, most = theirs(here, by)
+                line({"transformers": "transformers, bf16, eager"}.get(by, f"PyTorch, bf16, {by}"), seconds, most, here, given.peak)
+    for preset, precision, trace in traces:
+        print(f"\n{preset} in {precision}:")
+        parts(trace)
+        if given.traces:
+            shutil.copy(trace, given.traces)
     shutil.rmtree(folder)
 
 

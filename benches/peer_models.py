@@ -7,7 +7,8 @@
 CHECKOUT is a copy of HazyResearch/hyena-dna, REFERENCE the folder with bert_layers.py (mosaicml/examples, examples/benchmarks/bert/src).
 Both train on the same rows without dropout; the published classes start from our weights after one step, and of HyenaDNA the loss of
 the step after it must be ours (what a masked model is asked differs, so there the golden files speak for it). Rounds take turns. A step's time
-is that of forward, backward, clipping and update, without reading rows. GENOMILL uses the libtorch of this Python's torch.
+is that of forward, backward, clipping and update, without reading rows. GENOMILL uses the libtorch of this Python's torch. With
+`--device cuda` both use a GPU, in f32; long contexts need a longer genome (`--genome yeast_sacCer3.fa.gz`, of workflows/data).
 """
 
 import argparse
@@ -34,10 +35,10 @@ RATE, CLIP, MASK_RATE = 1e-4, 1.0, 0.15
 WORKFLOW = """
 name: flow
 stages:
-  raw:     {{uses: ingest, sources: [{{fasta: {data}/phage_lambda.fa.gz}}]}}
+  raw:     {{uses: ingest, sources: [{{fasta: {data}/{genome}}}]}}
   clean:   {{uses: clean, from: raw, min_length: 100}}
-  split:   {{uses: split, from: clean, block: 4000, test_fraction: 0.1}}
-  windows: {{uses: chunk, from: split, window: 4000, reverse_complement: [train]}}
+  split:   {{uses: split, from: clean, block: {window}, test_fraction: 0.1}}
+  windows: {{uses: chunk, from: split, window: {window}, reverse_complement: [train]}}
   words:   {{uses: tokenizer, model: {tokenizer}}}
   tokens:  {{uses: tokenize, from: windows, tokenizer: words}}
   shards:  {{uses: shard, from: tokens, context: {context}}}
@@ -55,6 +56,8 @@ def arguments():
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--genome", default="phage_lambda.fa.gz")
     parser.add_argument("--more", default="", help="keys of the train stage, such as `, micro_batch_rows: 4`")
     return parser.parse_args()
 
@@ -71,7 +74,7 @@ def workflow(folder, *words):
 
 def ours(folder, given):
     """Seconds and losses of the steps of a fresh run."""
-    workflow(folder, "--jobs", str(given.threads), "--force", "model", "--until", "model")
+    workflow(folder, "--device", given.device, "--jobs", str(given.threads), "--force", "model", "--until", "model")
     lines = (folder / "work" / "flow" / "model" / "history.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     ends = [0.0] + [record["seconds"] for record in records]
@@ -115,7 +118,7 @@ def bert(given, config, tensors):
     model.load_state_dict(tensors, strict=False)
 
     def loss(rows, pad, mask):
-        asked = (torch.rand(rows.shape) < MASK_RATE) & (rows != pad)
+        asked = (torch.rand(rows.shape, device=rows.device) < MASK_RATE) & (rows != pad)
         labels = rows.masked_fill(~asked, -100)
         return model(rows.masked_fill(asked, mask), attention_mask=(rows != pad).long(), labels=labels).loss
 
@@ -126,13 +129,14 @@ def theirs(folder, given, batches):
     """The same with the published class in eager PyTorch and fused AdamW, from our first step on."""
     start = bert if given.preset.startswith("dnabert2") else hyena
     model, loss_of = start(given, *after_one_step(folder))
-    model.train()
+    model.to(given.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
     seconds, losses = [], []
     for batch in batches[1:]:
         began = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(*batch)
+        rows, *ids = batch
+        loss = loss_of(rows.to(given.device), *ids)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
@@ -155,7 +159,8 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="peer-models-"))
     masked = given.preset.startswith("dnabert2")
     tokenizer = f"{{file: {DATA}/dnabert2_tokenizer.json}}" if masked else "nucleotide"
-    keys = {name: getattr(given, name) for name in ("preset", "context", "steps", "rows", "more")}
+    keys = {name: getattr(given, name) for name in ("preset", "context", "steps", "rows", "more", "genome")}
+    keys["window"] = max(4000, given.context)
     (folder / "flow.yaml").write_text(WORKFLOW.format(data=DATA, tokenizer=tokenizer, rate=RATE, **keys))
     workflow(folder, "--until", "shards")
     batches = batches_of(folder, given)
@@ -170,7 +175,7 @@ def main():
             sys.exit(f"round {number}: losses after one step differ by {off}: {losses}, {others}")
     shutil.rmtree(folder)
     told = "what is masked differs" if masked else f"losses after one step differ by {off:.1e}"
-    print(f"{given.preset}, {given.rows} rows of {given.context} tokens, threads: {given.threads}; {told}")
+    print(f"{given.preset}, {given.rows} rows of {given.context} tokens, {given.device}, threads: {given.threads}; {told}")
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     for name, seconds in times.items():
         rate = given.rows * given.context / medians[name]

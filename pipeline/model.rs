@@ -9,7 +9,11 @@ pub mod cost;
 pub mod device;
 pub mod dnabert2;
 #[cfg(feature = "train")]
+pub mod fused;
+#[cfg(feature = "train")]
 pub mod generate;
+#[cfg(feature = "train")]
+pub mod gpu;
 pub mod hf;
 pub mod hyena;
 #[cfg(feature = "train")]

@@ -34,6 +34,8 @@ mod ranks;
 #[cfg(feature = "train")]
 mod run;
 mod schedule;
+#[cfg(feature = "train")]
+pub mod trace;
 
 pub use config::{Config, ContextWarmup, Initialize, Precision, Resolved};
 pub use duration::Duration;

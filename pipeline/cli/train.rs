@@ -32,12 +32,19 @@ pub struct Arguments {
     /// How long to wait for the other ranks, where there are some
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "5 min")]
     wait: Duration,
+    /// Write where the time of three steps goes, from the fifth on, in the format that Chrome and Perfetto open
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value_t = Style::Auto)]
     progress: Style,
 }
 
 pub fn train(arguments: &Arguments, remote: &Remote) -> Result<(), Error> {
+    #[cfg(feature = "train")]
+    if let Some(file) = arguments.trace.clone() {
+        crate::train::trace::choose(file).map_err(|error| Error::Other(error.to_string()))?;
+    }
     let variable = |name: &str| environment(name);
     let around = Surroundings { variable: &variable, resolves: &resolves };
     let place = Place::find(around, arguments.wait).map_err(|error| Error::Other(error.to_string()))?;

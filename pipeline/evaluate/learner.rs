@@ -445,6 +445,8 @@ mod tests {
     #[test]
     #[ignore = "needs CUDA"]
     fn a_gpu_learns_what_the_processor_learns() {
+        // Torch looks for CUDA once, and before it computes.
+        device::cuda().as_ref().unwrap();
         let names = ["olmo2_gqa/hf", "hyenadna", "dnabert2"];
         let protocols = [Protocol::FineTune, Protocol::Lora, Protocol::CnnHead, Protocol::FromScratch];
         for (name, protocol) in names.iter().flat_map(|name| protocols.map(|protocol| (name, protocol))) {

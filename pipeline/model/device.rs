@@ -96,14 +96,31 @@ pub fn open() -> Result<Device, Error> {
     }
 }
 
-/// The GPU that was chosen, such as `cuda:0`; none if it is the processor.
+/// The device of one of several processes on this machine, by its number among them: with `auto` and `cuda`, each takes a GPU of its
+/// own, in turn.
+///
+/// # Errors
+/// Those of [`open`].
+#[cfg(feature = "train")]
+pub fn open_among(local: usize) -> Result<Device, Error> {
+    match (chosen(), cuda()) {
+        (Choice::Auto | Choice::Cuda(0), Ok(count)) => Ok(Device::Cuda(local % *count)),
+        _ => open(),
+    }
+}
+
+/// The GPU that was chosen, such as `cuda:0 (NVIDIA H100 80GB HBM3)`; none if it is the processor.
 ///
 /// # Errors
 /// Those of [`open`].
 #[cfg(feature = "train")]
 pub fn gpu() -> Result<Option<String>, Error> {
     Ok(match open()? {
-        Device::Cuda(number) => Some(Choice::Cuda(number).to_string()),
+        Device::Cuda(number) => {
+            let name =
+                super::gpu::name(Device::Cuda(number)).map_or_else(String::new, |name| format!(" ({name})"));
+            Some(format!("{}{name}", Choice::Cuda(number)))
+        }
         _ => None,
     })
 }

@@ -7,9 +7,9 @@ use std::ops::Range;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::{Config, Family};
-use super::loss;
 use super::rotary::Rotary;
 use super::weights::{Error, Weights};
+use super::{fused, loss};
 
 /// No class weights, no mask: tch wants a type for what is absent.
 const NONE: Option<&Tensor> = None;
@@ -23,6 +23,8 @@ pub struct Olmo {
     device: Device,
     /// What products of matrices are computed in, [`Kind::Float`] or [`Kind::BFloat16`]; all else is f32.
     products: Kind,
+    /// Whether kernels of our own are there for it.
+    fused: bool,
 }
 
 /// Keys and values of the positions that a model has seen, so that they need not be computed again.
@@ -58,14 +60,15 @@ impl Olmo {
     pub fn new(config: Config, weights: Weights, device: Device) -> Result<Self, Error> {
         let (context, head_width) = (config.context.into(), config.head_width().into());
         let rotary = Rotary::new(context, head_width, config.rope_theta, device)?;
-        Ok(Self { config, weights, rotary, device, products: Kind::Float })
+        Ok(Self { config, weights, rotary, device, products: Kind::Float, fused: false })
     }
 
     /// The same model, with products of matrices (attention and the scores of the vocabulary too) in bf16. Its weights stay f32, and so do norms,
-    /// the sums along the layers, and losses.
+    /// the sums along the layers, and losses. On a GPU what lies between products is computed by kernels of our own, where they can be
+    /// used, and the last layer's values come in bf16.
     #[must_use]
     pub fn in_bf16(self) -> Self {
-        Self { products: Kind::BFloat16, ..self }
+        Self { products: Kind::BFloat16, fused: fused::ready(self.device).is_ok(), ..self }
     }
 
     /// The same model, with gradients wanted for every weight.
@@ -77,7 +80,7 @@ impl Olmo {
     #[must_use]
     pub fn share(&self) -> Self {
         let (weights, rotary) = (self.weights.share(), self.rotary.share());
-        Self { config: self.config.clone(), weights, rotary, device: self.device, products: self.products }
+        Self { config: self.config.clone(), weights, rotary, ..*self }
     }
 
     /// The same model with other weights, one for each of these.
@@ -113,11 +116,31 @@ impl Olmo {
 
     /// The same where a position sees what `mask`, `[B, 1, T, T]`, lets it see, such as its own document.
     pub fn hidden_where(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
-        let mut x = self.embedded(ids)?;
-        for layer in 0..self.config.layers as usize {
-            x = self.layer(layer, &x, mask)?;
+        let x = self.embedded(ids)?;
+        if self.norms_as_it_adds() {
+            return self.hidden_fused(&x, mask);
         }
+        let layers = 0..self.config.layers as usize;
+        let x = layers.into_iter().try_fold(x, |x, layer| self.layer(layer, &x, mask))?;
         self.last_norm(&x)
+    }
+
+    /// The same given the values before the first layer, where each sum and the norm behind it are one operation.
+    fn hidden_fused(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let epsilon = self.config.norm_epsilon;
+        let (mut x, mut normed) = (x.shallow_clone(), fused::norm(x, epsilon)?);
+        for layer in 0..self.config.layers as usize {
+            let layer = Layer::of(&self.weights.tensors()[self.places_of_layer(layer)]);
+            let branch = self.attention(&layer, &normed, Sight { mask, ..Sight::default() })?;
+            (x, normed) = fused::add_and_norm(&x, &branch, epsilon)?;
+            (x, normed) = fused::add_and_norm(&x, &self.feed_forward(&layer, &normed)?, epsilon)?;
+        }
+        Ok(normed)
+    }
+
+    /// Whether a sum and the norm behind it are one operation: the norms have no weights then.
+    const fn norms_as_it_adds(&self) -> bool {
+        self.fused && matches!(self.config.family, Family::Olmo) && fused::norms(self.config.width as i64)
     }
 
     /// The same for ids that follow those in `cache`, which takes them in. Memory: the cache holds 2 values per layer,
@@ -167,13 +190,25 @@ impl Olmo {
 
     /// The same given the last layer's values, `[B, T, d]`.
     pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
-        loss::nats(&self.logits(hidden)?, targets)
+        loss::nats(&self.scores(hidden)?, targets)
     }
 
     /// The losses in nats, and the squares of the logarithms of what the scores of each position add up to (the z-loss
     /// before its coefficient): both `[B, T]`, 0 where nothing is predicted.
     pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<[Tensor; 2], TchError> {
-        loss::nats_and_z(&self.logits(hidden)?, targets)
+        loss::nats_and_z(&self.scores(hidden)?, targets)
+    }
+
+    /// Scores as losses take them: those of the padding, where they are there, are out of the question. A GPU multiplies matrices in
+    /// bf16 far faster whose sizes 8 divides, as that of the padded head is.
+    fn scores(&self, hidden: &Tensor) -> Result<Tensor, TchError> {
+        let (all, seen) = (self.head().size()[0], i64::from(self.config.vocabulary));
+        if !self.fused || all == seen {
+            return self.logits(hidden);
+        }
+        let padding = Tensor::f_zeros([all], (Kind::Float, self.device))?;
+        drop(padding.f_narrow(0, seen, all - seen)?.f_fill_(f64::NEG_INFINITY)?);
+        self.linear(hidden, self.head())?.f_add(&padding)
     }
 
     /// Places of the layers' tensors among all.
@@ -202,6 +237,12 @@ impl Olmo {
     fn layer_seeing(&self, layer: usize, x: &Tensor, sight: Sight<'_>) -> Result<Tensor, TchError> {
         let layer = Layer::of(&self.weights.tensors()[self.places_of_layer(layer)]);
         match layer.norms {
+            None if self.norms_as_it_adds() => {
+                let epsilon = self.config.norm_epsilon;
+                let branch = self.attention(&layer, &fused::norm(x, epsilon)?, sight)?;
+                let (x, normed) = fused::add_and_norm(x, &branch, epsilon)?;
+                x.f_add(&self.feed_forward(&layer, &normed)?)
+            }
             None => {
                 let x = x.f_add(&self.attention(&layer, &self.layer_norm(x)?, sight)?)?;
                 x.f_add(&self.feed_forward(&layer, &self.layer_norm(&x)?)?)
@@ -215,11 +256,9 @@ impl Olmo {
 
     fn attention(&self, layer: &Layer<'_>, x: &Tensor, mut sight: Sight<'_>) -> Result<Tensor, TchError> {
         let (query_heads, heads) = (i64::from(self.config.heads), i64::from(self.config.kv_heads));
-        let (qk, v) = self.queries_keys_values(layer, x)?;
-        let qk = self.rotary.turn(&self.split_heads(&qk)?, sight.first)?; // [B, H + K, T, D]
-        let [q, k] = parts(&qk.f_to_kind(self.products)?, [query_heads, heads], 1)?;
+        let [q, k, v] = self.queries_keys_values(layer, x, sight.first)?;
         let grouped = query_heads != heads;
-        let (k, v) = sight.with_past(k, self.split_heads(&v)?)?;
+        let (k, v) = sight.with_past(k, v)?;
         let later = sight.mask.is_none().then(|| self.after(q.size()[2], k.size()[2])).transpose()?.flatten();
         let mask = sight.mask.or(later.as_ref());
         let seen =
@@ -227,18 +266,37 @@ impl Olmo {
         self.linear(&seen.f_transpose(1, 2)?.f_reshape(x.size())?, layer.output)
     }
 
-    /// Queries and keys side by side, `[B, T, (H + K) D]`, and values, `[B, T, K D]`, clipped or normed where the model does so.
-    fn queries_keys_values(&self, layer: &Layer<'_>, x: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let (width, kv) = (i64::from(self.config.width), i64::from(self.config.kv_width()));
+    /// Queries, `[B, H, T, D]`, and keys and values, `[B, K, T, D]`, clipped or normed where the model does so; queries and keys turned
+    /// by their positions.
+    fn queries_keys_values(
+        &self,
+        layer: &Layer<'_>,
+        x: &Tensor,
+        first: i64,
+    ) -> Result<[Tensor; 3], TchError> {
+        let (query_heads, heads) = (i64::from(self.config.heads), i64::from(self.config.kv_heads));
         let mut qkv = self.linear(x, layer.qkv)?;
         if let Some(limit) = self.config.clip_qkv {
             qkv = qkv.f_clamp(-limit, limit)?;
         }
+        if self.fused && layer.norms.is_none() && fused::turns(self.config.head_width().into()) {
+            let [q, k, v] = fused::split_and_turn(&qkv, self.rotary.tables(), first, [query_heads, heads])?;
+            return Ok([q.f_transpose(1, 2)?, k.f_transpose(1, 2)?, v.f_transpose(1, 2)?]);
+        }
+        let (qk, v) = self.normed_queries_and_keys(layer, &qkv)?;
+        let qk = self.rotary.turn(&self.split_heads(&qk)?, first)?; // [B, H + K, T, D]
+        let [q, k] = parts(&qk.f_to_kind(self.products)?, [query_heads, heads], 1)?;
+        Ok([q, k, self.split_heads(&v)?])
+    }
+
+    /// Queries and keys side by side, `[B, T, (H + K) D]`, normed where the model does so, and values, `[B, T, K D]`.
+    fn normed_queries_and_keys(&self, layer: &Layer<'_>, qkv: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let (width, kv) = (i64::from(self.config.width), i64::from(self.config.kv_width()));
         let Some([q_norm, k_norm, ..]) = layer.norms else {
-            let [qk, v] = parts(&qkv, [width + kv, kv], -1)?;
+            let [qk, v] = parts(qkv, [width + kv, kv], -1)?;
             return Ok((qk, v));
         };
-        let [q, k, v] = parts(&qkv, [width, kv, kv], -1)?;
+        let [q, k, v] = parts(qkv, [width, kv, kv], -1)?;
         Ok((Tensor::f_cat(&[self.rms_norm(&q, q_norm)?, self.rms_norm(&k, k_norm)?], -1)?, v))
     }
 
@@ -265,7 +323,11 @@ impl Olmo {
 
     /// `down(silu(gate x) * up x)`.
     fn feed_forward(&self, layer: &Layer<'_>, x: &Tensor) -> Result<Tensor, TchError> {
-        let gate_up = self.linear(x, layer.gate_up)?.f_chunk(2, -1)?;
+        let gate_up = self.linear(x, layer.gate_up)?;
+        if self.fused && fused::gates(gate_up.size().last().map_or(1, |both| both / 2)) {
+            return self.linear(&fused::gate(&gate_up)?, layer.down);
+        }
+        let gate_up = gate_up.f_chunk(2, -1)?;
         self.linear(&gate_up[0].f_silu()?.f_mul(&gate_up[1])?, layer.down)
     }
 

@@ -25,6 +25,11 @@ impl Rotary {
         Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
     }
 
+    /// Cosines and sines.
+    pub(super) const fn tables(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// Turns `x`, `[.., time, head width]`, whose first position is `first`.
     pub(super) fn turn(&self, x: &Tensor, first: i64) -> Result<Tensor, TchError> {
         let time = x.size()[x.dim() - 2];

@@ -25,7 +25,8 @@ std::vector<at::Tensor> list(void* const* tensors, size_t count) {
 
 extern "C" {
 
-// Updates `count` parameters of one device, which have one weight decay, in place. Gradients are multiplied by `scale` first.
+// Updates `count` parameters of one device, which have one weight decay, in place. Gradients are multiplied by `scale` first; or, where there
+// are `divisor` and `skip`, values on the device, divided by the first, and nothing is updated where the second is 1.
 int gm_adamw(
     void* const* weights,
     void* const* gradients,
@@ -34,6 +35,8 @@ int gm_adamw(
     size_t count,
     double step,
     double scale,
+    void* divisor,
+    void* skip,
     double rate,
     double mean_beta,
     double square_beta,
@@ -50,13 +53,16 @@ int gm_adamw(
     const auto options = parameters[0].options().dtype(at::kFloat).requires_grad(false);
     const std::vector<at::Tensor> steps(count, at::full({}, step, options));
     // The kernel divides by it.
-    std::optional<at::Tensor> unscaled;
-    if (scale != 1.0) {
+    std::optional<at::Tensor> unscaled, skipped;
+    if (divisor && skip) {
+      unscaled = *static_cast<at::Tensor*>(divisor);
+      skipped = *static_cast<at::Tensor*>(skip);
+    } else if (scale != 1.0) {
       unscaled = at::full({}, 1.0 / scale, options);
     }
     at::_fused_adamw_(
         parameters, list(gradients, count), list(means, count), list(squares, count), {}, steps, rate, mean_beta,
-        square_beta, decay, epsilon, false, false, unscaled);
+        square_beta, decay, epsilon, false, false, unscaled, skipped);
     return 0;
   });
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Resolved;
 use crate::collective::call;
@@ -60,12 +60,13 @@ impl AdamW {
         Self { mean, square, betas: config.betas, epsilon: config.epsilon, decays, own }
     }
 
-    /// Updates those of `weights` that are own by `gradients`; what stands there for others is not looked at.
+    /// Updates those of `weights` that are own by `gradients`; what stands there for others is not looked at. Where the device decided
+    /// about it, its word is taken, and not the update's `scale`.
     pub(super) fn update(
         &mut self,
         weights: &mut Weights,
         gradients: Vec<Tensor>,
-        update: Update,
+        (update, decided): (Update, Option<&Decided>),
         workers: &Workers,
     ) -> Result<(), TchError> {
         let moments = self.mean.tensors_mut().iter_mut().zip(self.square.tensors_mut());
@@ -79,7 +80,11 @@ impl AdamW {
             let parts = [weight.shallow_clone(), gradient, mean.shallow_clone(), square.shallow_clone()];
             match groups.iter_mut().find(same) {
                 Some(group) => group.parts.push(parts),
-                None => groups.push(Group { decay: *decay, parts: vec![parts] }),
+                None => groups.push(Group {
+                    decay: *decay,
+                    parts: vec![parts],
+                    decided: decided.map(Decided::share),
+                }),
             }
         }
         let (betas, epsilon) = (self.betas, self.epsilon);
@@ -88,9 +93,35 @@ impl AdamW {
     }
 }
 
+/// What a device made of the norm and the loss of a step that nobody has read yet: values on it, f32.
+pub(super) struct Decided {
+    /// What gradients are divided by.
+    divisor: Tensor,
+    /// 1 where nothing is updated, since the norm or the loss is no number, and 0 elsewhere.
+    skip: Tensor,
+}
+
+impl Decided {
+    /// Of the norm of the gradients and the losses, single values or more.
+    pub(super) fn of(norm: &Tensor, losses: &Tensor, limit: Option<f64>) -> Result<Self, TchError> {
+        let norm = norm.f_to_kind(Kind::Float)?;
+        let finite = norm.f_isfinite()?.f_logical_and(&losses.f_isfinite()?.f_all()?)?;
+        let divisor = match limit {
+            Some(limit) => norm.f_add_scalar(CLIP_EPSILON)?.f_div_scalar(limit)?.f_clamp_min(1.0)?,
+            None => norm.f_ones_like()?,
+        };
+        Ok(Self { divisor, skip: finite.f_logical_not()?.f_to_kind(Kind::Float)? })
+    }
+
+    fn share(&self) -> Self {
+        Self { divisor: self.divisor.shallow_clone(), skip: self.skip.shallow_clone() }
+    }
+}
+
 /// Parameters with one weight decay, on one device.
 struct Group {
     decay: f64,
+    decided: Option<Decided>,
     /// Of each parameter its weight, gradient, mean and square.
     parts: Vec<[Tensor; 4]>,
 }
@@ -105,6 +136,10 @@ impl Group {
         let [weights, gradients, means, squares] = std::array::from_fn(&mut pointers);
         let lists = [weights.as_ptr(), gradients.as_ptr(), means.as_ptr(), squares.as_ptr()];
         let [w, g, m, s] = lists;
+        let decided = self.decided.as_mut().map(|decided| [&mut decided.divisor, &mut decided.skip]);
+        let [divisor, skip] = decided.map_or([std::ptr::null_mut(); 2], |both| {
+            both.map(|tensor| tensor.as_mut_ptr().cast::<c_void>())
+        });
         let run = |why, room| {
             // SAFETY: four lists of as many pointers to tensors, which `self` keeps until after the call.
             unsafe {
@@ -116,6 +151,8 @@ impl Group {
                     weights.len(),
                     step as f64,
                     scale,
+                    divisor,
+                    skip,
                     rate,
                     mean_beta,
                     square_beta,
@@ -140,6 +177,8 @@ unsafe extern "C" {
         count: usize,
         step: f64,
         scale: f64,
+        divisor: *mut c_void,
+        skip: *mut c_void,
         rate: f64,
         mean_beta: f64,
         square_beta: f64,

@@ -19,6 +19,7 @@ use crate::model::device;
 use crate::model::network::Network;
 use crate::model::weights::Weights;
 use crate::model::{Shape, hf};
+use crate::model::{fused, gpu};
 
 /// A run about to start.
 pub(super) struct Begun<'a> {
@@ -101,19 +102,26 @@ pub(super) fn begin<'a>(
         hooks.note(format!("goes on from step {}", state.progress.step));
     }
     let bf16 = state.config.precision == Precision::Bf16;
+    if let (true, Device::Cuda(_), Err(why)) = (bf16, device, fused::ready(device)) {
+        hooks.note(format!("torch's own kernels do what ours would do faster: {why}"));
+    }
     Ok(Begun { state, model: if bf16 { model.in_bf16() } else { model }, optimizer, saved, ranks })
 }
 
-/// What to compute on; ranks on processors.
+/// What to compute on: of ranks each a GPU, or each a processor.
 fn device(hooks: Hooks<'_>, party: Party<'_>) -> Result<Device, Error> {
-    if party.0.is_some() {
-        let asked = matches!(device::chosen(), device::Choice::Cuda(_));
-        return if asked { Err(Error::RanksOnGpu(party.ranks())) } else { Ok(Device::Cpu) };
+    let own = party.0.map_or_else(device::open, |group| device::open_among(group.local()));
+    let (device, on_gpus) = party.agree(own.map_err(Error::from), |device| *device != Device::Cpu)?;
+    let without: Vec<usize> = (0..).zip(&on_gpus).filter(|(_, gpu)| !**gpu).map(|(rank, _)| rank).collect();
+    if !without.is_empty() && without.len() < on_gpus.len() {
+        return Err(Error::NotAllOnGpus(without));
     }
-    if let Some(gpu) = device::gpu()? {
-        hooks.note(format!("computes on {gpu}"));
+    if let Device::Cuda(number) = device {
+        let others = if party.ranks() > 1 { ", and each other rank on a GPU of its machine" } else { "" };
+        let name = gpu::name(device).map_or_else(String::new, |name| format!(" ({name})"));
+        hooks.note(format!("computes on cuda:{number}{name}{others}"));
     }
-    Ok(device::open()?)
+    Ok(device)
 }
 
 /// The run and its model as they are in the newest checkpoint in `out`, or fresh.

@@ -83,9 +83,15 @@ pub enum Error {
     /// A GPU that was asked for and is not there.
     #[error(transparent)]
     Device(#[from] device::Error),
-    /// Ranks on GPUs, which need NCCL.
-    #[error("{0} ranks compute on processors only, over Gloo: leave `--device` out, or start one process")]
-    RanksOnGpu(usize),
+    /// Ranks of which some would compute on GPUs and some on processors.
+    #[error(
+        "{} without a GPU, and the others with one: give each rank one, or none (`--device cpu`)",
+        crate::collective::place::list(.0)
+    )]
+    NotAllOnGpus(Vec<usize>),
+    /// A trace that could not be made.
+    #[error("`--trace`: {0}")]
+    Trace(String),
     /// More ranks than rows in a batch.
     #[error("`batch_rows` is {rows}: {ranks} ranks need at least one row each")]
     TooManyRanks {

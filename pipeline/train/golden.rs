@@ -110,7 +110,7 @@ fn ten_steps_equal_torch() {
             let norm = adamw::norm(&gradients).unwrap().double_value(&[]);
             let scale = adamw::scale(norm, config.grad_clip);
             let update = Update { scale, rate: config.schedule.rate(step), step };
-            optimizer.update(model.weights_mut(), gradients, update, &workers).unwrap();
+            optimizer.update(model.weights_mut(), gradients, (update, None), &workers).unwrap();
 
             let index = usize::try_from(step - 1).unwrap();
             let expected = train["ten_losses_before_each_step"][index].as_f64().unwrap();
@@ -180,7 +180,7 @@ fn three_steps_of_peers_equal_their_classes_and_torch() {
             let off = (norm / expected("norms", step) - 1.0).abs();
             assert!(off < 1e-3, "{name}, step {step}: the gradients' norm differs by {off} of it");
             let update = Update { scale, rate: 1e-3, step: step as u64 };
-            optimizer.update(model.weights_mut(), gradients, update, &workers).unwrap();
+            optimizer.update(model.weights_mut(), gradients, (update, None), &workers).unwrap();
         }
         let after = &train["steps"]["parameters"];
         let named = model.weights().named().unwrap();

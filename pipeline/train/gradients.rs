@@ -74,6 +74,11 @@ impl Measured {
         Ok(())
     }
 
+    /// The losses, still on their device: f64, `[2]`.
+    pub(super) const fn losses(&self) -> &Tensor {
+        &self.nats
+    }
+
     /// Reads it.
     pub(super) fn read(&self) -> Result<Likelihood, TchError> {
         self.of(&Vec::try_from(&self.nats)?)

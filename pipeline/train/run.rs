@@ -3,21 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use super::adamw::{self, AdamW, Update};
+use super::adamw::{self, AdamW, Decided, Update};
 use super::begin::{Begun, Saved, begin, resolve};
 use super::checkpoint::{self, Best, State};
-use super::config::{Config, Resolved};
-use super::course::{Course, Step, record, values};
+use super::config::{Config, Precision, Resolved};
+use super::course::{Course, Steps, memory, record, values};
 use super::error::Error;
-use super::gradients::{self, Objective};
+use super::gradients::{self, Measured, Objective};
 use super::history::Record;
 use super::party::Party;
 use super::prediction;
 use super::ranks::Ranks;
+use super::trace::Trace;
 use crate::collective::{Group, START};
 use crate::loader::{Batch, Batches, Order, Prediction, Sampler, Slice, Targets, TokenRows, Vocabulary};
+use crate::model::gpu;
 use crate::model::likelihood::{Likelihood, Scorer};
 use crate::model::network::Network;
 use crate::model::workers::Workers;
@@ -147,6 +149,25 @@ struct Trainer<'a> {
     course: Option<Course>,
     /// The newest checkpoint and its step.
     saved: Option<Saved>,
+    trace: Trace,
+    /// What a GPU was asked last and has not told yet. It is read before it is needed, which mostly is when the next step's
+    /// gradients are in the GPU's queue: so it never waits for us.
+    asked_last: Option<Asked>,
+    /// The gradients' norm of the last step that was read.
+    norm: f64,
+    steps: Steps,
+    /// Most operations a second of what it computes on in its precision, where that is known.
+    most: Option<f64>,
+}
+
+/// A step that a GPU was asked for.
+struct Asked {
+    step: u64,
+    /// Learning rate.
+    rate: f64,
+    /// The gradients' norm, a single value.
+    norm: Tensor,
+    measured: Measured,
 }
 
 impl<'a> Trainer<'a> {
@@ -155,19 +176,41 @@ impl<'a> Trainer<'a> {
         let leads = ranks.as_ref().is_none_or(|ranks| ranks.group.leads());
         let course = leads.then(|| Course::begin(out, &state)).transpose()?;
         let workers = Workers::for_device(model.device(), hooks.threads)?;
+        let bf16 = state.config.precision == Precision::Bf16;
+        let most = gpu::name(model.device()).filter(|_| bf16).and_then(|name| gpu::peak(&name));
         let asked = prediction::of(&state.config, data.vocabulary, data.rows.rows())?;
-        Ok(Self { data, hooks, out, state, model, asked, optimizer, workers, ranks, course, saved })
+        Ok(Self {
+            data,
+            hooks,
+            out,
+            state,
+            model,
+            asked,
+            optimizer,
+            workers,
+            ranks,
+            course,
+            saved,
+            trace: Trace::chosen(leads),
+            asked_last: None,
+            norm: 0.0,
+            steps: Steps::default(),
+            most,
+        })
     }
 
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
         while self.state.progress.step < self.state.config.schedule.steps {
             let step = self.state.progress.step + 1;
+            if let Some(note) = self.trace.step(self.model.device())? {
+                self.hooks.note(note);
+            }
             let began = Instant::now();
             let batch = batches.next().ok_or(Error::NoBatch { step })?;
-            let Some(measured) = self.step(step, &batch, began)? else {
+            if !self.step(step, &batch, began)? {
                 return Err(Error::Stopped { step: self.state.progress.step, checkpoint: self.save()? });
-            };
-            let better = self.report(&measured)?;
+            }
+            let better = self.report()?;
             if self.is_due(self.state.config.checkpoint_every) || (better && self.state.config.keep_best) {
                 self.save()?;
             }
@@ -175,29 +218,82 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// One optimizer step on a batch, or on this rank's part of it; none where somebody asked to stop. It began when its batch was asked
+    /// One optimizer step on a batch, or on this rank's part of it; not where somebody asked to stop. It began when its batch was asked
     /// for.
-    fn step(&mut self, step: u64, batch: &Batch, began: Instant) -> Result<Option<Step>, Error> {
+    fn step(&mut self, step: u64, batch: &Batch, began: Instant) -> Result<bool, Error> {
         let waited = began.elapsed().as_secs_f64();
         let parts = self.ask(batch)?;
         let Some(weight) = self.agree(parts.iter().map(|(_, targets)| targets.weight()).sum())? else {
-            return Ok(None);
+            return Ok(false);
         };
         let objective = self.objective(step, if weight > 0.0 { weight } else { 1.0 });
-        let (gradients, norm, measured) = self.gradients(parts, objective)?;
         let rate = self.state.config.schedule.rate(step);
-        let loss = measured.loss().unwrap_or(0.0);
-        if loss.is_finite() && norm.is_finite() {
-            let scale = adamw::scale(norm, self.state.config.grad_clip);
-            self.update(gradients, Update { scale, rate, step: step - self.state.progress.skipped })?;
-            self.state.progress.window += measured;
-            self.state.progress.skipped_in_a_row = 0;
+        if self.runs_ahead() {
+            self.update_unread(step, rate, parts, objective)?;
         } else {
-            self.skip(step, loss, norm, rate)?;
+            let (gradients, norm, measured) = self.gradients(parts, objective)?;
+            if self.take_in(step, rate, norm, measured)? {
+                let scale = adamw::scale(norm, self.state.config.grad_clip);
+                self.update(gradients, scale, rate, step)?;
+            }
         }
+        self.advance(step, began.elapsed().as_secs_f64());
+        self.steps.count += 1;
+        self.steps.waited += waited;
+        Ok(true)
+    }
+
+    /// Whether a step's update is in the queue before its loss and norm are read: by a GPU that works alone.
+    fn runs_ahead(&self) -> bool {
+        self.ranks.is_none() && (self.model.device() != Device::Cpu || tests_run_ahead())
+    }
+
+    /// Puts the gradients of a step and its update into the GPU's queue, which decides by itself whether there is one.
+    fn update_unread(
+        &mut self,
+        step: u64,
+        rate: f64,
+        parts: Vec<(Batch, Targets)>,
+        objective: Objective,
+    ) -> Result<(), Error> {
+        let (gradients, measured) = gradients::over(parts, &self.model, objective, &self.workers)?;
+        let norm = adamw::norm(&gradients)?;
+        self.read_last()?;
+        let decided = Decided::of(&norm, measured.losses(), self.state.config.grad_clip)?;
+        let update = Update { scale: 1.0, rate, step: step - self.state.progress.skipped };
+        let weights = self.model.weights_mut();
+        self.optimizer.update(weights, gradients, (update, Some(&decided)), &self.workers)?;
+        self.asked_last = Some(Asked { step, rate, norm, measured });
+        Ok(())
+    }
+
+    /// Reads what the last step measured, if that is not done.
+    fn read_last(&mut self) -> Result<(), Error> {
+        let Some(Asked { step, rate, norm, measured }) = self.asked_last.take() else { return Ok(()) };
+        let (norm, measured) = measured.read_with(&norm)?;
+        self.take_in(step, rate, norm, measured).map(drop)
+    }
+
+    /// The same, and the time that it takes is the steps'.
+    fn read_last_in_time(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        self.read_last()?;
         let seconds = began.elapsed().as_secs_f64();
-        self.advance(step, seconds);
-        Ok(Some(Step { rate, norm, seconds, waited }))
+        self.state.progress.seconds += seconds;
+        self.steps.seconds += seconds;
+        Ok(())
+    }
+
+    /// Takes in what a step measured; whether weights are updated by it.
+    fn take_in(&mut self, step: u64, rate: f64, norm: f64, measured: Likelihood) -> Result<bool, Error> {
+        let loss = measured.loss().unwrap_or(0.0);
+        self.norm = norm;
+        if !(loss.is_finite() && norm.is_finite()) {
+            return self.skip(step, loss, norm, rate).map(|()| false);
+        }
+        self.state.progress.window += measured;
+        self.state.progress.skipped_in_a_row = 0;
+        Ok(true)
     }
 
     /// The micro-batches, each with what is asked of it.
@@ -246,8 +342,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// Updates the weights; ranks update those of which they have the moments, and give them to the others.
-    fn update(&mut self, gradients: Vec<Tensor>, update: Update) -> Result<(), Error> {
-        self.optimizer.update(self.model.weights_mut(), gradients, update, &self.workers)?;
+    fn update(&mut self, gradients: Vec<Tensor>, scale: f64, rate: f64, step: u64) -> Result<(), Error> {
+        let update = Update { scale, rate, step: step - self.state.progress.skipped };
+        self.optimizer.update(self.model.weights_mut(), gradients, (update, None), &self.workers)?;
         self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.spread(self.model.weights_mut()))
     }
 
@@ -269,10 +366,11 @@ impl<'a> Trainer<'a> {
         progress.position += rows;
         progress.tokens += rows * self.state.data.context as u64;
         progress.seconds += seconds;
+        self.steps.seconds += seconds;
     }
 
     /// Tells the observer, and keeps a record where one is due; whether the validation loss was never lower.
-    fn report(&mut self, measured: &Step) -> Result<bool, Error> {
+    fn report(&mut self) -> Result<bool, Error> {
         let (progress, steps) = (self.state.progress, self.state.config.schedule.steps);
         let last = progress.step == steps;
         let stage = || self.hooks.stage.to_owned();
@@ -286,11 +384,20 @@ impl<'a> Trainer<'a> {
         if !evaluate && !self.is_due(Some(self.state.config.log_every)) {
             return Ok(false);
         }
+        self.read_last_in_time()?;
+        let progress = self.state.progress;
         let validation = if evaluate { self.validate()? } else { None };
-        let record = record(&self.state, measured, validation.as_ref());
+        let rate = self.state.config.schedule.rate(progress.step);
+        let record = record(&self.state, [rate, self.norm], validation.as_ref());
         let tokens = f64::from(self.state.config.batch_rows) * self.state.data.context as f64;
         let work = self.state.config.model.work_per_token(self.state.data.context);
-        let values = values(&record, measured, tokens, work);
+        let values = values(
+            &record,
+            std::mem::take(&mut self.steps),
+            [tokens, work],
+            memory(self.model.device()),
+            self.most,
+        );
         self.hooks.observer.event(&Event::Metrics { stage: stage(), step: progress.step, values });
         self.course.as_mut().map_or(Ok(()), |course| course.add(record))?;
         self.state.progress.window = Likelihood::default();
@@ -337,6 +444,7 @@ impl<'a> Trainer<'a> {
 
     /// Saves the run as it is now, unless it is saved already.
     fn save(&mut self) -> Result<PathBuf, Error> {
+        self.read_last_in_time()?;
         let party = Party(self.ranks.as_ref().map(|ranks| ranks.group));
         let noted = self.course.as_ref().map_or(Ok(()), Course::save);
         party.agree(noted.map_err(Error::from), |()| ())?;
@@ -353,12 +461,23 @@ impl<'a> Trainer<'a> {
     }
 
     fn finish(mut self) -> Result<Summary, Error> {
+        if let Some(note) = self.trace.end()? {
+            self.hooks.note(note);
+        }
         let checkpoint = self.save()?;
         let history = self.course.map(Course::into_history).unwrap_or_default();
         let last = history.last().cloned().unwrap_or_default();
         Ok(Summary { parameters: self.state.config.model.count(), last, history, checkpoint })
     }
 }
+
+/// Tests let a processor do what a GPU does.
+#[cfg(not(test))]
+const fn tests_run_ahead() -> bool {
+    false
+}
+#[cfg(test)]
+use tests::tests_run_ahead;
 
 #[cfg(test)]
 mod tests;

@@ -367,3 +367,29 @@ fn training_that_is_killed_again_and_again_ends_as_if_nobody_had() {
     scratch.run(&set);
     assert_eq!(scratch.contents(), whole.contents());
 }
+
+#[test]
+fn a_trace_tells_where_the_time_of_some_steps_goes() {
+    let scratch = trained("");
+    scratch.ran(&["--until", "shards"]);
+    let train = |keys: &[&str]| {
+        let mut train = genomill();
+        train.current_dir(scratch.path("")).args(["train", "flow.yaml", "--work", "work"]);
+        let output =
+            train.args(["--progress", "plain", "--trace", "trace.json"]).args(keys).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = train(&["--set", "model.duration=4 steps"]);
+    assert!(said.contains("no trace: it begins with the step 5 after a start"), "{said}");
+    assert!(!scratch.path("trace.json").exists());
+    for steps in ["6 steps", "9 steps"] {
+        let said = train(&["--set", &format!("model.duration={steps}")]);
+        assert!(said.contains("`trace.json` tells where the time of"), "{said}");
+        let trace = std::fs::read(scratch.path("trace.json")).unwrap();
+        let trace: serde_json::Value = serde_json::from_slice(&trace).unwrap();
+        let names =
+            trace["traceEvents"].as_array().unwrap().iter().filter_map(|event| event["name"].as_str());
+        assert!(names.collect::<Vec<_>>().contains(&"aten::linear"), "{steps}");
+    }
+}

@@ -91,6 +91,8 @@ fn bf16_learns_as_f32_does_and_resumes() {
 #[test]
 #[ignore = "needs CUDA"]
 fn a_gpu_learns_as_the_processor_does() {
+    // Torch looks for CUDA once, and before it computes.
+    device::cuda().as_ref().unwrap();
     let rows = Rows::random(10, CONTEXT, 32, 1);
     let folder = tempfile::tempdir().unwrap();
     for precision in [Precision::F32, Precision::Bf16] {
@@ -107,6 +109,104 @@ fn a_gpu_learns_as_the_processor_does() {
         for (cpu, gpu) in on(device::Choice::Cpu).iter().zip(on(device::Choice::Cuda(0))) {
             assert!((cpu.loss - gpu.loss).abs() < tolerance * cpu.loss, "{precision:?}: {cpu:?} {gpu:?}");
         }
+    }
+}
+
+thread_local! {
+    static AHEAD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread's trainers run ahead, as on a GPU.
+pub(super) fn tests_run_ahead() -> bool {
+    AHEAD.get()
+}
+
+/// Updates are the same, those that are skipped are, and a run goes on where another ended.
+#[test]
+fn a_trainer_that_runs_ahead_learns_the_same() {
+    let rows = Rows::random(10, CONTEXT, 32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |config: &Config, name: &str, ahead: bool, until: u64| {
+        let out = folder.path().join(name);
+        std::fs::create_dir_all(&out).unwrap();
+        AHEAD.set(ahead);
+        let summary = train_until(config, &rows, &out, 2, until);
+        AHEAD.set(false);
+        summary
+    };
+    for (name, limit, warmup) in [("clipped", Some(0.5), 2), ("free", None, 1)] {
+        let config = Config {
+            grad_clip: limit,
+            log_every: Duration::Steps(3),
+            warmup: Some(Duration::Steps(warmup)),
+            ..config(8)
+        };
+        let expected = run(&config, name, false, u64::MAX).unwrap();
+        let found = run(&config, &format!("{name}-ahead"), true, u64::MAX).unwrap();
+        assert!(expected.history.len() >= 3);
+        for (found, expected) in found.history.iter().zip(&expected.history) {
+            let off = |a: f64, b: f64| (a - b).abs() / b.abs();
+            assert!(off(found.loss, expected.loss) < 1e-5, "{name}: {found:?} {expected:?}");
+            assert!(
+                off(found.gradient_norm, expected.gradient_norm) < 1e-3,
+                "{name}: {found:?} {expected:?}"
+            );
+        }
+        let off = apart(&found.checkpoint, &expected.checkpoint, "model");
+        assert!(off < 1e-4, "{name}: weights differ by {off}");
+        let parts = format!("{name}-parts");
+        assert!(matches!(run(&config, &parts, true, 3), Err(Error::Stopped { step: 3, .. })));
+        let again = run(&config, &parts, true, u64::MAX).unwrap();
+        assert_eq!(losses(&again.history), losses(&found.history));
+        assert_eq!(tensors(&again.checkpoint), tensors(&found.checkpoint));
+    }
+    let wild = Config { learning_rate: 1e30, grad_clip: None, warmup: Some(Duration::Steps(1)), ..config(9) };
+    let ended = ["wild", "wild-ahead"].map(|name| run(&wild, name, name != "wild", u64::MAX).unwrap_err());
+    let steps = ended.map(|error| match error {
+        Error::NotFinite { step, .. } => step,
+        other => panic!("{other}"),
+    });
+    assert_eq!(steps[0], steps[1]);
+}
+
+/// Run by itself, as above.
+#[test]
+#[ignore = "needs CUDA"]
+fn one_rank_over_nccl_learns_as_a_process_by_itself() {
+    let vocabulary = Vocabulary { bases: vec![2; 4096], ..vocabulary() };
+    let rows = Rows::random(64, 1024, 4096, 1);
+    let folder = tempfile::tempdir().unwrap();
+    device::choose(device::Choice::Cuda(0));
+    let config = Config {
+        preset: Some(Preset::Olmo110m.into()),
+        precision: Precision::Bf16,
+        batch_rows: 32,
+        micro_batch_rows: Some(32),
+        learning_rate: 3e-4,
+        ..config(24)
+    };
+    let [alone, shared] = ["alone", "shared"].map(|name| {
+        let place = || Place {
+            rank: 0,
+            ranks: 1,
+            here: None,
+            local: None,
+            meeting: Meeting::File(folder.path().join("store")),
+            interface: None,
+            attempt: String::new(),
+            patience: Time::from_secs(20),
+        };
+        let group = (name == "shared").then(|| Group::join(place()).unwrap());
+        let out = folder.path().join(name);
+        std::fs::create_dir_all(&out).unwrap();
+        let stop = Stop::new();
+        let data = Data { rows: &rows, validation: None, vocabulary: &vocabulary, fingerprint: "rows" };
+        let hooks = Hooks { observer: &Silent, stage: "train", stop: &stop, threads: 1 };
+        run_shared(&config, data, &out, hooks, group.as_ref()).unwrap().history
+    });
+    device::choose(device::Choice::Auto);
+    for (alone, shared) in alone.iter().zip(&shared) {
+        assert!((alone.loss - shared.loss).abs() < 2e-2 * alone.loss, "{alone:?} {shared:?}");
     }
 }
 
@@ -594,6 +694,7 @@ fn train_ranks_in(
         rank,
         ranks,
         here: None,
+        local: None,
         meeting: meeting.clone(),
         interface: None,
         attempt: String::new(),
@@ -861,6 +962,7 @@ fn the_mean_is_over_all_targets_of_all_ranks() {
             rank,
             ranks: 2,
             here: None,
+            local: None,
             meeting: Meeting::File(meeting.path().join("store")),
             interface: None,
             attempt: String::new(),
