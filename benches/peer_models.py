@@ -161,6 +161,8 @@ def main():
     tokenizer = f"{{file: {DATA}/dnabert2_tokenizer.json}}" if masked else "nucleotide"
     keys = {name: getattr(given, name) for name in ("preset", "context", "steps", "rows", "more", "genome")}
     keys["window"] = max(4000, given.context)
+    if given.device != "cpu" and "micro_batch_rows" not in given.more:
+        keys["more"] += f", micro_batch_rows: {given.rows}"  # as the published classes do
     (folder / "flow.yaml").write_text(WORKFLOW.format(data=DATA, tokenizer=tokenizer, rate=RATE, **keys))
     workflow(folder, "--until", "shards")
     batches = batches_of(folder, given)

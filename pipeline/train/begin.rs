@@ -101,6 +101,9 @@ pub(super) fn begin<'a>(
     if resumed {
         hooks.note(format!("goes on from step {}", state.progress.step));
     }
+    if let (Device::Cuda(_), Some(advice)) = (device, advice(&state.config, state.data.context)) {
+        hooks.note(advice);
+    }
     let bf16 = state.config.precision == Precision::Bf16;
     if let (true, Device::Cuda(_), Err(why)) = (bf16, device, fused::ready(device)) {
         hooks.note(format!("torch's own kernels do what ours would do faster: {why}"));
@@ -122,6 +125,18 @@ fn device(hooks: Hooks<'_>, party: Party<'_>) -> Result<Device, Error> {
         hooks.note(format!("computes on cuda:{number}{name}{others}"));
     }
     Ok(device)
+}
+
+/// Tokens that keep a GPU busy at once.
+const BUSY: usize = 16_384;
+
+/// What to say of micro-batches that are too small for a GPU.
+fn advice(config: &Resolved, context: usize) -> Option<String> {
+    let (rows, all) = (config.micro_batch_rows, config.batch_rows);
+    let small = rows < all && (rows as usize) * context < BUSY;
+    small.then(|| {
+        format!("a GPU is faster with larger micro-batches, where memory allows: `micro_batch_rows` is {rows} of {all} rows")
+    })
 }
 
 /// The run and its model as they are in the newest checkpoint in `out`, or fresh.
@@ -166,4 +181,27 @@ fn check_shared(state: &State, own: &State, out: &Path, party: Party<'_>) -> Res
     });
     let part = Part::make(out, party)?;
     party.agree(same.and_then(|()| part.see(party)), |()| ()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Preset;
+    use crate::train::Config;
+
+    #[test]
+    fn small_micro_batches_are_told() {
+        for (batch_rows, micro_batch_rows, context, expected) in [
+            (64, None, 1024, true),
+            (64, Some(64), 1024, false),
+            (64, Some(16), 1024, false),
+            (4, Some(4), 128, false),
+        ] {
+            let preset = Some(Preset::Olmo300k.into());
+            let config = Config { preset, batch_rows, micro_batch_rows, ..Config::default() };
+            let config = config.resolve(1000, context, 64).unwrap();
+            let found = advice(&config, context as usize);
+            assert_eq!(found.is_some(), expected, "{batch_rows} {micro_batch_rows:?}: {found:?}");
+        }
+    }
 }
