@@ -1,5 +1,6 @@
 // A C face of what torch knows of a GPU's memory, of its profiler, and of a GPU's name.
 
+#include <cstdlib>
 #include <memory>
 #include <set>
 
@@ -60,6 +61,8 @@ int gm_gpu_name(int device, char* name, size_t length, char* why, size_t room) {
 // Once, on the process's first thread, on which alone the profiler comes up without a complaint.
 int gm_trace_prepare(bool gpu, char* why, size_t room) {
   return caught<int>({why, room}, -1, [&] {
+    // It complains to stderr, of machines without a GPU too; what fails is told by what is not there.
+    setenv("KINETO_LOG_LEVEL", "5", 0);
     torch::autograd::profiler::prepareProfiler(all_threads(), noted(gpu));
     return 0;
   });

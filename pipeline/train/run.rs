@@ -202,7 +202,7 @@ impl<'a> Trainer<'a> {
     fn train(&mut self, batches: &mut Batches) -> Result<(), Error> {
         while self.state.progress.step < self.state.config.schedule.steps {
             let step = self.state.progress.step + 1;
-            if let Some(note) = self.trace.step(self.model.device())? {
+            if let Some(note) = self.trace.step(self.model.device()) {
                 self.hooks.note(note);
             }
             let began = Instant::now();
@@ -461,7 +461,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn finish(mut self) -> Result<Summary, Error> {
-        if let Some(note) = self.trace.end()? {
+        if let Some(note) = self.trace.end() {
             self.hooks.note(note);
         }
         let checkpoint = self.save()?;

@@ -1,4 +1,5 @@
-//! Where the time of some steps goes, written once in a run for whom asked for it. One choice for the whole process.
+//! Where the time of some steps goes, written once in a run for whom asked for it. One choice for the whole process. A trace that
+//! fails under way is told, and the run goes on without.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -6,6 +7,7 @@ use std::sync::OnceLock;
 use tch::Device;
 
 use super::error::Error;
+use crate::fs;
 use crate::model::{device, gpu};
 
 /// The first step of this process that is noted: those before it warm up.
@@ -18,8 +20,15 @@ static FILE: OnceLock<PathBuf> = OnceLock::new();
 /// Asks for a trace in this file; on the process's first thread, once the device is chosen.
 ///
 /// # Errors
-/// When there is no such device, or torch cannot make a trace.
+/// When there is no such device, torch cannot make a trace, or no file can come to be there.
 pub fn choose(file: PathBuf) -> Result<(), Error> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::Trace(format!("there is no folder `{}`", folder.display())));
+    }
+    if file.is_dir() {
+        return Err(Error::Trace(format!("`{}` is a folder: expected the name of a file", file.display())));
+    }
     gpu::prepare_trace(device::open()?).map_err(Error::Trace)?;
     drop(FILE.set(file));
     Ok(())
@@ -39,21 +48,36 @@ impl Trace {
     }
 
     /// Before a step: begins to note, or ends; what to tell people.
-    pub(super) fn step(&mut self, device: Device) -> Result<Option<String>, Error> {
+    pub(super) fn step(&mut self, device: Device) -> Option<String> {
         self.begun += 1;
-        if self.begun == FIRST && self.file.is_some() {
-            gpu::begin_trace(device).map_err(Error::Trace)?;
+        if self.begun == FIRST
+            && self.file.is_some()
+            && let Err(why) = gpu::begin_trace(device)
+        {
+            self.file = None;
+            return Some(format!("no trace: {why}"));
         }
-        if self.begun < FIRST + STEPS { Ok(None) } else { self.end() }
+        if self.begun < FIRST + STEPS { None } else { self.end() }
     }
 
     /// Ends, unless that is done; what to tell people.
-    pub(super) fn end(&mut self) -> Result<Option<String>, Error> {
-        let Some(file) = self.file.take() else { return Ok(None) };
-        if self.begun < FIRST {
-            return Ok(Some(format!("no trace: it begins with the step {FIRST} after a start")));
-        }
-        gpu::end_trace(file).map_err(Error::Trace)?;
-        Ok(Some(format!("`{}` tells where the time of some steps went", file.display())))
+    pub(super) fn end(&mut self) -> Option<String> {
+        let file = self.file.take()?;
+        Some(if self.begun < FIRST {
+            format!("no trace: it begins with the step {FIRST} after a start")
+        } else if let Err(why) = written(file) {
+            format!("no trace: {why}")
+        } else {
+            format!("`{}` tells where the time of some steps went", file.display())
+        })
     }
+}
+
+/// Writes the trace, which is there when it is whole.
+fn written(file: &Path) -> Result<(), String> {
+    let mut part = file.as_os_str().to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
+    gpu::end_trace(&part)?;
+    std::fs::rename(&part, file).map_err(fs::error("write", file)).map_err(|error| error.to_string())
 }

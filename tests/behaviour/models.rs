@@ -380,6 +380,12 @@ fn a_trace_tells_where_the_time_of_some_steps_goes() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
     };
+    for (file, expected) in [("none/t.json", "there is no folder `none`"), ("work", "`work` is a folder")] {
+        let mut train = genomill();
+        train.current_dir(scratch.path("")).args(["train", "flow.yaml", "--work", "work", "--trace", file]);
+        let output = train.output().unwrap();
+        assert!(!output.status.success() && stderr(&output).contains(expected), "{output:?}");
+    }
     let said = train(&["--set", "model.duration=4 steps"]);
     assert!(said.contains("no trace: it begins with the step 5 after a start"), "{said}");
     assert!(!scratch.path("trace.json").exists());
@@ -388,6 +394,7 @@ fn a_trace_tells_where_the_time_of_some_steps_goes() {
         assert!(said.contains("`trace.json` tells where the time of"), "{said}");
         let trace = std::fs::read(scratch.path("trace.json")).unwrap();
         let trace: serde_json::Value = serde_json::from_slice(&trace).unwrap();
+        assert!(!said.contains("ERROR"), "{said}");
         let names =
             trace["traceEvents"].as_array().unwrap().iter().filter_map(|event| event["name"].as_str());
         assert!(names.collect::<Vec<_>>().contains(&"aten::linear"), "{steps}");
