@@ -29,6 +29,7 @@ fn faces(lib: &std::path::Path) {
     for path in files.into_iter().chain([
         "pipeline/collective/gloo",
         "pipeline/collective/caught.hpp",
+        "pipeline/collective/library.hpp",
         "pipeline/collective/nccl.hpp",
     ]) {
         println!("cargo::rerun-if-changed={path}");

@@ -11,14 +11,14 @@
 #include <thread>
 #include <vector>
 
-#include <dlfcn.h>
-
 #include <ATen/core/Tensor.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
+
+#include "library.hpp"
 
 namespace {
 
@@ -51,20 +51,15 @@ struct Library {
 
  private:
   Library() {
-    void* library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_GLOBAL);
-    TORCH_CHECK(library, "NCCL is not found: ", dlerror());
-    const auto find = [library](auto& function, const char* name) {
-      function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(library, name));
-      TORCH_CHECK(function, "NCCL has no `", name, "`");
-    };
-    find(make_id, "ncclGetUniqueId");
-    find(connect, "ncclCommInitRank");
-    find(all_reduce, "ncclAllReduce");
-    find(reduce, "ncclReduce");
-    find(broadcast, "ncclBroadcast");
-    find(failure, "ncclCommGetAsyncError");
-    find(disconnect, "ncclCommDestroy");
-    find(last_error, "ncclGetLastError");
+    void* library = opened("libnccl.so.2", "NCCL");
+    find(library, make_id, "ncclGetUniqueId");
+    find(library, connect, "ncclCommInitRank");
+    find(library, all_reduce, "ncclAllReduce");
+    find(library, reduce, "ncclReduce");
+    find(library, broadcast, "ncclBroadcast");
+    find(library, failure, "ncclCommGetAsyncError");
+    find(library, disconnect, "ncclCommDestroy");
+    find(library, last_error, "ncclGetLastError");
   }
 };
 

@@ -18,11 +18,13 @@ pub enum Choice {
     Auto,
     /// The processor.
     Cpu,
+    /// A GPU: the first, or of several processes on a machine one for each.
+    Gpu,
     /// The GPU of this number.
     Cuda(usize),
 }
 
-/// 0: auto, 1: the processor, 2 and more: a GPU.
+/// 0: auto, 1: the processor, 2: a GPU, 3 and more: one of them.
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Chooses for the whole process: for what is opened from then on.
@@ -30,7 +32,8 @@ pub fn choose(choice: Choice) {
     let number = match choice {
         Choice::Auto => 0,
         Choice::Cpu => 1,
-        Choice::Cuda(number) => number.saturating_add(2),
+        Choice::Gpu => 2,
+        Choice::Cuda(number) => number.saturating_add(3),
     };
     CHOSEN.store(number, Ordering::Relaxed);
 }
@@ -40,7 +43,8 @@ pub fn chosen() -> Choice {
     match CHOSEN.load(Ordering::Relaxed) {
         0 => Choice::Auto,
         1 => Choice::Cpu,
-        number => Choice::Cuda(number - 2),
+        2 => Choice::Gpu,
+        number => Choice::Cuda(number - 3),
     }
 }
 
@@ -53,7 +57,7 @@ impl FromStr for Choice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::Gpu),
             _ => number(text)
                 .map(Self::Cuda)
                 .ok_or_else(|| format!("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `{text}`")),
@@ -66,6 +70,7 @@ impl fmt::Display for Choice {
         match self {
             Self::Auto => write!(f, "auto"),
             Self::Cpu => write!(f, "cpu"),
+            Self::Gpu => write!(f, "cuda"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
@@ -85,14 +90,16 @@ pub struct Error {
 /// When it is a GPU that CUDA does not find.
 #[cfg(feature = "train")]
 pub fn open() -> Result<Device, Error> {
-    match chosen() {
-        Choice::Cpu => Ok(Device::Cpu),
-        Choice::Auto => Ok(if cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
-        Choice::Cuda(number) => match cuda() {
-            Ok(count) if number < *count => Ok(Device::Cuda(number)),
-            Ok(count) => Err(Error { number, why: format!("CUDA finds {count}, numbered from 0") }),
-            Err(why) => Err(Error { number, why: why.clone() }),
-        },
+    let number = match chosen() {
+        Choice::Cpu => return Ok(Device::Cpu),
+        Choice::Auto => return Ok(if cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
+        Choice::Gpu => 0,
+        Choice::Cuda(number) => number,
+    };
+    match cuda() {
+        Ok(count) if number < *count => Ok(Device::Cuda(number)),
+        Ok(count) => Err(Error { number, why: format!("CUDA finds {count}, numbered from 0") }),
+        Err(why) => Err(Error { number, why: why.clone() }),
     }
 }
 
@@ -104,7 +111,7 @@ pub fn open() -> Result<Device, Error> {
 #[cfg(feature = "train")]
 pub fn open_among(local: usize) -> Result<Device, Error> {
     match (chosen(), cuda()) {
-        (Choice::Auto | Choice::Cuda(0), Ok(count)) => Ok(Device::Cuda(local % *count)),
+        (Choice::Auto | Choice::Gpu, Ok(count)) => Ok(Device::Cuda(local % *count)),
         _ => open(),
     }
 }
@@ -115,14 +122,15 @@ pub fn open_among(local: usize) -> Result<Device, Error> {
 /// Those of [`open`].
 #[cfg(feature = "train")]
 pub fn gpu() -> Result<Option<String>, Error> {
-    Ok(match open()? {
-        Device::Cuda(number) => {
-            let name =
-                super::gpu::name(Device::Cuda(number)).map_or_else(String::new, |name| format!(" ({name})"));
-            Some(format!("{}{name}", Choice::Cuda(number)))
-        }
-        _ => None,
-    })
+    Ok(described(open()?))
+}
+
+/// A GPU by its number and name, as above; none of a processor.
+#[cfg(feature = "train")]
+pub fn described(device: Device) -> Option<String> {
+    let Device::Cuda(number) = device else { return None };
+    let name = super::gpu::name(device).map_or_else(String::new, |name| format!(" ({name})"));
+    Some(format!("{}{name}", Choice::Cuda(number)))
 }
 
 /// How many GPUs there are, at least one; or why there is none.
@@ -191,7 +199,7 @@ mod tests {
         for (text, expected) in [
             ("auto", Ok(Choice::Auto)),
             ("cpu", Ok(Choice::Cpu)),
-            ("cuda", Ok(Choice::Cuda(0))),
+            ("cuda", Ok(Choice::Gpu)),
             ("cuda:3", Ok(Choice::Cuda(3))),
             ("gpu", Err("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `gpu`")),
             ("cuda:x", Err("expected `auto`, `cpu`, `cuda` or `cuda:1`, found `cuda:x`")),

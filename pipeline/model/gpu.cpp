@@ -4,12 +4,11 @@
 #include <memory>
 #include <set>
 
-#include <dlfcn.h>
-
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include "caught.hpp"
+#include "library.hpp"
 
 namespace {
 
@@ -36,13 +35,12 @@ std::set<ActivityType> noted(bool gpu) {
 
 extern "C" {
 
-// Bytes of a GPU that tensors have now, that they had at most, and that were taken of it at most.
+// Bytes of a GPU that tensors have now, and that they had at most.
 int gm_memory(int device, int64_t* bytes, char* why, size_t room) {
   return caught<int>({why, room}, -1, [&] {
     const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
     bytes[0] = stats.allocated_bytes[0].current;
     bytes[1] = stats.allocated_bytes[0].peak;
-    bytes[2] = stats.reserved_bytes[0].peak;
     return 0;
   });
 }
@@ -50,10 +48,9 @@ int gm_memory(int device, int64_t* bytes, char* why, size_t room) {
 // What the driver calls a GPU.
 int gm_gpu_name(int device, char* name, size_t length, char* why, size_t room) {
   return caught<int>({why, room}, -1, [&] {
-    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
-    TORCH_CHECK(driver, "no driver: ", dlerror());
-    const auto tell = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
-    TORCH_CHECK(tell && tell(name, static_cast<int>(length), device) == 0, "the driver does not tell the name of GPU ", device);
+    int (*tell)(char*, int, int) = nullptr;
+    find(opened("libcuda.so.1", "CUDA's driver"), tell, "cuDeviceGetName");
+    TORCH_CHECK(tell(name, static_cast<int>(length), device) == 0, "the driver does not tell the name of GPU ", device);
     return 0;
   });
 }

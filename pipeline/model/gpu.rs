@@ -24,18 +24,16 @@ pub struct Memory {
     pub now: i64,
     /// What they had at most.
     pub peak: i64,
-    /// What was taken of the GPU at most, free places between tensors included.
-    pub reserved: i64,
 }
 
 /// What this process has of `device`'s memory; none of a processor's.
 pub fn memory(device: Device) -> Option<Memory> {
     let Device::Cuda(number) = device else { return None };
-    let (number, mut bytes) = (c_int::try_from(number).ok()?, [0; 3]);
-    // SAFETY: room for three numbers.
+    let (number, mut bytes) = (c_int::try_from(number).ok()?, [0; 2]);
+    // SAFETY: room for two numbers.
     call(|why, room| unsafe { gm_memory(number, bytes.as_mut_ptr(), why, room) }).ok()?;
-    let [now, peak, reserved] = bytes;
-    Some(Memory { now, peak, reserved })
+    let [now, peak] = bytes;
+    Some(Memory { now, peak })
 }
 
 /// What a GPU's driver calls it, such as `NVIDIA H100 80GB HBM3`; none of a processor.

@@ -15,11 +15,9 @@ use super::prediction;
 use super::ranks::Ranks;
 use super::run::{Data, Hooks};
 use crate::loader::TokenRows;
-use crate::model::device;
 use crate::model::network::Network;
 use crate::model::weights::Weights;
-use crate::model::{Shape, hf};
-use crate::model::{fused, gpu};
+use crate::model::{Shape, device, fused, hf};
 
 /// A run about to start.
 pub(super) struct Begun<'a> {
@@ -119,10 +117,9 @@ fn device(hooks: Hooks<'_>, party: Party<'_>) -> Result<Device, Error> {
     if !without.is_empty() && without.len() < on_gpus.len() {
         return Err(Error::NotAllOnGpus(without));
     }
-    if let Device::Cuda(number) = device {
+    if let Some(gpu) = device::described(device) {
         let others = if party.ranks() > 1 { ", and each other rank on a GPU of its machine" } else { "" };
-        let name = gpu::name(device).map_or_else(String::new, |name| format!(" ({name})"));
-        hooks.note(format!("computes on cuda:{number}{name}{others}"));
+        hooks.note(format!("computes on {gpu}{others}"));
     }
     Ok(device)
 }

@@ -163,8 +163,6 @@ struct Trainer<'a> {
 /// A step that a GPU was asked for.
 struct Asked {
     step: u64,
-    /// Learning rate.
-    rate: f64,
     /// The gradients' norm, a single value.
     norm: Tensor,
     measured: Measured,
@@ -227,17 +225,17 @@ impl<'a> Trainer<'a> {
             return Ok(false);
         };
         let objective = self.objective(step, if weight > 0.0 { weight } else { 1.0 });
-        let rate = self.state.config.schedule.rate(step);
         if self.runs_ahead() {
-            self.update_unread(step, rate, parts, objective)?;
+            self.update_unread(step, parts, objective)?;
         } else {
             let (gradients, norm, measured) = self.gradients(parts, objective)?;
-            if self.take_in(step, rate, norm, measured)? {
+            if self.take_in(step, norm, measured)? {
                 let scale = adamw::scale(norm, self.state.config.grad_clip);
-                self.update(gradients, scale, rate, step)?;
+                self.update(step, gradients, scale, None)?;
             }
         }
-        self.advance(step, began.elapsed().as_secs_f64());
+        self.advance(step);
+        self.spend(began);
         self.steps.count += 1;
         self.steps.waited += waited;
         Ok(true)
@@ -252,7 +250,6 @@ impl<'a> Trainer<'a> {
     fn update_unread(
         &mut self,
         step: u64,
-        rate: f64,
         parts: Vec<(Batch, Targets)>,
         objective: Objective,
     ) -> Result<(), Error> {
@@ -260,36 +257,39 @@ impl<'a> Trainer<'a> {
         let norm = adamw::norm(&gradients)?;
         self.read_last()?;
         let decided = Decided::of(&norm, measured.losses(), self.state.config.grad_clip)?;
-        let update = Update { scale: 1.0, rate, step: step - self.state.progress.skipped };
-        let weights = self.model.weights_mut();
-        self.optimizer.update(weights, gradients, (update, Some(&decided)), &self.workers)?;
-        self.asked_last = Some(Asked { step, rate, norm, measured });
+        self.update(step, gradients, 1.0, Some(&decided))?;
+        self.asked_last = Some(Asked { step, norm, measured });
         Ok(())
     }
 
     /// Reads what the last step measured, if that is not done.
     fn read_last(&mut self) -> Result<(), Error> {
-        let Some(Asked { step, rate, norm, measured }) = self.asked_last.take() else { return Ok(()) };
+        let Some(Asked { step, norm, measured }) = self.asked_last.take() else { return Ok(()) };
         let (norm, measured) = measured.read_with(&norm)?;
-        self.take_in(step, rate, norm, measured).map(drop)
+        self.take_in(step, norm, measured).map(drop)
     }
 
     /// The same, and the time that it takes is the steps'.
     fn read_last_in_time(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         self.read_last()?;
-        let seconds = began.elapsed().as_secs_f64();
-        self.state.progress.seconds += seconds;
-        self.steps.seconds += seconds;
+        self.spend(began);
         Ok(())
     }
 
+    /// Counts the time since then to the steps.
+    fn spend(&mut self, began: Instant) {
+        let seconds = began.elapsed().as_secs_f64();
+        self.state.progress.seconds += seconds;
+        self.steps.seconds += seconds;
+    }
+
     /// Takes in what a step measured; whether weights are updated by it.
-    fn take_in(&mut self, step: u64, rate: f64, norm: f64, measured: Likelihood) -> Result<bool, Error> {
+    fn take_in(&mut self, step: u64, norm: f64, measured: Likelihood) -> Result<bool, Error> {
         let loss = measured.loss().unwrap_or(0.0);
         self.norm = norm;
         if !(loss.is_finite() && norm.is_finite()) {
-            return self.skip(step, loss, norm, rate).map(|()| false);
+            return self.skip(step, loss, norm).map(|()| false);
         }
         self.state.progress.window += measured;
         self.state.progress.skipped_in_a_row = 0;
@@ -342,16 +342,24 @@ impl<'a> Trainer<'a> {
     }
 
     /// Updates the weights; ranks update those of which they have the moments, and give them to the others.
-    fn update(&mut self, gradients: Vec<Tensor>, scale: f64, rate: f64, step: u64) -> Result<(), Error> {
+    fn update(
+        &mut self,
+        step: u64,
+        gradients: Vec<Tensor>,
+        scale: f64,
+        decided: Option<&Decided>,
+    ) -> Result<(), Error> {
+        let rate = self.state.config.schedule.rate(step);
         let update = Update { scale, rate, step: step - self.state.progress.skipped };
-        self.optimizer.update(self.model.weights_mut(), gradients, (update, None), &self.workers)?;
+        self.optimizer.update(self.model.weights_mut(), gradients, (update, decided), &self.workers)?;
         self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.spread(self.model.weights_mut()))
     }
 
     /// Leaves the weights as they are and says so; fails where too many steps in a row were like this one.
-    fn skip(&mut self, step: u64, loss: f64, norm: f64, rate: f64) -> Result<(), Error> {
+    fn skip(&mut self, step: u64, loss: f64, norm: f64) -> Result<(), Error> {
         let (progress, limit) = (&mut self.state.progress, self.state.config.max_skipped_steps);
         if progress.skipped_in_a_row >= limit {
+            let rate = self.state.config.schedule.rate(step);
             return Err(Error::NotFinite { step, loss, norm, rate, limit });
         }
         progress.skipped += 1;
@@ -360,13 +368,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn advance(&mut self, step: u64, seconds: f64) {
+    fn advance(&mut self, step: u64) {
         let (progress, rows) = (&mut self.state.progress, u64::from(self.state.config.batch_rows));
         progress.step = step;
         progress.position += rows;
         progress.tokens += rows * self.state.data.context as u64;
-        progress.seconds += seconds;
-        self.steps.seconds += seconds;
     }
 
     /// Tells the observer, and keeps a record where one is due; whether the validation loss was never lower.

@@ -9,8 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <dlfcn.h>
-
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -19,6 +17,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "caught.hpp"
+#include "library.hpp"
 
 namespace {
 
@@ -56,26 +55,21 @@ struct Cuda {
 
  private:
   Cuda() {
-    void* library = dlopen("libcaffe2_nvrtc.so", RTLD_NOW | RTLD_GLOBAL);
-    TORCH_CHECK(library, "NVRTC is not found: ", dlerror());
-    const auto find = [library](auto& function, const char* name) {
-      function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(library, name));
-      TORCH_CHECK(function, "CUDA has no `", name, "`");
-    };
-    find(create, "nvrtcCreateProgram");
-    find(compile, "nvrtcCompileProgram");
-    find(log_size, "nvrtcGetProgramLogSize");
-    find(log, "nvrtcGetProgramLog");
-    find(code_size, "nvrtcGetCUBINSize");
-    find(code, "nvrtcGetCUBIN");
-    find(destroy, "nvrtcDestroyProgram");
-    find(attribute, "cuDeviceGetAttribute");
-    find(current, "cuCtxGetCurrent");
-    find(retain, "cuDevicePrimaryCtxRetain");
-    find(make_current, "cuCtxSetCurrent");
-    find(load, "cuModuleLoadData");
-    find(function, "cuModuleGetFunction");
-    find(launch, "cuLaunchKernel");
+    void* library = opened("libcaffe2_nvrtc.so", "NVRTC");
+    find(library, create, "nvrtcCreateProgram");
+    find(library, compile, "nvrtcCompileProgram");
+    find(library, log_size, "nvrtcGetProgramLogSize");
+    find(library, log, "nvrtcGetProgramLog");
+    find(library, code_size, "nvrtcGetCUBINSize");
+    find(library, code, "nvrtcGetCUBIN");
+    find(library, destroy, "nvrtcDestroyProgram");
+    find(library, attribute, "cuDeviceGetAttribute");
+    find(library, current, "cuCtxGetCurrent");
+    find(library, retain, "cuDevicePrimaryCtxRetain");
+    find(library, make_current, "cuCtxSetCurrent");
+    find(library, load, "cuModuleLoadData");
+    find(library, function, "cuModuleGetFunction");
+    find(library, launch, "cuLaunchKernel");
   }
 };
 

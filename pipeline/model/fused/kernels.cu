@@ -85,10 +85,11 @@ __device__ __forceinline__ void turn(Eight& lows, Eight& highs, const float* cos
   highs = packed(b);
 }
 
-// [N, (H + 2 K) D] to queries [N, H, D] and keys [N, K, D], turned by the position of their row (`first` and on, modulo T), and values
-// [N, K, D] as they are. A thread has 8 pairs of a head.
-extern "C" __global__ void split_and_turn(
-    const half16* qkv, half16* q, half16* k, half16* v, const float* cos, const float* sin, index N, int T, int first, int H, int K, int D) {
+// Between heads side by side, [N, (H + 2 K) D], and queries [N, H, D], keys [N, K, D] and values [N, K, D]: apart, queries and keys are turned
+// by the position of their row (`first` and on, modulo T), values stay as they are; on the way `back` they are turned back. A thread has 8
+// pairs of a head.
+__device__ __forceinline__ void turn_heads(
+    bool back, half16* qkv, half16* q, half16* k, half16* v, const float* cos, const float* sin, index N, int T, int first, int H, int K, int D) {
   const int half = D / 2, parts = half / 8;
   const index thread = (index)blockIdx.x * blockDim.x + threadIdx.x;
   const int part = thread % parts, head = thread / parts % (H + 2 * K);
@@ -97,33 +98,27 @@ extern "C" __global__ void split_and_turn(
     return;
   }
   const Place at = place(row, head, part * 8, H, K, D, q, k, v);
-  Eight lows = load(qkv + at.together), highs = load(qkv + at.together + half);
+  half16* const together = qkv + at.together;
+  const half16* from = back ? at.apart : together;
+  half16* to = back ? together : at.apart;
+  Eight lows = load(from), highs = load(from + half);
   if (at.turns) {
     const index angle = (first + row % T) * half + part * 8;
-    turn(lows, highs, cos + angle, sin + angle, 1.0f);
+    turn(lows, highs, cos + angle, sin + angle, back ? -1.0f : 1.0f);
   }
-  store(at.apart, lows);
-  store(at.apart + half, highs);
+  store(to, lows);
+  store(to + half, highs);
+}
+
+extern "C" __global__ void split_and_turn(
+    half16* qkv, half16* q, half16* k, half16* v, const float* cos, const float* sin, index N, int T, int first, int H, int K, int D) {
+  turn_heads(false, qkv, q, k, v, cos, sin, N, T, first, H, K, D);
 }
 
 // The way back, for gradients.
 extern "C" __global__ void turn_and_join(
     half16* qkv, half16* q, half16* k, half16* v, const float* cos, const float* sin, index N, int T, int first, int H, int K, int D) {
-  const int half = D / 2, parts = half / 8;
-  const index thread = (index)blockIdx.x * blockDim.x + threadIdx.x;
-  const int part = thread % parts, head = thread / parts % (H + 2 * K);
-  const index row = thread / parts / (H + 2 * K);
-  if (row >= N) {
-    return;
-  }
-  const Place at = place(row, head, part * 8, H, K, D, q, k, v);
-  Eight lows = load(at.apart), highs = load(at.apart + half);
-  if (at.turns) {
-    const index angle = (first + row % T) * half + part * 8;
-    turn(lows, highs, cos + angle, sin + angle, -1.0f);
-  }
-  store(qkv + at.together, lows);
-  store(qkv + at.together + half, highs);
+  turn_heads(true, qkv, q, k, v, cos, sin, N, T, first, H, K, D);
 }
 
 __device__ __forceinline__ float sigmoid(float x) {
