@@ -71,7 +71,19 @@ impl Group {
         let meet = |why| Error::Meet { rank: place.rank, address: place.meeting.to_string(), why };
         let operations = connect(&place, &store).map_err(meet)?;
         let watch = Watch::start(&store, place.rank, place.ranks).map_err(meet)?;
-        Ok(Self { place, operations: Mutex::new(operations), watch, store })
+        let group = Self { place, operations: Mutex::new(operations), watch, store };
+        group.see_all_connected()?;
+        Ok(group)
+    }
+
+    /// Waits until all ranks are connected. One that failed at once would close its connections while others still make
+    /// theirs, and they would know of no reason.
+    fn see_all_connected(&self) -> Result<(), Error> {
+        self.announce(&connected(self.rank()), "")?;
+        for rank in 0..self.ranks() {
+            self.hear(&[connected(rank).as_str()], rank)?;
+        }
+        Ok(())
     }
 
     /// This rank.
@@ -153,13 +165,13 @@ impl Group {
         Ok(sums)
     }
 
-    /// Rank 0 tells the others something, once for each key.
+    /// Tells the others something, once for each key.
     pub fn announce(&self, key: &str, value: &str) -> Result<(), Error> {
         self.store.set(key, value.as_bytes()).map_err(|why| self.explain(why))
     }
 
-    /// Waits for rank 0 to announce one of some keys; the key, and what it says.
-    fn hear(&self, keys: &[&'static str]) -> Result<(&'static str, String), Error> {
+    /// Waits for a rank to announce one of some keys; the key, and what it says.
+    fn hear<'a>(&self, keys: &[&'a str], from: usize) -> Result<(&'a str, String), Error> {
         let mut patience = Patience::new();
         loop {
             for key in keys {
@@ -168,7 +180,7 @@ impl Group {
                 }
             }
             if patience.runs_out(&self.watch) {
-                return Err(self.explain("no word from rank 0".to_owned()));
+                return Err(self.explain(format!("no word from rank {from}")));
             }
             std::thread::sleep(LOOK);
         }
@@ -200,13 +212,13 @@ impl Group {
 
     /// Waits until rank 0 announces `key`: what it says of it; none where it ended without.
     pub fn follow(&self, key: &'static str) -> Result<Option<String>, Error> {
-        let (heard, said) = self.hear(&[key, END])?;
+        let (heard, said) = self.hear(&[key, END], 0)?;
         if heard == key { Ok(Some(said)) } else { self.last_word(said).map(|()| None) }
     }
 
     /// Waits for rank 0's last word.
     pub fn follow_to_the_end(&self) -> Result<(), Error> {
-        let (_, said) = self.hear(&[END])?;
+        let (_, said) = self.hear(&[END], 0)?;
         self.last_word(said)
     }
 
@@ -366,6 +378,10 @@ fn came(rank: usize) -> String {
     format!("came/{rank}")
 }
 
+fn connected(rank: usize) -> String {
+    format!("connected/{rank}")
+}
+
 fn left(rank: usize) -> String {
     format!("left/{rank}")
 }
@@ -464,14 +480,22 @@ mod tests {
             group.follow_to_the_end().unwrap_err().to_string()
         });
         assert_eq!(found[1], "rank 0 of 2 failed, and rank 1 stops: the disk is full");
-        let found = together(2, |group| {
-            if group.leads() {
-                return group.barrier().unwrap_err().to_string();
+    }
+
+    #[test]
+    fn a_rank_that_fails_as_soon_as_it_is_connected_is_heard() {
+        for _ in 0..3 {
+            let found = together(6, |group| {
+                if group.rank() != 1 {
+                    return group.barrier().unwrap_err().to_string();
+                }
+                group.fail("row 3 is wrong");
+                String::new()
+            });
+            for rank in [0, 2, 3, 4, 5] {
+                assert_eq!(found[rank], format!("rank 1 of 6 failed, and rank {rank} stops: row 3 is wrong"));
             }
-            group.fail("row 3 is wrong");
-            String::new()
-        });
-        assert_eq!(found[0], "rank 1 of 2 failed, and rank 0 stops: row 3 is wrong");
+        }
     }
 
     #[test]

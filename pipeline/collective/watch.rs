@@ -13,6 +13,9 @@ const BEAT: Duration = Duration::from_millis(500);
 /// Without a beat for so long, a rank is lost.
 const SILENCE: Duration = Duration::from_millis(1800);
 
+/// The key of there being somebody who has failed or noticed that another has.
+const ENDING: &str = "ending";
+
 /// This rank's beats, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -50,11 +53,13 @@ impl Watch {
     /// Tells the others why this rank ends; they may be gone, or the store.
     pub(super) fn tell(&self, why: &str) {
         drop(self.store.set(&failure(self.rank), why.as_bytes()));
+        drop(self.store.set(ENDING, b""));
     }
 
     /// Tells the others that this rank noticed the end of another, so that it is not taken for lost itself.
     pub(super) fn notice(&self) {
         drop(self.store.set(&noticed(self.rank), b""));
+        drop(self.store.set(ENDING, b""));
     }
 
     /// Whether another rank has said that it ends or that it noticed the end of one.
@@ -109,7 +114,7 @@ impl Drop for Watch {
     }
 }
 
-/// Looks at the beats during a long wait, seldom.
+/// Looks at what others say of an end during a long wait, and seldom at their beats.
 pub(super) struct Patience {
     looked: Instant,
     beats: Option<Vec<i64>>,
@@ -123,8 +128,12 @@ impl Patience {
         Self { looked: Instant::now(), beats: None }
     }
 
-    /// Whether a look is due and finds ranks that are lost or have failed.
+    /// Whether somebody has told of an end, or a look is due and finds ranks that are lost. An operation waits for ranks that it
+    /// has no connection to; those that have one may be the first to know.
     pub(super) fn runs_out(&mut self, watch: &Watch) -> bool {
+        if !matches!(watch.store.get(ENDING), Ok(None)) {
+            return true;
+        }
         if self.looked.elapsed() < Self::LOOK {
             return false;
         }
