@@ -7,7 +7,6 @@
 use tch::Kind;
 
 use crate::loader::{Batch, IGNORED, Targets};
-use crate::model::likelihood::Prepared;
 use crate::model::network::Network;
 use crate::model::weights;
 use crate::model::workers::Workers;
@@ -136,8 +135,8 @@ fn nats(model: &Network, rows: &[Vec<i64>]) -> Result<Vec<f64>, weights::Error> 
     let context = rows.first().map_or(1, Vec::len);
     let batch = Batch { context, tokens: rows.concat(), ..Batch::default() };
     let targets = Targets { counted: vec![1.0; ids.len()], ids, ..Targets::default() };
-    let batch = Prepared::new(model.device(), &batch, &targets)?;
-    let nats = tch::no_grad(|| model.nats_of(&model.hidden(&batch)?, &batch.targets))?;
+    let batch = model.prepare(&batch, &targets)?;
+    let nats = tch::no_grad(|| model.nats_of(&model.hidden(&batch)?, &batch.targets, batch.asked.as_ref()))?;
     Ok(Vec::try_from(nats.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?)
 }
 

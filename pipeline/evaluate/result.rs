@@ -90,6 +90,17 @@ pub struct Run {
     pub predictions: String,
 }
 
+impl Run {
+    /// Whether the `lowest` or the `highest` of several values that were tried is the one chosen: one beyond may be better.
+    pub fn edge(&self) -> Option<&'static str> {
+        let chosen = self.chosen.filter(|_| self.tried.len() > 1)?;
+        let mut tried = self.tried.iter().map(|tried| tried.value);
+        let highest = tried.clone().all(|value| value <= chosen);
+        let lowest = tried.all(|value| value >= chosen);
+        highest.then_some("highest").or_else(|| lowest.then_some("lowest"))
+    }
+}
+
 /// A model on a task by a protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {

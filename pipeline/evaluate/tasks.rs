@@ -375,7 +375,7 @@ impl Work<'_> {
             task,
             config: self.config.clone(),
             given: self.given,
-            notes: self.notes(&summary, looks),
+            notes: self.notes(&runs, &summary, looks),
             runs,
             summary,
             looks,
@@ -388,7 +388,7 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    fn notes(&self, summary: &seeds::Summary, looks: u32) -> Vec<String> {
+    fn notes(&self, runs: &[Run], summary: &seeds::Summary, looks: u32) -> Vec<String> {
         let (mut notes, given) = (Vec::new(), &self.given);
         let protocol = self.config.protocol;
         if !self.seeds_matter() && self.config.seeds > 1 {
@@ -417,12 +417,30 @@ impl Work<'_> {
                 "validation by {families} families of training examples, the largest of {largest}"
             ));
         }
+        notes.extend(self.notes_of_choice(runs));
         if !summary.collapsed.is_empty() {
             notes.push(format!("collapsed: seeds {:?}", summary.collapsed));
         }
         if looks > 1 {
             notes.push(format!("look {looks} at this test set by this model and protocol"));
         }
+        notes
+    }
+
+    /// Where the outermost value that was tried was chosen, each time once.
+    fn notes_of_choice(&self, runs: &[Run]) -> Vec<String> {
+        let is_logistic =
+            self.config.protocol == Protocol::LinearProbe && self.dataset.kind == Kind::Sequences;
+        let key = if is_logistic { "strengths" } else { "learning_rates" };
+        let said = |run: &Run| {
+            let (edge, value) = (run.edge()?, run.chosen?);
+            Some(format!(
+                "the {edge} of `training.{key}`, {value}, validates best: one beyond it may be better"
+            ))
+        };
+        let mut notes: Vec<_> = runs.iter().filter_map(said).collect();
+        notes.sort_unstable();
+        notes.dedup();
         notes
     }
 

@@ -20,6 +20,4 @@ pub(super) use check::check;
 pub use config::{Config, Preset, is_dnabert2, read_config};
 pub use layout::Heads;
 #[cfg(feature = "train")]
-pub(super) use network::places_asked;
-#[cfg(feature = "train")]
 pub use network::{Dnabert2, Input};

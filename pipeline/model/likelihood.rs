@@ -90,10 +90,14 @@ pub struct Prepared {
     pub weights: Option<Tensor>,
     /// `[rows, 1, context, context]`: what each position sees, where rows hold several documents.
     pub mask: Option<Tensor>,
+    /// Of a model that guesses hidden tokens, where something is asked, counted over the batch: `[N]`.
+    pub asked: Option<Tensor>,
+    /// Of a model that has to be told of padding, 1 where there is a token; none where all are.
+    pub valid: Option<Tensor>,
 }
 
 impl Prepared {
-    /// Moves a batch and its targets to `device`.
+    /// Moves a batch and its targets to `device`; what only some models ask for is left out, see [`Network::prepare`].
     pub fn new(device: Device, batch: &Batch, targets: &Targets) -> Result<Self, tch::TchError> {
         let context = i64::try_from(batch.context).unwrap_or(i64::MAX);
         let place = |tensor: Tensor| device::sent(&tensor, device)?.f_view([-1, context]);
@@ -108,6 +112,8 @@ impl Prepared {
             ids: place(Tensor::f_from_slice(&batch.tokens)?)?,
             targets: place(Tensor::f_from_slice(&targets.ids)?)?,
             counted: place(Tensor::f_from_slice(&targets.counted)?)?,
+            asked: None,
+            valid: None,
         })
     }
 }
@@ -182,9 +188,9 @@ fn score_batch(
     batch: Batch,
 ) -> Result<Vec<Likelihood>, Error> {
     let (batch, targets) = prediction.ask(vocabulary, batch)?;
-    let prepared = Prepared::new(model.device(), &batch, &targets)?;
+    let prepared = model.prepare(&batch, &targets)?;
     let hidden = tch::no_grad(|| model.hidden(&prepared))?;
-    let nats = tch::no_grad(|| model.nats_of(&hidden, &prepared.targets))?;
+    let nats = tch::no_grad(|| model.nats_of(&hidden, &prepared.targets, prepared.asked.as_ref()))?;
     let nats = nats.f_to_kind(Kind::Double)?;
     let all = Vec::<f64>::try_from(nats.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Double)?)?;
     let counted =

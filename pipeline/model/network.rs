@@ -8,6 +8,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 use super::backward::{self, Input};
+use super::device;
 use super::dnabert2::{self, Dnabert2, Heads};
 use super::hyena::Hyena;
 use super::likelihood::Prepared;
@@ -15,6 +16,7 @@ use super::loss;
 use super::olmo::Olmo;
 use super::shape::Shape;
 use super::weights::{Error, Weights};
+use crate::loader::{Batch, IGNORED, Targets};
 
 /// A model of any family.
 #[derive(Debug)]
@@ -114,35 +116,60 @@ impl Network {
         })
     }
 
+    /// Moves a batch and its targets to where it computes. What is asked of hidden tokens, and where there is padding, is found
+    /// before that: a GPU would have to be waited for.
+    pub fn prepare(&self, batch: &Batch, targets: &Targets) -> Result<Prepared, Error> {
+        let mut prepared = Prepared::new(self.device(), batch, targets)?;
+        if let Self::Dnabert2(model) = self {
+            let asked: Vec<i64> =
+                (0..).zip(&targets.ids).filter(|(_, id)| **id != IGNORED).map(|(place, _)| place).collect();
+            prepared.asked = Some(device::sent(&Tensor::f_from_slice(&asked)?, self.device())?);
+            let padding = model.config().pad.map(i64::from).filter(|pad| batch.tokens.contains(pad));
+            prepared.valid = padding.map(|pad| prepared.ids.f_ne(pad)).transpose()?;
+        }
+        Ok(prepared)
+    }
+
     /// The last layer's values of a batch: `[B, T, d]`.
     pub fn hidden(&self, batch: &Prepared) -> Result<Tensor, Error> {
         match self {
             Self::Olmo(model) => Ok(model.hidden_where(&batch.ids, batch.mask.as_ref())?),
             Self::Hyena(model) => model.hidden(&batch.ids),
-            Self::Dnabert2(model) => hidden_at(model, batch, None),
+            Self::Dnabert2(model) => Ok(model.hidden_at(masked_input(batch), None)?),
         }
     }
 
     /// Losses in nats, `-ln p`, of `targets` `[B, T]`, given the last layer's values: `[B, T]`, 0 where nothing is
-    /// asked for. Of positions in a row, `[N]`, likewise.
-    pub fn nats_of(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, Error> {
+    /// asked for. Of positions in a row, `[N]`, likewise. `asked` is where something is, as [`Prepared`] has it; without it a
+    /// model that guesses hidden tokens looks for them.
+    pub fn nats_of(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        asked: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
         match self {
             Self::Olmo(model) => Ok(model.nats_of(hidden, targets)?),
             Self::Hyena(model) => Ok(loss::nats(&model.logits(hidden)?, targets)?),
             Self::Dnabert2(model) => {
-                let [nats] =
-                    model.where_asked(hidden, targets, |scores, ids| Ok([loss::nats(scores, ids)?]))?;
+                let [nats] = model
+                    .where_asked(hidden, targets, asked, |scores, ids| Ok([loss::nats(scores, ids)?]))?;
                 Ok(nats)
             }
         }
     }
 
     /// The losses, and the z-losses before their coefficient, as [`Olmo::nats_and_z`].
-    pub fn nats_and_z(&self, hidden: &Tensor, targets: &Tensor) -> Result<[Tensor; 2], Error> {
+    pub fn nats_and_z(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        asked: Option<&Tensor>,
+    ) -> Result<[Tensor; 2], Error> {
         match self {
             Self::Olmo(model) => Ok(model.nats_and_z(hidden, targets)?),
             Self::Hyena(model) => Ok(loss::nats_and_z(&model.logits(hidden)?, targets)?),
-            Self::Dnabert2(model) => model.where_asked(hidden, targets, loss::nats_and_z),
+            Self::Dnabert2(model) => model.where_asked(hidden, targets, asked, loss::nats_and_z),
         }
     }
 
@@ -165,21 +192,16 @@ impl Network {
             return backward::gradients(model, input, checkpointing, loss);
         }
         let hidden = match self {
-            Self::Dnabert2(model) => hidden_at(model, batch, Some(&dnabert2::places_asked(&batch.targets)?)),
-            _ => self.hidden(batch),
+            Self::Dnabert2(model) => model.hidden_at(masked_input(batch), batch.asked.as_ref())?,
+            _ => self.hidden(batch)?,
         };
-        let hidden = hidden?.f_flatten(0, 1)?;
+        let hidden = hidden.f_flatten(0, 1)?;
         let (loss, result) = loss(&hidden, 0..hidden.size()[0])?;
         Ok((Tensor::f_run_backward(&[loss], self.weights().tensors(), false, false)?, vec![result]))
     }
 }
 
-/// The last layer's values, where padding is not seen; of `places` only, if there are some, as [`Dnabert2::hidden_at`].
-fn hidden_at(model: &Dnabert2, batch: &Prepared, places: Option<&Tensor>) -> Result<Tensor, Error> {
-    let valid = model.config().pad.map(|pad| batch.ids.f_ne(i64::from(pad))).transpose()?;
-    let all = |valid: &Tensor| valid.f_all().and_then(|all| all.f_int64_value(&[]));
-    // Without padding what distance costs is the same for all rows.
-    let valid = valid.filter(|valid| !all(valid).is_ok_and(|all| all == 1));
-    let input = dnabert2::Input { valid: valid.as_ref(), ..dnabert2::Input::from(&batch.ids) };
-    Ok(model.hidden_at(input, places)?)
+/// What a model that guesses hidden tokens sees of a batch. Without padding what distance costs is the same for all rows.
+const fn masked_input(batch: &Prepared) -> dnabert2::Input<'_> {
+    dnabert2::Input { ids: &batch.ids, valid: batch.valid.as_ref(), types: None }
 }

@@ -132,7 +132,7 @@ fn advice(config: &Resolved, context: usize) -> Option<String> {
     let (rows, all) = (config.micro_batch_rows, config.batch_rows);
     let small = rows < all && (rows as usize) * context < BUSY;
     small.then(|| {
-        format!("a GPU is faster with larger micro-batches, where memory allows: `micro_batch_rows` is {rows} of {all} rows")
+        format!("a GPU is faster with larger micro-batches, where memory allows: `micro_batch_rows` is {rows} of {all} rows (or set `micro_batch_tokens`)")
     })
 }
 

@@ -21,6 +21,9 @@ const MICRO_BATCHES: u32 = 8;
 /// Tokens of a micro-batch, at least, when nothing is said: products of fewer use a processor badly, and each adds up all gradients.
 const MICRO_BATCH_TOKENS: u32 = 512;
 
+/// The same of a HyenaDNA, which makes its filters anew for each micro-batch.
+const FILTERED_TOKENS: u32 = 2048;
+
 /// Share of the tokens that a masked model is asked for when nothing is said.
 const MASK_RATE: f64 = 0.15;
 
@@ -46,9 +49,12 @@ pub struct Config {
     #[serde(default = "default_batch_rows")]
     pub batch_rows: u32,
     /// Rows that a thread computes at once. Threads share the micro-batches of a step, and the result does not depend
-    /// on their number. Default: an eighth of `batch_rows`, or as many as have 512 tokens where that is more.
+    /// on their number. Default: an eighth of `batch_rows`, or as many as have 512 tokens (of a HyenaDNA 2,048) where that is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_rows: Option<u32>,
+    /// The same in tokens: as many rows as fit, at least one. Good where contexts differ, as in a matrix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<u32>,
     /// The highest learning rate. Default: 0.001.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
@@ -236,6 +242,9 @@ pub enum Error {
     /// Two shapes.
     #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
     TwoShapes,
+    /// Two sizes of micro-batches.
+    #[error("`micro_batch_rows` and `micro_batch_tokens` are two sizes of the same: leave one out")]
+    TwoMicroBatches,
     /// A key for which a family has no use.
     #[error("`{key}` does not go with {model}: leave it out")]
     Foreign {
@@ -376,6 +385,7 @@ impl Config {
         let checks = [
             ("batch_rows", f64::from(self.batch_rows), self.batch_rows > 0, positive),
             ("micro_batch_rows", 0.0, self.micro_batch_rows != Some(0), positive),
+            ("micro_batch_tokens", 0.0, self.micro_batch_tokens != Some(0), positive),
             ("learning_rate", self.learning_rate, is_positive(self.learning_rate), positive),
             ("learning_rate_floor", self.learning_rate_floor, is_share(self.learning_rate_floor), share),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "a number from 0 up"),
@@ -411,10 +421,21 @@ impl Config {
             None if let Some((key, model)) = self.preset.and_then(|preset| self.foreign_to(preset)) => {
                 Err(Error::Foreign { key, model })
             }
+            None if self.micro_batch_rows.and(self.micro_batch_tokens).is_some() => {
+                Err(Error::TwoMicroBatches)
+            }
             None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
             Some((name, found, _, expected)) => Err(Error::Range { name, found, expected }),
         }
+    }
+
+    /// Rows of `context` tokens that a thread computes at once.
+    fn micro_batch_rows(&self, model: &Shape, context: u32) -> u32 {
+        let least = if matches!(model, Shape::Hyena { .. }) { FILTERED_TOKENS } else { MICRO_BATCH_TOKENS };
+        let by_tokens = || Some((self.micro_batch_tokens? / context.max(1)).clamp(1, self.batch_rows));
+        let usual = || self.batch_rows.div_ceil(MICRO_BATCHES).max(least.div_ceil(context.max(1)));
+        self.micro_batch_rows.or_else(by_tokens).unwrap_or_else(|| usual().min(self.batch_rows))
     }
 
     /// Completes the configuration for `rows` rows of `context` tokens with `vocabulary` ids.
@@ -430,14 +451,13 @@ impl Config {
         let flops_per_token = model.work_per_token(context as usize);
         let pace =
             Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows, flops_per_token };
+        let micro_batch_rows = self.micro_batch_rows(&model, context);
         Ok(Resolved {
             mask_rate: model.is_masked().then(|| self.mask_rate.unwrap_or(MASK_RATE)),
             model,
             schedule: self.schedule(pace),
             batch_rows: self.batch_rows,
-            micro_batch_rows: self
-                .micro_batch_rows
-                .unwrap_or_else(|| micro_batch_rows(self.batch_rows, context)),
+            micro_batch_rows,
             weight_decay: self.weight_decay,
             decay_embedding: self.decay_embedding,
             decay_norms: self.decay_norms,
@@ -565,6 +585,7 @@ impl Default for Config {
             duration: one_epoch(),
             batch_rows: default_batch_rows(),
             micro_batch_rows: None,
+            micro_batch_tokens: None,
             learning_rate: default_learning_rate(),
             warmup: None,
             decay: Decay::default(),
@@ -603,11 +624,6 @@ fn is_share(number: f64) -> bool {
     (0.0..=1.0).contains(&number)
 }
 
-/// Rows that a thread computes at once when nothing is said.
-fn micro_batch_rows(batch_rows: u32, context: u32) -> u32 {
-    batch_rows.div_ceil(MICRO_BATCHES).max(MICRO_BATCH_TOKENS.div_ceil(context.max(1))).min(batch_rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -633,11 +649,29 @@ mod tests {
     }
 
     #[test]
-    fn micro_batches_are_an_eighth_or_have_512_tokens() {
-        for (batch, context, expected) in
-            [(16, 256, 2), (8, 256, 2), (8, 128, 4), (1, 128, 1), (3, 64, 3), (64, 2048, 8), (17, 512, 3)]
-        {
-            assert_eq!(micro_batch_rows(batch, context), expected, "{batch} rows of {context}");
+    fn micro_batches_are_an_eighth_or_have_enough_tokens() {
+        let (olmo, hyena) = (Named::from(Preset::Olmo300k), Named::from(hyena::Preset::Small32k));
+        for (preset, batch_rows, context, micro_batch_tokens, expected) in [
+            (olmo, 16, 256, None, 2),
+            (olmo, 8, 256, None, 2),
+            (olmo, 8, 128, None, 4),
+            (olmo, 1, 128, None, 1),
+            (olmo, 3, 64, None, 3),
+            (olmo, 64, 2048, None, 8),
+            (olmo, 17, 512, None, 3),
+            (olmo, 64, 512, Some(8191), 15),
+            (olmo, 64, 512, Some(100), 1),
+            (olmo, 64, 512, Some(65_536), 64),
+            (hyena, 4, 512, None, 4),
+            (hyena, 8, 1026, None, 2),
+            (hyena, 16, 32_770, None, 2),
+            (hyena, 4, 32_770, None, 1),
+            (hyena, 4, 1024, Some(1024), 1),
+        ] {
+            let preset = Some(preset);
+            let config = Config { preset, batch_rows, micro_batch_tokens, ..Config::default() };
+            let found = config.resolve(100, context, 12).unwrap().micro_batch_rows;
+            assert_eq!(found, expected, "{batch_rows} rows of {context} tokens, {micro_batch_tokens:?}");
         }
     }
 
@@ -672,7 +706,7 @@ mod tests {
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 32);
+        assert_eq!(properties.len(), 33);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),
@@ -690,6 +724,11 @@ mod tests {
             (r#"{"model": {"depth": 3}}"#, "unknown field `depth`"),
             (r#"{"duration": "2 days"}"#, "expected a duration like"),
             (r#"{"batch_rows": 0}"#, "`batch_rows` is 0: expected a number above 0"),
+            (r#"{"micro_batch_tokens": 0}"#, "`micro_batch_tokens` is 0: expected a number above 0"),
+            (
+                r#"{"micro_batch_rows": 4, "micro_batch_tokens": 512}"#,
+                "are two sizes of the same: leave one out",
+            ),
             (r#"{"learning_rate": -1}"#, "`learning_rate` is -1: expected a number above 0"),
             (r#"{"betas": [0.9, 1]}"#, "`betas` is 1: expected numbers from 0 to below 1"),
             (r#"{"grad_clip": 0}"#, "`grad_clip` is 0: expected a number above 0"),

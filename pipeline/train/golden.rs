@@ -9,8 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::adamw::{self, AdamW, Update};
 use super::config::{Config, Resolved};
 use super::schedule::Decay;
-use crate::loader::IGNORED;
-use crate::model::likelihood::Prepared;
+use crate::loader::{Batch, IGNORED, Targets};
 use crate::model::network::Network;
 use crate::model::olmo::Olmo;
 use crate::model::weights::{Weights, name_parts, read_tensor};
@@ -133,11 +132,11 @@ fn ten_steps_equal_torch() {
     }
 }
 
-/// A peer in the folder `name`: its shape, the ids of the file `forward` under `ids`, and what is asked of them.
-fn peer(name: &str) -> (PathBuf, Shape, Prepared) {
+/// A peer in the folder `name`: its shape, the ids of the file `forward`, and what is asked of them.
+fn peer(name: &str) -> (PathBuf, Shape, Batch, Targets) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let stored = |name: &str| read_tensor(&folder.join("forward.safetensors"), name).unwrap();
-    let (shape, ids, targets) = if name == "hyenadna" {
+    let (shape, tokens, targets) = if name == "hyenadna" {
         let ids = stored("input_ids_L258");
         let last = Tensor::full([2, 1], IGNORED, (Kind::Int64, Device::Cpu));
         let targets = Tensor::cat(&[ids.narrow(1, 1, 257), last], 1);
@@ -146,18 +145,21 @@ fn peer(name: &str) -> (PathBuf, Shape, Prepared) {
         let dnabert2 = dnabert2::read_config(&folder).unwrap();
         (Shape::Dnabert2 { dnabert2 }, stored("input_ids"), stored("mlm_labels"))
     };
-    let counted = targets.zeros_like();
-    (folder, shape, Prepared { ids, targets, counted, weights: None, mask: None })
+    let context = usize::try_from(tokens.size()[1]).unwrap();
+    let [tokens, ids] = [tokens, targets].map(|ids| Vec::<i64>::try_from(ids.flatten(0, 1)).unwrap());
+    let targets = Targets { counted: vec![0.0; ids.len()], ids, ..Targets::default() };
+    (folder, shape, Batch { context, tokens, ..Batch::default() }, targets)
 }
 
 /// The published classes, and torch's `AdamW` with the groups that decay.
 #[test]
 fn three_steps_of_peers_equal_their_classes_and_torch() {
     for name in ["hyenadna", "dnabert2"] {
-        let (folder, shape, batch) = peer(name);
+        let (folder, shape, batch, targets) = peer(name);
         let config = Resolved { decay_embedding: false, ..settings(shape.clone()) };
         let model = Network::read(&shape, &folder.join(hf::WEIGHTS), Device::Cpu).unwrap();
         let (mut model, workers) = (model.require_gradients().unwrap(), Workers::start(1).unwrap());
+        let batch = model.prepare(&batch, &targets).unwrap();
         let train: Value =
             serde_json::from_slice(&std::fs::read(folder.join("train.json")).unwrap()).unwrap();
         let expected = |key: &str, step: usize| train["steps"][key][step - 1].as_f64().unwrap();
@@ -167,7 +169,7 @@ fn three_steps_of_peers_equal_their_classes_and_torch() {
         for step in 1..=3 {
             let mean = |hidden: &Tensor, _: Range<i64>| {
                 let loss = model
-                    .nats_of(hidden, &batch.targets.flatten(0, 1))?
+                    .nats_of(hidden, &batch.targets.flatten(0, 1), batch.asked.as_ref())?
                     .f_sum(Kind::Float)?
                     .f_div_scalar(count)?;
                 Ok((loss.shallow_clone(), loss))

@@ -38,11 +38,11 @@ impl Objective {
             |all: &Tensor| all.f_flatten(0, 1)?.f_narrow(0, positions.start, positions.end - positions.start);
         let targets = here(&batch.targets)?;
         let (nats, losses) = if self.z_loss > 0.0 {
-            let [nats, z] = model.nats_and_z(hidden, &targets)?;
+            let [nats, z] = model.nats_and_z(hidden, &targets, batch.asked.as_ref())?;
             let losses = nats.f_add(&z.f_mul_scalar(self.z_loss)?)?;
             (nats, losses)
         } else {
-            let nats = model.nats_of(hidden, &targets)?;
+            let nats = model.nats_of(hidden, &targets, batch.asked.as_ref())?;
             (nats.shallow_clone(), nats)
         };
         let losses =
@@ -130,7 +130,7 @@ pub(super) fn micro_batch(
     objective: Objective,
 ) -> Result<(Vec<Tensor>, Measured), weights::Error> {
     // Targets are those of whole rows: the first token of a part is predicted by the part before it.
-    let prepared = Prepared::new(model.device(), &Batch { context: objective.context, ..batch }, targets)?;
+    let prepared = model.prepare(&Batch { context: objective.context, ..batch }, targets)?;
     let loss = |hidden: &Tensor, part: Range<i64>| objective.of(model, hidden, &part, &prepared);
     let (gradients, nats) = model.gradients(&prepared, objective.checkpointing, loss)?;
     let nats = Tensor::f_stack(&nats, 0)?.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Double)?;

@@ -105,6 +105,39 @@ fn every_protocol_scores_the_test_set_the_same_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_choice_at_the_edge_of_what_was_tried_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let dataset = dataset(data.path(), "words", true, 0);
+    let notes = |protocol, training| {
+        let out = tempfile::tempdir().unwrap();
+        let config = Config { seeds: 1, training, ..Config::new(protocol) };
+        let notes = ask(&dataset, &config, out.path(), false, 1).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("validates best")).collect::<Vec<_>>()
+    };
+    for (learning_rates, expected) in [
+        (
+            vec![1e-7, 1e-2],
+            &["the highest of `training.learning_rates`, 0.01, validates best: one beyond it may be better"]
+                [..],
+        ),
+        (
+            vec![1e-2, 1e3],
+            &["the lowest of `training.learning_rates`, 0.01, validates best: one beyond it may be better"],
+        ),
+        (vec![1e-7, 1e-2, 1e3], &[]),
+        (vec![1e-2], &[]),
+    ] {
+        let training = Training { epochs: 1, learning_rates, ..Training::default() };
+        assert_eq!(notes(Protocol::CnnHead, training), expected);
+    }
+    let training = Training { strengths: vec![1e-9, 1e-3], ..Training::default() };
+    assert_eq!(
+        notes(Protocol::LinearProbe, training),
+        ["the highest of `training.strengths`, 0.001, validates best: one beyond it may be better"]
+    );
+}
+
+#[test]
 fn a_second_look_is_asked_for_and_counted() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dataset = dataset(data.path(), "words", true, 0);

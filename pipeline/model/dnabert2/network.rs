@@ -12,6 +12,7 @@ use super::layout::WORDS;
 use super::{Config, Heads};
 use crate::fs;
 use crate::loader::IGNORED;
+use crate::model::device;
 use crate::model::published::Published;
 use crate::model::weights::{Described, Error, Weights, started};
 
@@ -179,19 +180,21 @@ impl Dnabert2 {
     /// The mean loss in nats of the ids `labels`, `[B, T]`, where they are not [`IGNORED`]; not a number where all are.
     /// Scores of other positions are never computed.
     pub fn masked_loss(&self, hidden: &Tensor, labels: &Tensor) -> Result<Tensor, Error> {
-        let (_, logits, labels) = self.asked(hidden, labels)?;
+        let (logits, labels) = self.asked(hidden, labels, &places_asked(labels)?)?;
         Ok(logits.f_cross_entropy_loss(&labels, NONE, Reduction::Mean, IGNORED, 0.0)?)
     }
 
     /// What `each` makes of the scores and ids where `labels`, `[B, T]` or `[N]`, are not [`IGNORED`], in its place, and 0 elsewhere:
-    /// each of their shape. Scores of other positions are never computed.
+    /// each of their shape. Scores of other positions are never computed. `places` are where that is, if somebody knows.
     pub(in crate::model) fn where_asked<const N: usize>(
         &self,
         hidden: &Tensor,
         labels: &Tensor,
+        places: Option<&Tensor>,
         each: impl Fn(&Tensor, &Tensor) -> Result<[Tensor; N], TchError>,
     ) -> Result<[Tensor; N], Error> {
-        let (places, logits, ids) = self.asked(hidden, labels)?;
+        let places = places.map_or_else(|| places_asked(labels), |places| Ok(places.shallow_clone()))?;
+        let (logits, ids) = self.asked(hidden, labels, &places)?;
         let zeros =
             || Tensor::f_zeros([labels.numel().try_into().unwrap_or(i64::MAX)], (Kind::Float, self.device));
         let mut all = each(&logits, &ids)?;
@@ -201,13 +204,11 @@ impl Dnabert2 {
         Ok(all)
     }
 
-    /// Where something is asked, counted over the batch; the scores there, f32, and the ids.
-    fn asked(&self, hidden: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor, Tensor), Error> {
-        let (labels, places) = (labels.f_reshape([-1])?, places_asked(labels)?);
-        let hidden = hidden.f_reshape([-1, self.config.width.into()])?.f_index_select(0, &places)?;
+    /// The scores at `places`, counted over the batch, f32, and the ids there.
+    fn asked(&self, hidden: &Tensor, labels: &Tensor, places: &Tensor) -> Result<(Tensor, Tensor), Error> {
+        let hidden = hidden.f_reshape([-1, self.config.width.into()])?.f_index_select(0, places)?;
         let logits = self.masked_logits(&hidden)?.f_to_kind(Kind::Float)?;
-        let ids = labels.f_index_select(0, &places)?;
-        Ok((places, logits, ids))
+        Ok((logits, labels.f_reshape([-1])?.f_index_select(0, places)?))
     }
 
     /// What the pooler makes of the first position: `[B, T, d]` to `[B, d]`.
@@ -252,7 +253,7 @@ impl Dnabert2 {
     /// What is added to scores, `[1 or B, H, T, T]`: distance times each head's slope, and what hides padding.
     fn bias(&self, input: Input<'_>) -> Result<Tensor, TchError> {
         let slopes = Tensor::f_from_slice(&self.config.slopes())?.f_to_kind(Kind::Float)?;
-        let slopes = slopes.f_to_device(self.device)?.f_reshape([1, -1, 1, 1])?;
+        let slopes = device::sent(&slopes, self.device)?.f_reshape([1, -1, 1, 1])?;
         let at = Tensor::f_arange(input.ids.size()[1], (Kind::Float, self.device))?;
         let distance = at.f_unsqueeze(0)?.f_sub(&at.f_unsqueeze(1)?)?.f_abs()?;
         let bias = distance.f_mul(&slopes)?.f_neg()?;
@@ -307,7 +308,7 @@ impl Dnabert2 {
 }
 
 /// Where something is asked, counted over the batch: where `labels`, `[B, T]` or `[N]`, are not [`IGNORED`].
-pub(in crate::model) fn places_asked(labels: &Tensor) -> Result<Tensor, TchError> {
+fn places_asked(labels: &Tensor) -> Result<Tensor, TchError> {
     labels.f_reshape([-1])?.f_ne(IGNORED)?.f_nonzero()?.f_flatten(0, 1)
 }
 
