@@ -457,7 +457,8 @@ fn training(artifact: &Artifact) -> Result<Training, Error> {
         name: name.to_owned(),
         value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
     };
-    let facts = ["duration", "batch_rows", "learning_rate", "weight_decay", "seed"];
+    let batch = if config["batch_tokens"].is_null() { "batch_rows" } else { "batch_tokens" };
+    let facts = ["duration", batch, "learning_rate", "weight_decay", "seed"];
     Ok(Training {
         model: config["preset"].as_str().unwrap_or("own shape").to_owned(),
         parameters: details["parameters"].as_u64().unwrap_or(0),

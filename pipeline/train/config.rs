@@ -48,11 +48,15 @@ pub struct Config {
     /// Rows per optimizer step. Default: 16.
     #[serde(default = "default_batch_rows")]
     pub batch_rows: u32,
+    /// The same in tokens, in place of `batch_rows`: as many rows as fit, at least one. Steps of any context then learn from as
+    /// many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<u32>,
     /// Rows that a thread computes at once. Threads share the micro-batches of a step, and the result does not depend
     /// on their number. Default: an eighth of `batch_rows`, or as many as have 512 tokens (of a HyenaDNA 2,048) where that is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_rows: Option<u32>,
-    /// The same in tokens: as many rows as fit, at least one. Good where contexts differ, as in a matrix.
+    /// The same in tokens: as many rows as fit, at least one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_tokens: Option<u32>,
     /// The highest learning rate. Default: 0.001.
@@ -242,9 +246,9 @@ pub enum Error {
     /// Two shapes.
     #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
     TwoShapes,
-    /// Two sizes of micro-batches.
-    #[error("`micro_batch_rows` and `micro_batch_tokens` are two sizes of the same: leave one out")]
-    TwoMicroBatches,
+    /// Two sizes of batches, or of micro-batches.
+    #[error("`{0}_rows` and `{0}_tokens` are two sizes of the same: leave one out")]
+    TwoSizes(&'static str),
     /// A key for which a family has no use.
     #[error("`{key}` does not go with {model}: leave it out")]
     Foreign {
@@ -384,6 +388,7 @@ impl Config {
         let share = "a number from 0 to 1";
         let checks = [
             ("batch_rows", f64::from(self.batch_rows), self.batch_rows > 0, positive),
+            ("batch_tokens", 0.0, self.batch_tokens != Some(0), positive),
             ("micro_batch_rows", 0.0, self.micro_batch_rows != Some(0), positive),
             ("micro_batch_tokens", 0.0, self.micro_batch_tokens != Some(0), positive),
             ("learning_rate", self.learning_rate, is_positive(self.learning_rate), positive),
@@ -421,8 +426,11 @@ impl Config {
             None if let Some((key, model)) = self.preset.and_then(|preset| self.foreign_to(preset)) => {
                 Err(Error::Foreign { key, model })
             }
+            None if self.batch_tokens.is_some() && self.batch_rows != default_batch_rows() => {
+                Err(Error::TwoSizes("batch"))
+            }
             None if self.micro_batch_rows.and(self.micro_batch_tokens).is_some() => {
-                Err(Error::TwoMicroBatches)
+                Err(Error::TwoSizes("micro_batch"))
             }
             None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
@@ -430,12 +438,17 @@ impl Config {
         }
     }
 
-    /// Rows of `context` tokens that a thread computes at once.
-    fn micro_batch_rows(&self, model: &Shape, context: u32) -> u32 {
+    /// Rows of `context` tokens of a step.
+    fn batch_rows(&self, context: u32) -> u32 {
+        self.batch_tokens.map_or(self.batch_rows, |tokens| (tokens / context.max(1)).max(1))
+    }
+
+    /// Rows of `context` tokens that a thread computes at once, of the `batch` rows of a step.
+    fn micro_batch_rows(&self, model: &Shape, context: u32, batch: u32) -> u32 {
         let least = if matches!(model, Shape::Hyena { .. }) { FILTERED_TOKENS } else { MICRO_BATCH_TOKENS };
-        let by_tokens = || Some((self.micro_batch_tokens? / context.max(1)).clamp(1, self.batch_rows));
-        let usual = || self.batch_rows.div_ceil(MICRO_BATCHES).max(least.div_ceil(context.max(1)));
-        self.micro_batch_rows.or_else(by_tokens).unwrap_or_else(|| usual().min(self.batch_rows))
+        let by_tokens = || Some((self.micro_batch_tokens? / context.max(1)).clamp(1, batch));
+        let usual = || batch.div_ceil(MICRO_BATCHES).max(least.div_ceil(context.max(1))).min(batch);
+        self.micro_batch_rows.or_else(by_tokens).unwrap_or_else(usual)
     }
 
     /// Completes the configuration for `rows` rows of `context` tokens with `vocabulary` ids.
@@ -449,14 +462,14 @@ impl Config {
             return Err(Error::Foreign { key, model });
         }
         let flops_per_token = model.work_per_token(context as usize);
-        let pace =
-            Pace { batch_rows: self.batch_rows.into(), context: context.into(), rows, flops_per_token };
-        let micro_batch_rows = self.micro_batch_rows(&model, context);
+        let batch_rows = self.batch_rows(context);
+        let pace = Pace { batch_rows: batch_rows.into(), context: context.into(), rows, flops_per_token };
+        let micro_batch_rows = self.micro_batch_rows(&model, context, batch_rows);
         Ok(Resolved {
             mask_rate: model.is_masked().then(|| self.mask_rate.unwrap_or(MASK_RATE)),
             model,
             schedule: self.schedule(pace),
-            batch_rows: self.batch_rows,
+            batch_rows,
             micro_batch_rows,
             weight_decay: self.weight_decay,
             decay_embedding: self.decay_embedding,
@@ -584,6 +597,7 @@ impl Default for Config {
             initialize: None,
             duration: one_epoch(),
             batch_rows: default_batch_rows(),
+            batch_tokens: None,
             micro_batch_rows: None,
             micro_batch_tokens: None,
             learning_rate: default_learning_rate(),
@@ -673,6 +687,17 @@ mod tests {
             let found = config.resolve(100, context, 12).unwrap().micro_batch_rows;
             assert_eq!(found, expected, "{batch_rows} rows of {context} tokens, {micro_batch_tokens:?}");
         }
+        for (batch_tokens, context, expected) in [
+            (Some(2048), 512, 4),
+            (Some(2048), 2048, 1),
+            (Some(2048), 3000, 1),
+            (Some(2047), 512, 3),
+            (None, 512, 16),
+        ] {
+            let config = Config { preset: Some(olmo), batch_tokens, ..Config::default() };
+            let found = config.resolve(100, context, 12).unwrap().batch_rows;
+            assert_eq!(found, expected, "{batch_tokens:?} tokens in rows of {context}");
+        }
     }
 
     #[test]
@@ -706,7 +731,7 @@ mod tests {
     fn the_schema_explains_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 33);
+        assert_eq!(properties.len(), 34);
         for (key, property) in properties {
             assert!(
                 property["description"].as_str().is_some_and(|text| text.len() > 20),
@@ -724,6 +749,11 @@ mod tests {
             (r#"{"model": {"depth": 3}}"#, "unknown field `depth`"),
             (r#"{"duration": "2 days"}"#, "expected a duration like"),
             (r#"{"batch_rows": 0}"#, "`batch_rows` is 0: expected a number above 0"),
+            (r#"{"batch_tokens": 0}"#, "`batch_tokens` is 0: expected a number above 0"),
+            (
+                r#"{"batch_rows": 4, "batch_tokens": 512}"#,
+                "`batch_rows` and `batch_tokens` are two sizes of the same: leave one out",
+            ),
             (r#"{"micro_batch_tokens": 0}"#, "`micro_batch_tokens` is 0: expected a number above 0"),
             (
                 r#"{"micro_batch_rows": 4, "micro_batch_tokens": 512}"#,
