@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
 
 /// A file call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +83,24 @@ pub fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), 
 /// What the names of files begin with that [`write_atomic`] has not renamed yet: of those of a run that was killed, nobody will.
 pub const TEMPORARY: &str = ".writing-";
 
+/// An empty file in `folder` to be renamed once it is whole. As any other file, it is for whom the umask says.
+pub fn temporary_file(folder: &Path) -> Result<NamedTempFile, Error> {
+    let open = PermissionsExt::from_mode(0o666);
+    let made = tempfile::Builder::new().prefix(TEMPORARY).permissions(open).tempfile_in(folder);
+    made.map_err(error("create a file in", folder))
+}
+
+/// An empty folder in `parent`, likewise, whose name begins with `prefix`.
+pub fn temporary_folder(parent: &Path, prefix: &str) -> Result<TempDir, Error> {
+    let open = PermissionsExt::from_mode(0o777);
+    let made = tempfile::Builder::new().prefix(prefix).permissions(open).tempdir_in(parent);
+    made.map_err(error("create a folder in", parent))
+}
+
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666); // less the umask
-    let part = tempfile::Builder::new().prefix(TEMPORARY).permissions(open).tempfile_in(folder);
-    let mut part = part.map_err(error("create a file in", folder))?;
+    let mut part = temporary_file(folder)?;
     part.write_all(bytes).map_err(error("write", path))?;
     part.as_file().sync_all().map_err(error("sync", path))?;
     part.persist(path).map_err(|e| Error { action: "rename to", path: path.to_owned(), source: e.error })?;
@@ -100,11 +115,8 @@ pub fn write_folder<E: From<Error>>(
 ) -> Result<(), E> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_dir_all(parent)?;
-    let part = tempfile::Builder::new().prefix(".part-").tempdir_in(parent);
-    let part = part.map_err(error("create a folder in", parent))?;
+    let part = temporary_folder(parent, ".part-")?;
     write(part.path())?;
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(part.path(), open).map_err(error("open", part.path()))?;
     std::fs::rename(part.path(), path).map_err(error("rename to", path))?;
     drop(part.keep());
     Ok(())
@@ -118,5 +130,19 @@ mod tests {
     fn errors_name_action_path_and_reason() {
         let error = open(Path::new("no/such/file")).unwrap_err();
         assert_eq!(error.to_string(), "cannot open `no/such/file`: no such file or directory");
+    }
+
+    #[test]
+    fn what_is_renamed_is_for_whom_other_files_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        let [file, inner] = ["file", "folder"].map(|name| folder.path().join(name));
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        assert_eq!(mode(temporary_file(folder.path()).unwrap().path()), mode(&file));
+        assert_eq!(mode(temporary_folder(folder.path(), "part-").unwrap().path()), mode(&inner));
+        let made = folder.path().join("made");
+        write_folder(&made, |_| Ok::<_, Error>(())).unwrap();
+        assert_eq!(mode(&made), mode(&inner));
     }
 }

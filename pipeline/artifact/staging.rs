@@ -58,8 +58,7 @@ impl Staging {
                 remove(&entry.path())?;
             }
         }
-        let folder = tempfile::Builder::new().prefix(&prefix).permissions(open()).tempdir_in(&parent);
-        let folder = folder.map_err(fs::error("create a folder in", &parent))?.keep();
+        let folder = fs::temporary_folder(&parent, &prefix)?.keep();
         Ok(Self { work: work.to_owned(), stage: stage.to_owned(), folder })
     }
 
@@ -134,11 +133,6 @@ impl Staging {
         sync_folder(&self.work)?;
         remove(&old)
     }
-}
-
-/// What anybody may do with a new folder, less the umask.
-fn open() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o777)
 }
 
 /// The folder in which runs of a stage with this action key leave what the next of them goes on with; it is made.

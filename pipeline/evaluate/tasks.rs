@@ -721,8 +721,7 @@ impl Work<'_> {
         }
         let values = compute()?;
         fs::create_dir_all(cache)?;
-        let part = tempfile::Builder::new().prefix(fs::TEMPORARY).tempfile_in(cache);
-        let part = part.map_err(fs::error("create a file in", cache))?.into_temp_path();
+        let part = fs::temporary_file(cache)?.into_temp_path();
         let tensor = Tensor::f_from_slice(&values).and_then(|tensor| tensor.f_view(shape));
         weights::write_named(&part, vec![(NAME.to_owned(), tensor.map_err(encoder::Error::from)?)])?;
         part.persist(&path).map_err(|error| fs::error("rename to", &path)(error.error))?;

@@ -78,8 +78,7 @@ pub(in crate::train) fn save(
 
 fn begin(folder: &Path) -> Result<TempDir, Error> {
     fs::create_dir_all(folder)?;
-    let made = tempfile::Builder::new().prefix("part-").tempdir_in(folder);
-    Ok(made.map_err(fs::error("create a folder in", folder))?)
+    Ok(fs::temporary_folder(folder, "part-")?)
 }
 
 /// Writes this rank's moments, and the weights and the tokenizer if it has that to do; the hash of each file.
