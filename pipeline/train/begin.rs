@@ -99,9 +99,11 @@ pub(super) fn begin<'a>(
     if resumed {
         hooks.note(format!("goes on from step {}", state.progress.step));
     }
-    if let (Device::Cuda(_), Some(advice)) = (device, advice(&state.config, state.data.context)) {
-        hooks.note(advice);
-    }
+    let advice = match device {
+        Device::Cuda(_) => advice(&state.config, state.data.context),
+        _ => idle(&state.config, party.ranks(), hooks.threads),
+    };
+    advice.into_iter().for_each(|advice| hooks.note(advice));
     let bf16 = state.config.precision == Precision::Bf16;
     if let (true, Device::Cuda(_), Err(why)) = (bf16, device, fused::ready(device)) {
         hooks.note(format!("torch's own kernels do what ours would do faster: {why}"));
@@ -133,6 +135,19 @@ fn advice(config: &Resolved, context: usize) -> Option<String> {
     let small = rows < all && (rows as usize) * context < BUSY;
     small.then(|| {
         format!("a GPU is faster with larger micro-batches, where memory allows: `micro_batch_rows` is {rows} of {all} rows (or set `micro_batch_tokens`)")
+    })
+}
+
+/// What to say where a rank of `ranks` has fewer micro-batches in a step than threads.
+fn idle(config: &Resolved, ranks: usize, threads: usize) -> Option<String> {
+    let rows = (config.batch_rows as usize).div_ceil(ranks);
+    let parts = rows.div_ceil(config.micro_batch_rows as usize);
+    let es = if parts == 1 { "" } else { "es" };
+    (parts < threads).then(|| {
+        format!(
+            "a step has {parts} micro-batch{es}, each for one thread: {parts} of {threads} threads find work in it (lower \
+             `micro_batch_rows`, or raise the batch)"
+        )
     })
 }
 
@@ -185,6 +200,41 @@ mod tests {
     use super::*;
     use crate::model::Preset;
     use crate::train::Config;
+
+    #[test]
+    fn threads_without_work_are_told() {
+        for (batch_rows, micro_batch_rows, ranks, threads, expected) in [
+            (16, 2, 1, 8, None),
+            (
+                16,
+                2,
+                1,
+                9,
+                Some("a step has 8 micro-batches, each for one thread: 8 of 9 threads find work in it"),
+            ),
+            (
+                16,
+                2,
+                2,
+                8,
+                Some("a step has 4 micro-batches, each for one thread: 4 of 8 threads find work in it"),
+            ),
+            (
+                1,
+                1,
+                1,
+                2,
+                Some("a step has 1 micro-batch, each for one thread: 1 of 2 threads find work in it"),
+            ),
+            (1, 1, 1, 1, None),
+        ] {
+            let (preset, micro_batch_rows) = (Some(Preset::Olmo300k.into()), Some(micro_batch_rows));
+            let config = Config { preset, batch_rows, micro_batch_rows, ..Config::default() };
+            let found = idle(&config.resolve(1000, 64, 64).unwrap(), ranks, threads);
+            let found = found.as_deref().and_then(|said| said.split(" (lower").next());
+            assert_eq!(found, expected, "{batch_rows} rows");
+        }
+    }
 
     #[test]
     fn small_micro_batches_are_told() {
