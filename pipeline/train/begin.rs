@@ -103,7 +103,9 @@ pub(super) fn begin<'a>(
         Device::Cuda(_) => advice(&state.config, state.data.context),
         _ => idle(&state.config, party.ranks(), hooks.threads),
     };
-    advice.into_iter().for_each(|advice| hooks.note(advice));
+    if let Some(advice) = advice {
+        hooks.note(advice);
+    }
     let bf16 = state.config.precision == Precision::Bf16;
     if let (true, Device::Cuda(_), Err(why)) = (bf16, device, fused::ready(device)) {
         hooks.note(format!("torch's own kernels do what ours would do faster: {why}"));
