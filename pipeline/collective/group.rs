@@ -30,6 +30,9 @@ const SLICE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 }
 /// How long rank 0 waits for the others to hear its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// The key of how many ranks are connected.
+const CONNECTED: &str = "connected";
+
 /// The key of rank 0's last word.
 const END: &str = "end";
 
@@ -79,11 +82,10 @@ impl Group {
     /// Waits until all ranks are connected. One that failed at once would close its connections while others still make
     /// theirs, and they would know of no reason.
     fn see_all_connected(&self) -> Result<(), Error> {
-        self.announce(&connected(self.rank()), "")?;
-        for rank in 0..self.ranks() {
-            self.hear(&[connected(rank).as_str()], rank)?;
-        }
-        Ok(())
+        let ranks = i64::from(number(self.ranks()));
+        self.store.add(CONNECTED, 1).map_err(|why| self.explain(why))?;
+        let all = || Ok((self.store.add(CONNECTED, 0)? >= ranks).then_some(()));
+        self.wait_for(all, "not all ranks connect")
     }
 
     /// This rank.
@@ -165,22 +167,28 @@ impl Group {
         Ok(sums)
     }
 
-    /// Tells the others something, once for each key.
+    /// Rank 0 tells the others something, once for each key.
     pub fn announce(&self, key: &str, value: &str) -> Result<(), Error> {
         self.store.set(key, value.as_bytes()).map_err(|why| self.explain(why))
     }
 
-    /// Waits for a rank to announce one of some keys; the key, and what it says.
-    fn hear<'a>(&self, keys: &[&'a str], from: usize) -> Result<(&'a str, String), Error> {
+    /// Waits for rank 0 to announce one of some keys; the key, and what it says.
+    fn hear(&self, keys: &[&'static str]) -> Result<(&'static str, String), Error> {
+        let said = |key: &&'static str| self.store.get(key).map(|value| Some((*key, value?))).transpose();
+        let any = || keys.iter().find_map(said).transpose();
+        let (key, value) = self.wait_for(any, "no word from rank 0")?;
+        Ok((key, String::from_utf8_lossy(&value).into_owned()))
+    }
+
+    /// Looks at the store until something is there; `why` it ends where others do before.
+    fn wait_for<T>(&self, look: impl Fn() -> Result<Option<T>, String>, why: &str) -> Result<T, Error> {
         let mut patience = Patience::new();
         loop {
-            for key in keys {
-                if let Some(value) = self.store.get(key).map_err(|why| self.explain(why))? {
-                    return Ok((key, String::from_utf8_lossy(&value).into_owned()));
-                }
+            if let Some(found) = look().map_err(|why| self.explain(why))? {
+                return Ok(found);
             }
             if patience.runs_out(&self.watch) {
-                return Err(self.explain(format!("no word from rank {from}")));
+                return Err(self.explain(why.to_owned()));
             }
             std::thread::sleep(LOOK);
         }
@@ -212,13 +220,13 @@ impl Group {
 
     /// Waits until rank 0 announces `key`: what it says of it; none where it ended without.
     pub fn follow(&self, key: &'static str) -> Result<Option<String>, Error> {
-        let (heard, said) = self.hear(&[key, END], 0)?;
+        let (heard, said) = self.hear(&[key, END])?;
         if heard == key { Ok(Some(said)) } else { self.last_word(said).map(|()| None) }
     }
 
     /// Waits for rank 0's last word.
     pub fn follow_to_the_end(&self) -> Result<(), Error> {
-        let (_, said) = self.hear(&[END], 0)?;
+        let (_, said) = self.hear(&[END])?;
         self.last_word(said)
     }
 
@@ -376,10 +384,6 @@ fn number(rank: usize) -> c_int {
 
 fn came(rank: usize) -> String {
     format!("came/{rank}")
-}
-
-fn connected(rank: usize) -> String {
-    format!("connected/{rank}")
 }
 
 fn left(rank: usize) -> String {

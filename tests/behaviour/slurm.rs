@@ -80,12 +80,24 @@ impl Cluster {
         text[text.len().saturating_sub(3000)..].to_owned()
     }
 
-    /// Ends a node without warning: its daemon and all that it started.
+    /// Ends a node without warning: its daemon and all that it started, at least one job.
     fn kill_node(&self, node: &str) {
+        let mut doomed = Vec::new();
+        // A job is said to run before its node has begun it.
+        until("a job on the node", || {
+            doomed = self.processes(node);
+            doomed.len() > 2
+        });
+        let killed = Command::new("kill").arg("-9").args(&doomed).output().unwrap();
+        assert!(killed.status.success(), "{doomed:?}: {}", stderr(&killed));
+    }
+
+    /// The numbers of a node's daemon and of all that it started.
+    fn processes(&self, node: &str) -> Vec<String> {
         let number = |name: &str| {
             fs::read_to_string(self.folder.path().join("run").join(name)).unwrap().trim().to_owned()
         };
-        let mut doomed = vec![number(&format!("slurmd-{node}.pid"))];
+        let mut all = vec![number(&format!("slurmd-{node}.pid"))];
         let ours = self.variables[0].1.clone();
         for process in fs::read_dir("/proc").unwrap().flatten() {
             let environment = fs::read(process.path().join("environ")).unwrap_or_default();
@@ -97,14 +109,12 @@ impl Cluster {
                     stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).unwrap_or("");
                 let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
                 if name.starts_with("slurmstepd") {
-                    doomed.push(parent.to_owned());
+                    all.push(parent.to_owned());
                 }
-                doomed.push(process.file_name().to_string_lossy().into_owned());
+                all.push(process.file_name().to_string_lossy().into_owned());
             }
         }
-        assert!(doomed.len() > 2, "nothing runs on {node}");
-        let killed = Command::new("kill").arg("-9").args(&doomed).output().unwrap();
-        assert!(killed.status.success(), "{doomed:?}: {}", stderr(&killed));
+        all
     }
 }
 
