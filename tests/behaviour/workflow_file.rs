@@ -141,7 +141,7 @@ fn every_workflow_that_ships_can_be_planned() {
         let cells =
             stages.iter().filter(|stage| stage["stage"].as_str().unwrap().starts_with("model@")).count();
         match path.file_stem().unwrap().to_str().unwrap() {
-            "tuning" => assert_eq!(cells, 6 * 2 * 2),
+            "tuning" => assert_eq!(cells, 6 * 2),
             "tuning-gpu" => assert_eq!(cells, 7 * 3 * 3 * 2),
             _ => assert_eq!(cells, 0, "{}", path.display()),
         }
