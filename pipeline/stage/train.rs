@@ -70,7 +70,8 @@ impl Stage for Config {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        self.training.check().err().map(|error| ("from", error.to_string())).into_iter().collect()
+        let found = self.training.check().err();
+        found.map(|error| (error.key().unwrap_or("from"), error.to_string())).into_iter().collect()
     }
 
     fn resolved(&self) -> Value {

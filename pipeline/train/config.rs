@@ -247,8 +247,13 @@ pub enum Error {
     #[error("`initialize` brings the model's shape: leave out `preset` and `model`")]
     TwoShapes,
     /// Two sizes of batches, or of micro-batches.
-    #[error("`{0}_rows` and `{0}_tokens` are two sizes of the same: leave one out")]
-    TwoSizes(&'static str),
+    #[error("`{rows}` and `{tokens}` are two sizes of the same: leave one out")]
+    TwoSizes {
+        /// The key of the one.
+        rows: &'static str,
+        /// The key of the other.
+        tokens: &'static str,
+    },
     /// A key for which a family has no use.
     #[error("`{key}` does not go with {model}: leave it out")]
     Foreign {
@@ -312,6 +317,20 @@ pub enum Error {
     /// No row to train on.
     #[error("there is no row to train on")]
     NoRows,
+}
+
+impl Error {
+    /// The key to change, where it is one.
+    pub const fn key(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Range { name, .. } => name,
+            Self::Foreign { key, .. } => key,
+            Self::TwoShapes => "initialize",
+            Self::TwoSizes { tokens, .. } => tokens,
+            Self::Cooldown => "cooldown",
+            _ => return None,
+        })
+    }
 }
 
 const fn one_epoch() -> Duration {
@@ -427,10 +446,10 @@ impl Config {
                 Err(Error::Foreign { key, model })
             }
             None if self.batch_tokens.is_some() && self.batch_rows != default_batch_rows() => {
-                Err(Error::TwoSizes("batch"))
+                Err(Error::TwoSizes { rows: "batch_rows", tokens: "batch_tokens" })
             }
             None if self.micro_batch_rows.and(self.micro_batch_tokens).is_some() => {
-                Err(Error::TwoSizes("micro_batch"))
+                Err(Error::TwoSizes { rows: "micro_batch_rows", tokens: "micro_batch_tokens" })
             }
             None if self.cooldown.is_some() && self.decay != Decay::Wsd => Err(Error::Cooldown),
             None => Ok(()),
@@ -784,7 +803,12 @@ mod tests {
         for (text, expected) in cases {
             let error = match serde_json::from_str::<Config>(text) {
                 Err(error) => error.to_string(),
-                Ok(config) => config.check().unwrap_err().to_string(),
+                Ok(config) => {
+                    let error = config.check().unwrap_err();
+                    let (key, said) = (error.key().unwrap(), error.to_string());
+                    assert!(said.contains(&format!("`{key}`")), "{key}: {said}");
+                    said
+                }
             };
             assert!(error.contains(expected), "{text}: {error}");
         }
