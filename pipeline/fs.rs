@@ -83,6 +83,11 @@ pub fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), 
 /// What the names of files begin with that [`write_atomic`] has not renamed yet: of those of a run that was killed, nobody will.
 pub const TEMPORARY: &str = ".writing-";
 
+/// The folder in which a file lies, or will.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// An empty file in `folder` to be renamed once it is whole. As any other file, it is for whom the umask says.
 pub fn temporary_file(folder: &Path) -> Result<NamedTempFile, Error> {
     let open = PermissionsExt::from_mode(0o666);
@@ -99,8 +104,7 @@ pub fn temporary_folder(parent: &Path, prefix: &str) -> Result<TempDir, Error> {
 
 /// Writes a small file whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = temporary_file(folder)?;
+    let mut part = temporary_file(folder_of(path))?;
     part.write_all(bytes).map_err(error("write", path))?;
     part.as_file().sync_all().map_err(error("sync", path))?;
     part.persist(path).map_err(|e| Error { action: "rename to", path: path.to_owned(), source: e.error })?;
@@ -113,7 +117,7 @@ pub fn write_folder<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder_of(path);
     create_dir_all(parent)?;
     let part = temporary_folder(parent, ".part-")?;
     write(part.path())?;

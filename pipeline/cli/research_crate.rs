@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     } else {
         output.join(METADATA)
     };
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::folder_of(&file);
     fs::create_dir_all(folder)?;
     let included = about.included.iter().map(|(name, text)| (name, text));
     for (name, text) in [(&about.file, &about.text)].into_iter().chain(included) {

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <type_traits>
-
 #include <dlfcn.h>
 
 #include <c10/util/Exception.h>
@@ -20,7 +18,7 @@ inline void* opened(const char* name, const char* called) {
 template <typename Function>
 void find(void* library, Function& function, const char* name) {
   function = reinterpret_cast<Function>(dlsym(library, name));
-  TORCH_CHECK(function, "a library has no `", name, "`");
+  TORCH_CHECK(function, "a library is not the one expected: ", dlerror());
 }
 
 } // namespace

@@ -52,14 +52,19 @@ impl Watch {
 
     /// Tells the others why this rank ends; they may be gone, or the store.
     pub(super) fn tell(&self, why: &str) {
-        drop(self.store.set(&failure(self.rank), why.as_bytes()));
-        drop(self.store.set(ENDING, b""));
+        self.say(&failure(self.rank), why.as_bytes());
     }
 
     /// Tells the others that this rank noticed the end of another, so that it is not taken for lost itself.
     pub(super) fn notice(&self) {
-        drop(self.store.set(&noticed(self.rank), b""));
-        drop(self.store.set(ENDING, b""));
+        self.say(&noticed(self.rank), b"");
+    }
+
+    /// Says something, and then that something was said: a wait asks for that alone.
+    fn say(&self, key: &str, value: &[u8]) {
+        for (key, value) in [(key, value), (ENDING, b"")] {
+            drop(self.store.set(key, value));
+        }
     }
 
     /// Whether another rank has said that it ends or that it noticed the end of one.

@@ -22,7 +22,7 @@ static FILE: OnceLock<PathBuf> = OnceLock::new();
 /// # Errors
 /// When there is no such device, torch cannot make a trace, or no file can come to be there.
 pub fn choose(file: PathBuf) -> Result<(), Error> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::folder_of(&file);
     if !folder.is_dir() {
         return Err(Error::Trace(format!("there is no folder `{}`", folder.display())));
     }
@@ -75,9 +75,8 @@ impl Trace {
 
 /// Writes the trace, which is there when it is whole.
 fn written(file: &Path) -> Result<(), String> {
-    let mut part = file.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
+    let said = |error: fs::Error| error.to_string();
+    let part = fs::temporary_file(fs::folder_of(file)).map_err(said)?.into_temp_path();
     gpu::end_trace(&part)?;
-    std::fs::rename(&part, file).map_err(fs::error("write", file)).map_err(|error| error.to_string())
+    part.persist(file).map_err(|failed| said(fs::error("write", file)(failed.error)))
 }
